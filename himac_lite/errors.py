@@ -1,0 +1,26 @@
+"""The one exception a person is meant to read."""
+
+from __future__ import annotations
+
+
+class HimacError(Exception):
+    """Something the user can put right: the message names the file or value and what is allowed.
+
+    The command line prints it as one line and exits with code 2.
+    """
+
+
+class LevelError(HimacError, ValueError):
+    """A level, or a file of levels, that cannot be read."""
+
+
+class ModelError(HimacError, ValueError):
+    """A path that is no model, or a model that cannot play this role."""
+
+
+class RunError(HimacError):
+    """A run folder that cannot be written, read or resumed."""
+
+
+class ConfigError(HimacError, ValueError):
+    """A setting outside what is allowed, or two settings that exclude each other."""

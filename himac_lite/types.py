@@ -1,0 +1,145 @@
+"""Frozen types that name every hand-off between modules, and the glossary of axes.
+
+Axes, in names (``return_pg``), in shape comments and in docstrings:
+
+====== =====================================================================
+letter meaning
+====== =====================================================================
+P      levels (prompts) of an iteration
+G      blueprints sampled for one level: the macro group
+N      trajectories sampled for one blueprint: the micro group
+K      sub-goals of a blueprint
+B      packed sequences of an update (one blueprint or one segment each)
+T      tokens of a packed sequence
+====== =====================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+Cell = tuple[int, int]
+"""(row, column), zero-based from the top-left corner of the board, border included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One Sokoban puzzle: a rectangle of XSB characters.
+
+    ``#`` wall, space floor, ``.`` target, ``$`` box, ``*`` box on target, ``@`` player, ``+`` player on target.
+    """
+
+    rows: tuple[str, ...]
+    title: str = ""
+    optimal_moves: int | None = None
+    optimal_pushes: int | None = None
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.rows)
+
+    @property
+    def n_boxes(self) -> int:
+        return sum(row.count("$") + row.count("*") for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class SubGoal:
+    """One line of a blueprint, in the words of its task."""
+
+    text: str
+
+
+class Invalid(Enum):
+    """Why a blueprint cannot be executed. The value is the sentence a person reads."""
+
+    EMPTY = "the blueprint has no sub-goal"
+    UNFINISHED = "the blueprint was cut off before its end token"
+    TOO_LONG = "the blueprint has too many sub-goals"
+    SYNTAX = "a line is not of the form 'push the box at (r,c) right to (r,c)'"
+    GEOMETRY = "the two cells of a sub-goal do not lie on one line in the direction that it names"
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """z = (g_1 … g_K): what the planner wrote, and what the executor will be given.
+
+    An invalid blueprint has no sub-goals; it counts as a failed member of its group.
+    """
+
+    text: str
+    subgoals: tuple[SubGoal, ...] = ()
+    invalid: Invalid | None = None
+
+
+class Role(Enum):
+    """Which policy a sequence belongs to; decides the prompt and the phase that trains it."""
+
+    PLANNER = "planner"
+    EXECUTOR = "executor"
+    FLAT = "flat"
+
+
+class End(Enum):
+    """How a segment ended."""
+
+    SUB_DONE = "sub_done"  # the executor wrote <sub_done>
+    BUDGET = "budget"  # the sub-goal used up its step budget: left without <sub_done>
+    SUCCESS = "success"  # the episode was solved
+    TRUNCATED = "truncated"  # the episode used up its step limit
+    PLAN = "plan"  # a planner's sequence: it ends with the end token or at its length limit
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """One packed training sequence: a blueprint, a segment, or a flat episode.
+
+    ``ids[:prompt_len]`` is the prompt. ``action_mask[t]`` is true where the model itself chose ``ids[t]``;
+    observations and forced continuations are false. ``logp[t]`` is the behaviour log-probability of ``ids[t]``
+    at the temperature it was sampled with, 0 where ``action_mask`` is false.
+    """
+
+    role: Role
+    ids: tuple[int, ...]
+    prompt_len: int
+    action_mask: tuple[bool, ...]
+    logp: tuple[float, ...]
+    end: End
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """One episode: the blueprint it executed (none for flat play), its sequences, and what came of it."""
+
+    blueprint: Blueprint | None
+    segments: tuple[Sequence, ...]
+    moves: str
+    ret: float
+    success: bool
+    steps: int
+    segment_moves: tuple[int, ...] = ()
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens the model generated (its own choices), over all segments."""
+        return sum(sum(s.action_mask) for s in self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class MacroGroup:
+    """G blueprints of one level, each scored by one execution: what phase A learns from."""
+
+    level: Level
+    plans: tuple[Sequence, ...]
+    executions: tuple[Trajectory, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MicroGroup:
+    """N executions of one blueprint z* (or N flat episodes) of one level: what phase B learns from."""
+
+    level: Level
+    blueprint: Blueprint | None
+    trajectories: tuple[Trajectory, ...]
