@@ -278,6 +278,48 @@ def _backward(nb: np.ndarray, targets: np.ndarray, bits: int) -> tuple[np.ndarra
     return keys[:n], dist[:n], table
 
 
+@njit(cache=True)
+def _descend(
+    nb: np.ndarray, keys: np.ndarray, dist: np.ndarray, table: np.ndarray, key: np.uint64, k: int, bits: int,
+    noise: float, random: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Walk down the distances with occasional random moves; returns (actions, whether each was optimal)."""
+    actions = np.empty(len(random), np.uint8)
+    optimal = np.empty(len(random), np.bool_)
+    boxes = np.empty(k, np.int64)
+    moved = np.empty(k, np.int64)
+    after = np.empty(4, np.uint64)
+    gain = np.empty(4, np.int64)
+    for t in range(len(random)):
+        here = dist[table[_slot(table, keys, key)]]
+        if here == 0:
+            return actions[:t], optimal[:t]
+        player = _unpack(key, boxes, bits)
+        for a in range(4):
+            ahead = nb[player, a]
+            i = _find(boxes, ahead) if ahead >= 0 else -1
+            after[a] = key  # blocked, unless it turns out otherwise
+            if ahead >= 0 and i < 0:
+                after[a] = _pack(ahead, boxes, bits)
+            elif ahead >= 0:
+                beyond = nb[ahead, a]
+                if beyond >= 0 and _find(boxes, beyond) < 0:
+                    _replace_sorted(boxes, i, beyond, moved)
+                    after[a] = _pack(ahead, moved, bits)
+            at = table[_slot(table, keys, after[a])]
+            gain[a] = here - dist[at] if at >= 0 else -99
+        wander = random[t, 0] < noise
+        candidates = (gain > -99) if wander else (gain == 1)
+        pick = np.int64(random[t, 1] * candidates.sum())
+        for a in range(4):
+            if candidates[a]:
+                if pick == 0:
+                    actions[t], optimal[t], key = a, gain[a] == 1, after[a]
+                    break
+                pick -= 1
+    return actions, optimal
+
+
 @dataclass(frozen=True)
 class DistanceTable:
     """Optimal length, in moves, of every solvable position of a layout (walls and targets)."""
@@ -304,6 +346,19 @@ class DistanceTable:
             if outcome is not Outcome.BLOCKED and self.distance(after) == here - 1:
                 out += move
         return out
+
+    def play(self, board: Board, rng: np.random.Generator, noise: float = 0.0, limit: int = 200) -> tuple[str, list[bool]]:
+        """Moves from `board` to a solution (or `limit` of them), and which of them were optimal.
+
+        Ties are broken at random; with probability `noise` a step is any move after which the level can still be solved.
+        """
+        bits = self.geometry.bits(len(board.boxes))
+        key = np.uint64(self.geometry.key(board.player, board.boxes))
+        actions, optimal = _descend(
+            self.geometry.neighbours, self.keys, self.dist, self.table, key, len(board.boxes), bits, noise,
+            rng.random((limit, 2)),
+        )  # fmt: skip
+        return "".join(MOVES[a] for a in actions), optimal.tolist()
 
     def positions(self, low: int, high: int) -> np.ndarray:
         """Packed states (uint64) whose optimal length lies in [low, high]."""

@@ -1,0 +1,352 @@
+"""What the base model is pretrained on: solver demonstrations, and the mixed quality that leaves something to learn.
+
+Three kinds of sequence share one model: blueprints (planner), segments (executor) and flat play. An *expert* writes
+optimal ones. *Novices* make mistakes that a beginner makes:
+
+- greedy: pushes every box along straight lines to its nearest target, whatever stands in the way;
+- incomplete: the expert's plan or play, stopped before the last push is done;
+- useless: a few legal pushes that serve nothing.
+
+`Mixture` says how often each writes, for short and for long levels: the demonstrators are careful with short levels and
+sloppy with long ones. Reinforcement learning then has to shift probability between modes that are all there already.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from himac_lite import language
+from himac_lite.sokoban.levels import canonical_hash, random_layout, random_positions
+from himac_lite.sokoban.rules import MOVES, NAMES, STEP, Board, Outcome, rows_of, step
+from himac_lite.sokoban.solver import DistanceTable, distances
+from himac_lite.tasks.sokoban import Push, pushes_of
+from himac_lite.types import Cell, Level, Role, SubGoal
+
+_NAME = dict(zip(MOVES, NAMES, strict=True))
+_VOCABULARY = {piece: i for i, piece in enumerate(language.vocabulary())}
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Shares of the demonstrators: (expert, greedy, incomplete, useless), for short and for long levels."""
+
+    short: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
+    """Levels with an optimal length up to `threshold`."""
+    long: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
+    """The others."""
+    threshold: int = 9
+    detours: float = 0.0
+    """Probability of a detour at each step of a novice's flat play and of one segment in five, learnt from as well."""
+
+
+EXPERT = Mixture()
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """One training sequence of the small model; `learn[t]` is true where the loss counts token t."""
+
+    role: Role
+    size: int
+    ids: tuple[int, ...]
+    learn: tuple[bool, ...]
+
+
+# Plans
+
+
+def greedy_pushes(board: Board) -> list[Push]:
+    """A beginner's plan: nearest box first, sideways and then up or down, through whatever stands there."""
+    plan: list[Push] = []
+    targets = set(board.targets - board.boxes)
+    for box in sorted(board.boxes - board.targets, key=lambda b: (_distance(b, board.player), b)):
+        target = min(targets, key=lambda t: (_distance(t, box), t))
+        targets.remove(target)
+        corner = (box[0], target[1])
+        if corner != box:
+            plan.append((box, "right" if corner[1] > box[1] else "left", corner))
+        if target != corner:
+            plan.append((corner, "down" if target[0] > corner[0] else "up", target))
+    return plan
+
+
+def useless_pushes(board: Board, rng: np.random.Generator) -> list[Push]:
+    """One to three legal pushes of random boxes in random directions."""
+    plan: list[Push] = []
+    for _ in range(int(rng.integers(1, 4))):
+        legal = legal_pushes(board)
+        if not legal:
+            break
+        push = legal[int(rng.integers(len(legal)))]
+        plan.append(push)
+        board = _after(board, push)
+    return plan
+
+
+def legal_pushes(board: Board) -> list[Push]:
+    """Every straight push that can be done now, of every length."""
+    reach = _reachable(board)
+    out: list[Push] = []
+    for box in sorted(board.boxes):
+        for move in MOVES:
+            dr, dc = STEP[move]
+            if (box[0] - dr, box[1] - dc) not in reach:
+                continue
+            cell = (box[0] + dr, box[1] + dc)
+            while cell not in board.walls and cell not in board.boxes:
+                out.append((box, _NAME[move], cell))
+                cell = (cell[0] + dr, cell[1] + dc)
+    return out
+
+
+def _distance(a: Cell, b: Cell) -> int:
+    return abs(a[0] - b[0]) + abs(a[1] - b[1])
+
+
+def _after(board: Board, push: Push) -> Board:
+    box, direction, target = push
+    dr, dc = STEP[direction[0]]
+    boxes = (board.boxes - {box}) | {target}
+    player = (target[0] - dr, target[1] - dc)
+    return Board(board.height, board.width, board.walls, board.targets, boxes, player)
+
+
+def _reachable(board: Board) -> dict[Cell, tuple[Cell, str]]:
+    """Cells that the player can walk to, each with the cell and the move it is reached from (breadth first)."""
+    came: dict[Cell, tuple[Cell, str]] = {board.player: (board.player, "")}
+    queue = deque([board.player])
+    while queue:
+        r, c = queue.popleft()
+        for move in MOVES:
+            dr, dc = STEP[move]
+            cell = (r + dr, c + dc)
+            if cell not in came and cell not in board.walls and cell not in board.boxes:
+                came[cell] = ((r, c), move)
+                queue.append(cell)
+    return came
+
+
+def execute_push(board: Board, push: Push) -> str | None:
+    """The shortest moves that carry out one sub-goal (walk behind the box, push); None where it cannot be done."""
+    box, direction, target = push
+    move = direction[0]
+    dr, dc = STEP[move]
+    came = _reachable(board)
+    cell = (box[0] - dr, box[1] - dc)
+    if box not in board.boxes or cell not in came:
+        return None
+    walk = ""
+    while came[cell][1]:
+        cell, back = came[cell]
+        walk = back + walk
+    length = _distance(box, target)
+    for i in range(1, length + 1):
+        ahead = (box[0] + i * dr, box[1] + i * dc)
+        if ahead in board.walls or ahead in board.boxes:
+            return None
+    return walk + move * length
+
+
+# Sequences
+
+
+def _ids(pieces: list[str]) -> list[int]:
+    return [_VOCABULARY[p] for p in pieces]
+
+
+def _played(board: Board, moves: str, learn: list[bool]) -> tuple[list[int], list[bool], Board]:
+    """Moves → action and observation tokens, with the loss on the actions that `learn` marks."""
+    ids: list[int] = []
+    flags: list[bool] = []
+    for move, counts in zip(moves, learn, strict=True):
+        board, outcome = step(board, move)
+        ids += _ids([language.ACTIONS[MOVES.index(move)], language.observation_text(outcome, board.player)])
+        flags += [counts, False]
+    return ids, flags, board
+
+
+def _demonstration(role: Role, board: Board, subgoal: SubGoal | None, ids: list[int], learn: list[bool]) -> Demonstration:
+    prompt = _ids(language.prompt_pieces(role, board, subgoal))
+    return Demonstration(role, board.width, (*prompt, *ids), (*(False for _ in prompt), *learn))
+
+
+def subgoal_of(push: Push) -> SubGoal:
+    return SubGoal(language.subgoal_text(*push))
+
+
+def plan_demonstration(board: Board, plan: list[Push]) -> Demonstration:
+    ids = [i for push in plan for i in _ids(language.subgoal_pieces(subgoal_of(push)))]
+    ids.append(_VOCABULARY[language.END])
+    return _demonstration(Role.PLANNER, board, None, ids, [True] * len(ids))
+
+
+def flat_demonstration(board: Board, moves: str, learn: list[bool]) -> Demonstration:
+    ids, flags, _ = _played(board, moves, learn)
+    return _demonstration(Role.FLAT, board, None, ids, flags)
+
+
+def segment_demonstration(board: Board, push: Push, rng: np.random.Generator, noise: float, learn_noise: bool) -> Demonstration | None:
+    """The executor's demonstration of one sub-goal; None where it cannot be done.
+
+    With probability `noise` a step of the walk is a random move that touches no box; it counts in the loss only if
+    `learn_noise`, so that the executor learns to recover from a slip without learning to slip.
+    """
+    here, moves, learn = board, "", []
+    plan = execute_push(board, push)
+    while plan:
+        move, counts = plan[0], True
+        walking = not all(m == plan[0] for m in plan) or len(plan) > _distance(push[0], push[2])
+        if walking and rng.random() < noise:
+            options = [m for m in MOVES if step(here, m)[1] is not Outcome.PUSHED]
+            move, counts = options[int(rng.integers(len(options)))], learn_noise
+        here, outcome = step(here, move)
+        moves += move
+        learn.append(counts)
+        if outcome is Outcome.PUSHED or move == plan[0]:
+            plan = plan[1:]
+        else:
+            plan = execute_push(here, push)
+    if plan is None or len(moves) > 40:
+        return None
+    ids, flags, _ = _played(board, moves, learn)
+    if not here.solved:
+        ids.append(_VOCABULARY[language.SUB_DONE])
+        flags.append(True)
+    return _demonstration(Role.EXECUTOR, board, subgoal_of(push), ids, flags)
+
+
+def _novice_play(board: Board, plan: list[Push], rng: np.random.Generator, detours: float, stop: bool) -> str:
+    """Flat play that follows a plan as far as it can be done, then wanders."""
+    moves = ""
+    for push in plan[: -1 if stop else None]:
+        part = execute_push(board, push)
+        if part is None:
+            break
+        for move in part:
+            if rng.random() < detours:
+                there = [m for m in MOVES if step(board, m)[1] is Outcome.MOVED]
+                if there:  # one step aside and back
+                    aside = there[int(rng.integers(len(there)))]
+                    moves += aside + MOVES[MOVES.index(aside) ^ 1]
+            board, _ = step(board, move)
+            moves += move
+        if board.solved:
+            return moves
+    for _ in range(int(rng.integers(4, 9))):
+        options = [m for m in MOVES if step(board, m)[1] is Outcome.MOVED]
+        if not options:
+            break
+        move = options[int(rng.integers(len(options)))]
+        board, _ = step(board, move)
+        moves += move
+    return moves
+
+
+# Streams
+
+
+def demonstrate(
+    board: Board, length: int, table: DistanceTable, rng: np.random.Generator, mixture: Mixture, noise: float
+) -> Iterator[Demonstration]:
+    """One blueprint, one flat episode and one segment for one position of optimal length `length`."""
+    shares = mixture.short if length <= mixture.threshold else mixture.long
+    optimal, _ = table.play(board, rng)
+    expert = pushes_of(board, optimal)
+
+    def plan_by(writer: int) -> list[Push]:
+        return (
+            expert,
+            greedy_pushes(board) or expert,
+            expert[:-1] or useless_pushes(board, rng) or expert,
+            useless_pushes(board, rng) or expert,
+        )[writer]
+
+    yield plan_demonstration(board, plan_by(int(rng.choice(4, p=shares))))
+
+    writer = int(rng.choice(4, p=shares))
+    if writer == 0:
+        yield flat_demonstration(board, *table.play(board, rng, noise, limit=32))
+    else:
+        moves = _novice_play(board, plan_by(writer), rng, mixture.detours, stop=False)[:32]
+        if moves:
+            yield flat_demonstration(board, moves, [True] * len(moves))
+
+    here = board
+    for push in expert[: int(rng.integers(len(expert)))]:
+        here = _after(here, push)
+    # Half the sub-goals are any legal push, so that the executor does what it is told, not what it would have planned.
+    legal = legal_pushes(here)
+    told = legal[int(rng.integers(len(legal)))] if rng.random() < 0.5 else pushes_of(here, table.play(here, rng)[0])[0]
+    sloppy = mixture.detours > 0 and rng.random() < 0.2
+    made = segment_demonstration(here, told, rng, mixture.detours if sloppy else noise, learn_noise=sloppy)
+    if made:
+        yield made
+
+
+def stream(
+    rng: np.random.Generator, mixture: Mixture, noise: float, exclude: set[str], warmup_share: float = 0.06
+) -> Iterator[Demonstration]:
+    """Demonstrations of fresh random levels for ever; levels symmetric to an excluded one are skipped."""
+    while True:
+        size, boxes = (6, 1) if rng.random() < warmup_share else (7, 2)
+        layout = random_layout(rng, size, boxes, 0.25)
+        table = distances(layout)
+        for board, length in random_positions(rng, table, layout, (3, 25), 24):
+            if canonical_hash(Level(rows_of(board))) not in exclude:
+                yield from demonstrate(board, length, table, rng, mixture, noise)
+
+
+# Symmetry augmentation
+
+
+def symmetry_tables(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """What each of the 8 symmetries does to a board of `size`: (cells [8, n·n] → cell, tokens [8, V] → token)."""
+    n = size
+    flips = [lambda r, c: (r, c), lambda r, c: (r, n - 1 - c)]
+    cells = np.empty((8, n * n), np.int64)
+    tokens = np.tile(np.arange(len(_VOCABULARY)), (8, 1))
+    for s in range(8):
+
+        def image(cell: Cell, s: int = s) -> Cell:
+            r, c = flips[s % 2](*cell)
+            for _ in range(s // 2):
+                r, c = c, n - 1 - r
+            return r, c
+
+        centre = (n // 2, n // 2)
+        turned = {}
+        for move, (dr, dc) in STEP.items():
+            a, b = image((centre[0] + dr, centre[1] + dc)), image(centre)
+            turned[move] = next(m for m, d in STEP.items() if d == (a[0] - b[0], a[1] - b[1]))
+        for r in range(n):
+            for c in range(n):
+                r2, c2 = image((r, c))
+                cells[s, r * n + c] = r2 * n + c2
+                pairs = [(language.cell_text((r, c)), language.cell_text((r2, c2)))]
+                pairs += [(language.observation_text(o, (r, c)), language.observation_text(o, (r2, c2))) for o in Outcome]
+                for old, new in pairs:
+                    tokens[s, _VOCABULARY[old]] = _VOCABULARY[new]
+        for move, to in turned.items():
+            i, j = MOVES.index(move), MOVES.index(to)
+            tokens[s, _VOCABULARY[language.ACTIONS[i]]] = _VOCABULARY[language.ACTIONS[j]]
+            tokens[s, _VOCABULARY[f" {NAMES[i]} to "]] = _VOCABULARY[f" {NAMES[j]} to "]
+    return cells, tokens
+
+
+def apply_symmetry(ids: np.ndarray, role: Role, size: int, symmetry: np.ndarray) -> np.ndarray:
+    """Sequences int [B, T] of one role and board size under one symmetry each (int [B], 0–7)."""
+    cells, tokens = symmetry_tables(size)
+    out: np.ndarray = tokens[symmetry[:, None], ids]
+    inner = np.array([r * size + c for r in range(1, size - 1) for c in range(1, size - 1)])
+    length = 1 + (size - 2) * (size - 1)  # of one board in tokens
+    at = 1 + 1 + np.array([(c // size - 1) * (size - 1) + c % size - 1 for c in inner])  # after role and top border
+    second = at + length + 1 + (4 if role is Role.EXECUTOR else 0)
+    lookup = np.zeros(size * size, np.int64)
+    for where in (at, second):
+        lookup[inner] = where
+        out[np.arange(len(ids))[:, None], lookup[cells[symmetry][:, inner]]] = ids[:, where]
+    return out

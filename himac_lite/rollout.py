@@ -1,0 +1,149 @@
+"""Levels → blueprints → executions; flat play. The model's side is `generation.decode`, the environment's a `Task`.
+
+All sequences keep the token ids that were generated and the log-probabilities that they were sampled with; text is for
+people only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from himac_lite.generation import Stream
+from himac_lite.model import Policy
+from himac_lite.tasks import Episode, Task
+from himac_lite.types import Blueprint, End, Level, Role, SubGoal, Trajectory
+from himac_lite.types import Sequence as TokenSequence
+
+
+@dataclass(frozen=True)
+class ReturnRule:
+    """What an episode is worth.
+
+    1 for success; a failure is worth `progress_share` × progress (boxes on targets). There is no penalty per step: a
+    planner that pays for steps learns to fail early.
+    """
+
+    progress_share: float = 0.0
+
+    def __call__(self, episode: Episode) -> float:
+        return 1.0 if episode.success else self.progress_share * episode.progress
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a policy is sampled: temperature 0 is greedy; the generator makes it reproducible."""
+
+    temperature: float = 1.0
+    generator: torch.Generator | None = None
+
+
+GREEDY = Sampling(0.0)
+
+
+def sample_blueprints(
+    policy: Policy, task: Task, levels: Sequence[Level], n: int, sampling: Sampling
+) -> list[list[tuple[TokenSequence, Blueprint]]]:
+    """`n` blueprints for each level [P][G], as token sequences and parsed."""
+    prompts = [policy.encode(task.start(level).prompt(Role.PLANNER)) for level in levels for _ in range(n)]
+    end = policy.token(task.end)
+    streams = policy.decode(
+        prompts, lambda row, token: None if token == end else [], allowed=None, sampling=sampling,
+        max_sampled=task.max_plan_tokens,
+    )  # fmt: skip
+    out: list[list[tuple[TokenSequence, Blueprint]]] = [[] for _ in levels]
+    for i, (prompt, stream) in enumerate(zip(prompts, streams, strict=True)):
+        finished = bool(stream.ids) and stream.ids[-1] == end
+        text = policy.text(stream.ids[:-1] if finished else stream.ids)
+        out[i // n].append((_packed(Role.PLANNER, prompt, stream, End.PLAN, text), task.parse_blueprint(text, finished)))
+    return out
+
+
+@dataclass
+class _Run:
+    """An episode under way."""
+
+    episode: Episode
+    blueprint: Blueprint | None
+    subgoals: list[SubGoal]
+    segments: list[TokenSequence] = field(default_factory=list)
+    segment_moves: list[int] = field(default_factory=list)
+
+    def finished(self, task: Task) -> bool:
+        return self.episode.success or self.episode.steps >= task.max_steps or len(self.segments) == len(self.subgoals)
+
+
+def execute(
+    policy: Policy, task: Task, jobs: Sequence[tuple[Level, Blueprint]], sampling: Sampling, returns: ReturnRule
+) -> list[Trajectory]:
+    """Execute one blueprint a job, all jobs side by side, one sub-goal of each at a time.
+
+    The executor's context is the segment alone: the board as it is when the sub-goal begins, the sub-goal, and what has
+    been done about it (HiMAC's temporal mask). A sub-goal ends with `<sub_done>`, with its step budget, or with the episode. An
+    invalid blueprint is not executed: its trajectory has no segment and counts as a failure that achieved nothing.
+    """
+    runs = [_Run(task.start(level), blueprint, list(blueprint.subgoals)) for level, blueprint in jobs]
+    sub_done = policy.token(task.sub_done)
+    while active := [run for run in runs if not run.finished(task)]:
+        prompts = [policy.encode(r.episode.prompt(Role.EXECUTOR, r.subgoals[len(r.segments)])) for r in active]
+        _play(policy, task, active, Role.EXECUTOR, prompts, sub_done, task.subgoal_budget, sampling)
+    return [_trajectory(run, returns) for run in runs]
+
+
+def play_flat(
+    policy: Policy, task: Task, levels: Sequence[Level], sampling: Sampling, returns: ReturnRule
+) -> list[Trajectory]:
+    """Play every level without a plan: one sequence from the first action to the end of the episode."""
+    runs = [_Run(task.start(level), None, [SubGoal("")]) for level in levels]
+    prompts = [policy.encode(run.episode.prompt(Role.FLAT)) for run in runs]
+    _play(policy, task, runs, Role.FLAT, prompts, None, task.max_steps, sampling)
+    return [_trajectory(run, returns) for run in runs]
+
+
+def _play(
+    policy: Policy, task: Task, runs: list[_Run], role: Role, prompts: list[list[int]], sub_done: int | None, budget: int,
+    sampling: Sampling,
+) -> None:  # fmt: skip
+    """One segment for every run: act and observe until it ends; appends the segment to the run."""
+    tails = policy.action_tokens(task)  # first token of an action → (its index, the tokens after it)
+    ends = [End.BUDGET] * len(runs)
+    begun = [run.episode.steps for run in runs]
+
+    def react(row: int, token: int) -> list[int] | None:
+        if token == sub_done:
+            ends[row] = End.SUB_DONE
+            return None
+        index, rest = tails[token]
+        episode = runs[row].episode
+        seen = policy.encode(episode.act(index), prompt=False)
+        if episode.success:
+            ends[row] = End.SUCCESS
+            return None
+        if episode.steps >= task.max_steps:
+            ends[row] = End.TRUNCATED
+            return None
+        # With the budget used up the executor may still say <sub_done>, and is cut off otherwise: the next loop ends it.
+        return None if episode.steps - begun[row] >= budget else [*rest, *seen]
+
+    allowed = [*tails, *([] if sub_done is None else [sub_done])]
+    streams = policy.decode(prompts, react, allowed=allowed, sampling=sampling, max_sampled=budget + 1)
+    for run, prompt, stream, end, start in zip(runs, prompts, streams, ends, begun, strict=True):
+        run.segments.append(_packed(role, prompt, stream, end, policy.text(stream.ids)))
+        run.segment_moves.append(run.episode.steps - start)
+
+
+def _packed(role: Role, prompt: list[int], stream: Stream, end: End, text: str) -> TokenSequence:
+    n = len(prompt)
+    return TokenSequence(
+        role, (*prompt, *stream.ids), n, (*[False] * n, *stream.sampled), (*[0.0] * n, *stream.logp), end, text
+    )
+
+
+def _trajectory(run: _Run, returns: ReturnRule) -> Trajectory:
+    invalid = run.blueprint is not None and run.blueprint.invalid is not None
+    return Trajectory(
+        run.blueprint, tuple(run.segments), run.episode.moves, 0.0 if invalid else returns(run.episode),
+        run.episode.success, run.episode.steps, tuple(run.segment_moves),
+    )  # fmt: skip
