@@ -1,0 +1,95 @@
+"""README.md opens with the two commands that a newcomer pastes; no file names a machine or a registry of ours."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = [block.strip("\n") for block in re.findall(r"^```[^\n]*\n(.*?)^```", README, re.M | re.S)]
+
+HOST = re.compile(
+    r"pypi[.]org|pythonhosted[.]org|npmjs[.]|debian[.]org|(?:index-url|find-links)[ =]+(?!https://download)"
+)
+"""Package indexes are the reader's choice; PyTorch's CPU index is the one exception."""
+MACHINE = re.compile(r"(?<![\w.:/-])/(?:work|root|opt|home/\w+|Users/\w+)/\w")
+
+
+def test_the_first_two_blocks_are_the_two_commands():
+    assert len(BLOCKS) >= 2, "README.md needs two fenced blocks: the training and the test command"
+    assert "himac-lite train" in BLOCKS[0]
+    assert "pytest" not in BLOCKS[0]
+    assert re.search(r"python -m pytest\b", BLOCKS[1])
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_block_is_one_paste_that_stands_alone(number):
+    block = BLOCKS[number]
+    lines = block.split("\n")
+    assert all(line.endswith("\\") for line in lines[:-1]), "one command: join the lines with '&& \\'"
+    assert not lines[-1].endswith("\\")
+    steps = [step.strip() for step in block.replace("\\\n", " ").split("&&")]
+    assert steps[0] == "python3 -m venv .venv"
+    assert steps[1] == ". .venv/bin/activate"
+    installs = [step for step in steps if step.startswith("pip install")]
+    assert len(installs) == 2
+    assert "-r requirements.txt" in installs[0]
+    assert "--no-deps -e ." in installs[1]
+    assert not re.search(r"[$#>]\s", block), "no prompt signs and no comments: it is pasted as it stands"
+
+
+def test_requirements_are_pinned():
+    lines = [line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text("utf-8").splitlines()]
+    loose = [
+        line for line in lines if line and not re.fullmatch(r"[\w.-]+==[\w.]+(; python_version \S+ \"[\d.]+\")?", line)
+    ]
+    assert not loose, f"not pinned with ==: {loose}"
+
+
+def tracked_texts() -> list[tuple[str, str]]:
+    if not shutil.which("git") or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    texts = []
+    for name in filter(None, done.stdout.split("\0")):
+        file = ROOT / name
+        if file.is_file() and b"\0" not in (data := file.read_bytes()):
+            texts.append((name, data.decode("utf-8", "replace")))
+    return texts
+
+
+@pytest.mark.parametrize(("pattern", "what"), [(HOST, "a package index"), (MACHINE, "a path of one machine")])
+def test_no_tracked_file_names(pattern, what):
+    found = [
+        f"{name}:{text.count(chr(10), 0, hit.start()) + 1}: {hit[0]}"
+        for name, text in tracked_texts()
+        for hit in pattern.finditer(text)
+    ]
+    assert not found, f"{what} is named in " + ", ".join(found[:10])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        (HOST, "pip install --extra-index-url=http" + "://10.0.0.1/simple x"),
+        (HOST, "see https://pypi" + ".org/project/x"),
+        (MACHINE, "run " + "/work" + "/venv/bin/python"),
+        (MACHINE, "saved to '/home/" + "ann/runs'"),
+    ],
+)
+def test_the_patterns_find_what_they_are_for(pattern, text):
+    assert pattern.search(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["--extra-index-url https://download.pytorch.org/whl/cpu", "data/root/x", "https://example.com/work/x", "./home"],
+)
+def test_the_patterns_leave_the_rest_alone(text):
+    assert not HOST.search(text)
+    assert not MACHINE.search(text)
