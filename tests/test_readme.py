@@ -76,7 +76,7 @@ def test_no_tracked_file_names(pattern, what):
 @pytest.mark.parametrize(
     ("pattern", "text"),
     [
-        (HOST, "pip install --extra-index-url=http" + "://10.0.0.1/simple x"),
+        (HOST, "pip install --extra-index-" + "url=http://10.0.0.1/simple x"),
         (HOST, "see https://pypi" + ".org/project/x"),
         (MACHINE, "run " + "/work" + "/venv/bin/python"),
         (MACHINE, "saved to '/home/" + "ann/runs'"),
