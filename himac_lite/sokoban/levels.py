@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -14,13 +15,13 @@ import numpy as np
 
 from himac_lite.errors import LevelError
 from himac_lite.sokoban.rules import Board, rows_of
-from himac_lite.sokoban.solver import DistanceTable, distances, solve
+from himac_lite.sokoban.solver import MAX_STATES, DistanceTable, distances, solve
 from himac_lite.types import Level
 
 MAX_BYTES = 50_000_000
 PARTS = ("train", "validation", "test")
-_BOARD_LINE = re.compile(r"[ #.$*@+_-]*#[ #.$*@+_-]*")
-_OPTIMAL = re.compile(r";\s*moves (\d+), pushes (\d+)\s*$")
+_BOARD_LINE = re.compile(r"(?=[^#]*#)[ #.$*@+_-]+")
+_OPTIMAL = re.compile(r";\s*moves ([0-9]{1,9}), pushes ([0-9]{1,9})\s*$")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def data_dir() -> Path:
 
 
 def parse_levels(text: str, source: str = "text") -> list[Level]:
-    """Read every level of an XSB text. Comment lines before a board belong to it.
+    """Read every level of an XSB text. Comment lines before a board belong to it, as does a SOK ``Title:`` after it.
 
     Raises `LevelError` that names source, level number and line.
     """
@@ -69,7 +70,9 @@ def parse_levels(text: str, source: str = "text") -> list[Level]:
         if rows:
             levels.append(_checked(rows, comments, f"{source}, level {len(levels) + 1} (line {first})"))
             rows, comments = [], []
-        if line.strip():
+        if line.startswith("Title:") and levels and not levels[-1].title and not comments:
+            levels[-1] = replace(levels[-1], title=line.removeprefix("Title:").strip())
+        elif line.strip():
             comments.append(line.strip())
     if not levels:
         raise LevelError(f"{source}: no level found. A level is lines of # . $ * @ + and spaces.")
@@ -108,9 +111,13 @@ def _enclosed(grid: tuple[str, ...], where: str) -> tuple[str, ...]:
             if cell not in seen and grid[cell[0]][cell[1]] != "#":
                 seen.add(cell)
                 stack.append(cell)
-    return tuple(
+    filled = tuple(
         "".join(ch if (r, c) in seen or ch != " " else "#" for c, ch in enumerate(row)) for r, row in enumerate(grid)
     )
+    border = filled[0] + filled[-1] + "".join(row[0] + row[-1] for row in filled)
+    if border.strip("#"):
+        raise LevelError(f"{where}: a box or target lies outside the walls; the border of a level is all wall")
+    return filled
 
 
 def load_levels(path: str | os.PathLike[str], part: str | None = None) -> list[Level]:
@@ -128,11 +135,12 @@ def load_levels(path: str | os.PathLike[str], part: str | None = None) -> list[L
         file = Path(name)
     try:
         if file.stat().st_size > MAX_BYTES:
-            raise LevelError(f"{file}: larger than {MAX_BYTES // 1_000_000} MB; split the collection into smaller files")
-        text = file.read_text("utf-8")
+            limit = f"{MAX_BYTES // 1_000_000} MB"
+            raise LevelError(f"{file}: larger than {limit}; split the collection into smaller files")
+        text = file.read_text("utf-8-sig")
     except OSError as error:
-        splits = ", ".join(SPLITS)
-        raise LevelError(f"cannot read levels from {name!r} ({error.strerror}); give an XSB file or a split: {splits}") from None
+        allowed = f"give an XSB file or a split: {', '.join(SPLITS)}"
+        raise LevelError(f"cannot read levels from {name!r} ({error.strerror}); {allowed}") from None
     except UnicodeDecodeError:
         raise LevelError(f"{file}: not a text file; levels are XSB text in UTF-8") from None
     return parse_levels(text, str(file))
@@ -174,8 +182,12 @@ def symmetries(level: Level) -> list[Level]:
 
 
 def canonical_hash(level: Level) -> str:
-    """SHA-256 of the least of the 8 symmetric texts: equal exactly for levels that are the same puzzle."""
-    return hashlib.sha256(min(s.text for s in symmetries(level)).encode()).hexdigest()
+    """SHA-256 of the least of the 8 symmetric texts: equal exactly for levels that are the same puzzle.
+
+    Floor that the player cannot reach counts as wall, as the reader has it. Raises `LevelError` for an open level.
+    """
+    closed = Level(_enclosed(level.rows, "level"))
+    return hashlib.sha256(min(s.text for s in symmetries(closed)).encode()).hexdigest()
 
 
 # Generation
@@ -228,14 +240,22 @@ def generate(
     """`n` different solvable square levels with optimal lengths in `lengths`, none symmetric to another.
 
     exclude: canonical hashes that must not appear. The same generator state gives the same levels on every machine.
+    Raises `LevelError` for a size and number of boxes without room or beyond the search, or if too few levels turn up.
     """
+    floor = (size - 2) ** 2
+    if size < 3 or boxes < 1 or floor <= 2 * boxes:
+        raise LevelError(f"no room for {boxes} boxes, {boxes} targets and a player on {size}x{size} with its border")
+    if floor * math.comb(floor - 1, boxes) > MAX_STATES:
+        raise LevelError(
+            f"{size}x{size} with {boxes} boxes has over {MAX_STATES:,} positions; take a smaller size or fewer"
+        )
     seen = set(exclude)
     levels: list[Level] = []
     for _ in range(max(10_000, 1_000 * n)):
         layout = random_layout(rng, size, boxes, max_density)
         table = distances(layout)
         for board, length in random_positions(rng, table, layout, lengths, 4):
-            rows = rows_of(board)
+            rows = _enclosed(rows_of(board), "generated level")
             level = Level(rows)
             key = canonical_hash(level)
             if key in seen:
@@ -273,8 +293,4 @@ def make_splits(folder: Path) -> None:
 
 def held_out_hashes() -> set[str]:
     """Canonical hashes of every validation and test level: what training and pretraining must not contain."""
-    return {
-        canonical_hash(level) for split in SPLITS for part in PARTS[1:] for level in load_levels(split, part)
-    }
-
-
+    return {canonical_hash(level) for split in SPLITS for part in PARTS[1:] for level in load_levels(split, part)}

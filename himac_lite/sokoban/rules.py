@@ -106,7 +106,7 @@ def play(board: Board, moves: str) -> Board:
     return board
 
 
-# Batched form: cells uint8 [B, H, W] of WALL|TARGET|BOX bits, player int [B, 2]. Boards of mixed sizes are padded with WALL.
+# Batched form: cells uint8 [B, H, W] of WALL|TARGET|BOX bits, player int [B, 2]. Smaller boards are padded with WALL.
 
 
 def pack(boards: list[Board]) -> tuple[np.ndarray, np.ndarray]:

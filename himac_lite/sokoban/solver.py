@@ -1,25 +1,27 @@
 """Exact search: optimal solutions of a level, and the distance to a solution of every position of a layout.
 
-Both searches run over the same packed states (player and sorted boxes, one floor index each, in 64 bits) and are compiled
-by numba at their first use. `solve` is a breadth-first search forwards from the level; `distances` is one backwards from
-all solved positions, which yields thousands of positions with known optimal length at once and an optimal move from
-anywhere: that is what the generator and the demonstrations need.
+Both searches run over the same packed states (player and sorted boxes, one floor index each, in 64 bits) and are
+compiled by numba at their first use. `solve` is a breadth-first search forwards from the level; `distances` is one
+backwards from all solved positions, which yields thousands of positions with known optimal length at once and an
+optimal move from anywhere: that is what the generator and the demonstrations need.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numba import njit
 
+from himac_lite.errors import LevelError
 from himac_lite.sokoban.rules import MOVES, STEP, Board, Outcome, board_from_level, step
 from himac_lite.types import Cell, Level
 
 MAX_STATES = 20_000_000
 _NONE = -1
+Array = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,7 @@ class Geometry:
 
     @classmethod
     def of(cls, board: Board) -> Geometry:
-        cells = tuple(
-            (r, c) for r in range(board.height) for c in range(board.width) if (r, c) not in board.walls
-        )
+        cells = tuple((r, c) for r in range(board.height) for c in range(board.width) if (r, c) not in board.walls)
         index = {cell: i for i, cell in enumerate(cells)}
         return cls(cells, tuple(sorted(index[t] for t in board.targets)))
 
@@ -106,7 +106,7 @@ def _pack(player: int, boxes: np.ndarray, bits: int) -> np.uint64:
 
 
 @njit(cache=True)
-def _unpack(key: np.uint64, boxes: np.ndarray, bits: int) -> int:
+def _unpack(key: np.uint64, boxes: np.ndarray, bits: int) -> np.int64:
     mask = np.uint64((1 << bits) - 1)
     for i in range(len(boxes) - 1, -1, -1):
         boxes[i] = np.int64(key & mask)
@@ -115,7 +115,7 @@ def _unpack(key: np.uint64, boxes: np.ndarray, bits: int) -> int:
 
 
 @njit(cache=True)
-def _slot(table: np.ndarray, keys: np.ndarray, key: np.uint64) -> int:
+def _slot(table: np.ndarray, keys: np.ndarray, key: np.uint64) -> np.int64:
     """The slot of the open-addressing table that holds `key`, or the empty one where it belongs."""
     mask = np.uint64(len(table) - 1)
     at = (key * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(20)) & mask
@@ -133,7 +133,7 @@ def _rehash(keys: np.ndarray, n: int, size: int) -> np.ndarray:
 
 
 @njit(cache=True)
-def _replace_sorted(boxes: np.ndarray, i: int, value: int, out: np.ndarray) -> None:
+def _replace_sorted(boxes: np.ndarray, i: int, value: int | np.int64, out: np.ndarray) -> None:
     """Copy sorted `boxes` to `out` with element i changed to `value`, sorted again."""
     out[:] = boxes
     out[i] = value
@@ -155,8 +155,8 @@ def _find(boxes: np.ndarray, cell: int) -> int:
 
 @njit(cache=True)
 def _forward(
-    nb: np.ndarray, alive: np.ndarray, target: np.ndarray, start: np.uint64, k: int, bits: int, by_pushes: bool, limit: int
-) -> tuple[int, np.ndarray, np.ndarray]:
+    nb: Array, alive: Array, target: Array, start: np.uint64, k: int, bits: int, by_pushes: bool, limit: int
+) -> tuple[int, Array, Array]:
     """Breadth-first search; returns (goal state or −1 unsolvable / −2 limit, parents, moves).
 
     By moves, every successor joins the queue. By pushes, successors by a push wait until all that can be reached with
@@ -242,9 +242,9 @@ def _backward(nb: np.ndarray, targets: np.ndarray, bits: int) -> tuple[np.ndarra
     boxes = np.empty(k, np.int64)
     moved = np.empty(k, np.int64)
     n, head = 0, 0
-    for player in range(len(nb)):
-        if _find(targets, player) < 0:
-            key = _pack(player, targets, bits)
+    for cell in range(len(nb)):
+        if _find(targets, cell) < 0:
+            key = _pack(cell, targets, bits)
             keys[n], dist[n] = key, 0
             table[_slot(table, keys, key)] = n
             n += 1
@@ -280,9 +280,8 @@ def _backward(nb: np.ndarray, targets: np.ndarray, bits: int) -> tuple[np.ndarra
 
 @njit(cache=True)
 def _descend(
-    nb: np.ndarray, keys: np.ndarray, dist: np.ndarray, table: np.ndarray, key: np.uint64, k: int, bits: int,
-    noise: float, random: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
+    nb: Array, keys: Array, dist: Array, table: Array, key: np.uint64, k: int, bits: int, noise: float, random: Array
+) -> tuple[Array, Array]:
     """Walk down the distances with occasional random moves; returns (actions, whether each was optimal)."""
     actions = np.empty(len(random), np.uint8)
     optimal = np.empty(len(random), np.bool_)
@@ -347,17 +346,17 @@ class DistanceTable:
                 out += move
         return out
 
-    def play(self, board: Board, rng: np.random.Generator, noise: float = 0.0, limit: int = 200) -> tuple[str, list[bool]]:
+    def play(
+        self, board: Board, rng: np.random.Generator, noise: float = 0.0, limit: int = 200
+    ) -> tuple[str, list[bool]]:
         """Moves from `board` to a solution (or `limit` of them), and which of them were optimal.
 
-        Ties are broken at random; with probability `noise` a step is any move after which the level can still be solved.
+        Ties are broken at random; with probability `noise` a step is any move that leaves the level solvable.
         """
         bits = self.geometry.bits(len(board.boxes))
         key = np.uint64(self.geometry.key(board.player, board.boxes))
-        actions, optimal = _descend(
-            self.geometry.neighbours, self.keys, self.dist, self.table, key, len(board.boxes), bits, noise,
-            rng.random((limit, 2)),
-        )  # fmt: skip
+        random, nb = rng.random((limit, 2)), self.geometry.neighbours
+        actions, optimal = _descend(nb, self.keys, self.dist, self.table, key, len(board.boxes), bits, noise, random)
         return "".join(MOVES[a] for a in actions), optimal.tolist()
 
     def positions(self, low: int, high: int) -> np.ndarray:
@@ -370,16 +369,20 @@ class DistanceTable:
         boxes = np.empty(len(self.geometry.targets), np.int64)
         player = _unpack(np.uint64(key), boxes, self.geometry.bits(len(boxes)))
         cells = self.geometry.cells
-        return Board(
-            like.height, like.width, like.walls, like.targets, frozenset(cells[int(b)] for b in boxes), cells[int(player)]
-        )
+        return replace(like, boxes=frozenset(cells[int(b)] for b in boxes), player=cells[int(player)])
 
 
 def distances(board: Board) -> DistanceTable:
-    """The distance table of a board's layout (its boxes and player are ignored; one box a target)."""
+    """The distance table of a board's layout (its boxes and player are ignored; one box a target).
+
+    Raises `LevelError` where a position does not fit 64 bits.
+    """
     geometry = Geometry.of(board)
     targets = np.array(geometry.targets, np.int64)
-    keys, dist, table = _backward(geometry.neighbours, targets, geometry.bits(len(targets)))
+    bits = geometry.bits(len(targets))
+    if bits == 0:
+        raise LevelError(f"no distance table for {len(targets)} boxes on {len(geometry.cells)} floor cells: too many")
+    keys, dist, table = _backward(geometry.neighbours, targets, bits)
     return DistanceTable(geometry, keys, dist, table)
 
 
