@@ -1,0 +1,33 @@
+"""himac-lite: hierarchical reinforcement learning for LLM agents (HiMAC), small enough to read and to run on a laptop.
+
+Importing this package imports none of torch, transformers, bitsandbytes or plotly: what needs them is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "load_levels": "sokoban.levels",
+    "save_levels": "sokoban.levels",
+    "solve": "sokoban.solver",
+    "register_envs": "sokoban.env",
+    "train": "training",
+    "load_run": "runs",
+    "HimacError": "errors",
+}
+__all__ = [*_LAZY, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"himac_lite.{_LAZY[name]}"), name)
+    try:
+        return import_module(f"himac_lite.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"himac_lite.{name}":
+            raise
+        raise AttributeError(f"module 'himac_lite' has no attribute {name!r}") from None

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+from himac_lite.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -33,3 +38,168 @@ class Pretrain:
     """Use torch.compile (needs a C++ compiler): about 1.7 times faster."""
     seed: int = 0
     """Seed of weights and demonstrations."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which model, and its adapter."""
+
+    path: str = "sokoban-base"
+    """A folder, a hub id, or the name of a shipped model."""
+    rank: int = 16
+    """LoRA rank, on every linear layer."""
+    alpha: int = 32
+    """LoRA scale is alpha / rank."""
+    four_bit: bool = True
+    """Keep the base weights in NF4."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """How experience is gathered."""
+
+    levels: int = 32
+    """P: levels of an iteration."""
+    group: int = 8
+    """G and N: blueprints a level, and executions of the chosen one (paper: 8)."""
+    temperature: float = 1.0
+    """Sampling temperature of blueprints (phase A) and actions (phase B)."""
+    max_steps: int = 50
+    """Step limit of an episode."""
+    subgoal_budget: int = 20
+    """Steps after which a sub-goal is left without <sub_done>."""
+    progress_share: float = 0.0
+    """What a failed episode is worth with all boxes but one in place, as a share of success; 0 is the sparse reward."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """How a phase is learnt from."""
+
+    lr: float = 1e-3
+    """Peak learning rate of AdamW on the LoRA parameters."""
+    minibatches: int = 4
+    """Optimizer steps a pass over a phase."""
+    epochs: int = 1
+    """Passes over a phase; more than one relies on the clipped ratio."""
+    clip_low: float = 0.2
+    """The ratio is clipped below 1 − clip_low …"""
+    clip_high: float = 0.2
+    """… and above 1 + clip_high."""
+    beta: float = 0.01
+    """Weight of the KL divergence from the base model (paper: 0.01)."""
+    grad_clip: float = 1.0
+    """Largest norm of a gradient."""
+    micro_tokens: int = 4096
+    """Tokens of one forward and backward pass: bounds memory, does not change the gradient."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """One training run (`himac-lite train`)."""
+
+    variant: str = "himac"
+    """A preset of `himac_lite.hierarchy`."""
+    train_levels: str = "core/train"
+    """Split or file to train on."""
+    validation_levels: str = "core/validation"
+    """Split or file for the curve during training."""
+    test_levels: str = "core/test"
+    """Split or file for the figures at the end; nothing is chosen by them."""
+    iterations: int = 40
+    """Iterations of phase A and phase B."""
+    minutes: float | None = None
+    """Stop after so many minutes even if iterations are left."""
+    env_steps: int | None = None
+    """Stop after so many environment steps even if iterations are left: the budget for comparisons."""
+    seed: int = 0
+    """Seed of everything: levels drawn, samples, LoRA's start."""
+    validate_every: int = 10
+    """Iterations between two points of the validation curve; 0 for none."""
+    validate_on: int = 128
+    """Levels of a point of the validation curve."""
+    checkpoint_every: int = 5
+    """Iterations between two checkpoints."""
+    keep_checkpoints: int = 2
+    """Checkpoints kept."""
+    record_levels: int = 4
+    """Levels of each iteration whose groups are written to rollouts/."""
+    test_limit: int | None = None
+    """Use only the first so many test levels (smoke tests)."""
+    model: Model = field(default_factory=Model)
+    rollout: Rollout = field(default_factory=Rollout)
+    update: Update = field(default_factory=Update)
+
+
+PRESETS: dict[str, Train] = {
+    "quick": Train(),
+    "colab": Train(
+        iterations=60, model=Model(path="Qwen/Qwen2.5-0.5B-Instruct"), rollout=Rollout(levels=8), update=Update(lr=2e-4)
+    ),
+    "paper": Train(iterations=200, rollout=Rollout(levels=16), update=Update(lr=1e-3)),
+}
+
+
+def override(config: Any, path: str, value: str) -> Any:
+    """A copy of a nested config with one field, such as ``update.lr``, set from text.
+
+    Raises `ConfigError` that names the field and what is allowed.
+    """
+    name, _, rest = path.partition(".")
+    known = {f.name: f for f in fields(config)}
+    if name not in known:
+        raise ConfigError(f"unknown setting {name!r}; choose one of {', '.join(known)}")
+    old = getattr(config, name)
+    if rest:
+        if not is_dataclass(old):
+            raise ConfigError(f"{name!r} has no parts; say {name}=VALUE")
+        return replace(config, **{name: override(old, rest, value)})
+    if is_dataclass(old):
+        raise ConfigError(f"{name!r} has parts; say one of " + ", ".join(f"{name}.{f.name}" for f in fields(old)))
+    try:
+        new = value if isinstance(old, str) else json.loads(value)
+    except json.JSONDecodeError:
+        new = value
+    return replace(config, **{name: _checked(name, old, new, str(known[name].type))})
+
+
+def _checked(name: str, old: Any, new: Any, annotation: str) -> Any:
+    if new is None and "None" in annotation:
+        return None
+    if annotation.startswith("float") and isinstance(new, int) and not isinstance(new, bool):
+        new = float(new)
+    wanted = annotation.split(" ")[0]
+    if type(new).__name__ != wanted:
+        raise ConfigError(f"{name} must be {annotation}, not {new!r}")
+    return new
+
+
+def validate(config: Train) -> Train:
+    """The config itself, if every number is in its range; `ConfigError` with the field and the range otherwise."""
+    bounds = {
+        "iterations": (config.iterations, 0, 10**9), "rollout.levels": (config.rollout.levels, 1, 10**6),
+        "rollout.group": (config.rollout.group, 2, 10**4), "rollout.temperature": (config.rollout.temperature, 1e-3, 100),
+        "rollout.max_steps": (config.rollout.max_steps, 1, 10**5),
+        "rollout.subgoal_budget": (config.rollout.subgoal_budget, 1, 10**5),
+        "rollout.progress_share": (config.rollout.progress_share, 0, 1), "update.lr": (config.update.lr, 0, 1),
+        "update.minibatches": (config.update.minibatches, 1, 10**6), "update.epochs": (config.update.epochs, 1, 10**4),
+        "update.beta": (config.update.beta, 0, 100), "model.rank": (config.model.rank, 1, 10**4),
+        "checkpoint_every": (config.checkpoint_every, 1, 10**9), "seed": (config.seed, 0, 2**32 - 1),
+    }  # fmt: skip
+    for name, (value, low, high) in bounds.items():
+        if not low <= value <= high:
+            raise ConfigError(f"{name} must lie between {low} and {high}; it is {value}")
+    return config
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    return asdict(config)
+
+
+def from_dict(data: Mapping[str, Any]) -> Train:
+    """The config of a manifest. Raises `ConfigError` for unknown or missing parts."""
+    try:
+        parts = {"model": Model(**data["model"]), "rollout": Rollout(**data["rollout"]), "update": Update(**data["update"])}
+        return validate(Train(**{**data, **parts}))
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"the run's configuration cannot be read: {error}") from None

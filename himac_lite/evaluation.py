@@ -1,0 +1,129 @@
+"""What a policy scores on a set of levels: success with an interval, by optimal length, beside the random policy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from himac_lite.errors import ConfigError
+from himac_lite.model import Policy
+from himac_lite.rollout import GREEDY, ReturnRule, Sampling, execute, play_flat, sample_blueprints
+from himac_lite.sokoban.solver import solve
+from himac_lite.tasks import Task
+from himac_lite.types import Level, Trajectory
+
+MODES = ("himac", "flat", "random")
+BINS = ((0, 8), (9, 12), (13, 16), (17, 25), (26, 10_000))
+"""Bins of optimal length in moves, inclusive."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Success on `n` levels. ``ci95`` is Wilson's interval; ``by_length`` is keyed by bins of optimal moves."""
+
+    mode: str
+    success: float
+    ci95: tuple[float, float]
+    n: int
+    by_length: dict[str, dict[str, float]]
+    mean_return: float
+    mean_steps: float
+    blueprint_valid: float | None
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion (Wilson 1927); (0, 1) for no trials."""
+    if n == 0:
+        return 0.0, 1.0
+    p = successes / n
+    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
+
+
+def score(mode: str, levels: Sequence[Level], trajectories: Sequence[Trajectory]) -> Score:
+    """Summarise one trajectory a level."""
+    solved = [t.success for t in trajectories]
+    bins: dict[str, dict[str, float]] = {}
+    lengths = [optimal_length(level) for level in levels]
+    for low, high in BINS:
+        inside = [s for s, length in zip(solved, lengths, strict=True) if low <= length <= high]
+        if inside:
+            name = f"{low}-{high}" if high < 10_000 else f"{low}+"
+            bins[name] = {"n": len(inside), "success": sum(inside) / len(inside)}
+    plans = [t.blueprint for t in trajectories if t.blueprint is not None]
+    return Score(
+        mode, sum(solved) / len(solved), wilson(sum(solved), len(solved)), len(solved), bins,
+        float(np.mean([t.ret for t in trajectories])), float(np.mean([t.steps for t in trajectories])),
+        sum(p.invalid is None for p in plans) / len(plans) if plans else None,
+    )  # fmt: skip
+
+
+def optimal_length(level: Level) -> int:
+    """Optimal moves, from the level file's comment or from the solver; 0 for a level without a solution."""
+    if level.optimal_moves is not None:
+        return level.optimal_moves
+    solution = solve(level)
+    return solution.moves if solution else 0
+
+
+def evaluate(
+    policy: Policy | None, task: Task, levels: Sequence[Level], mode: str = "himac", sampling: Sampling = GREEDY,
+    returns: ReturnRule = ReturnRule(), seed: int = 0,
+) -> Score:  # fmt: skip
+    """Score one episode a level: hierarchical (`himac`), `flat`, or uniformly `random` actions (needs no policy)."""
+    if mode == "random":
+        return score(mode, levels, play_random(task, levels, seed, returns))
+    if mode not in MODES or policy is None:
+        raise ConfigError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
+    if mode == "flat":
+        return score(mode, levels, play_flat(policy, task, levels, sampling, returns))
+    plans = sample_blueprints(policy, task, levels, 1, sampling)
+    jobs = [(level, group[0][1]) for level, group in zip(levels, plans, strict=True)]
+    return score(mode, levels, execute(policy, task, jobs, sampling, returns))
+
+
+def play_random(task: Task, levels: Sequence[Level], seed: int, returns: ReturnRule = ReturnRule()) -> list[Trajectory]:
+    """Uniformly random actions to the step limit."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for level in levels:
+        episode = task.start(level)
+        while not episode.success and episode.steps < task.max_steps:
+            episode.act(int(rng.integers(len(task.actions))))
+        out.append(Trajectory(None, (), episode.moves, returns(episode), episode.success, episode.steps))
+    return out
+
+
+def profile(policy: Policy, task: Task, levels: Sequence[Level], n: int = 8, seed: int = 0) -> dict[str, float]:
+    """What decides whether reinforcement learning has something to learn from.
+
+    Greedy success both ways; at least one of `n` samples solved (pass@n) both ways, blueprints executed greedily;
+    the executor's success under the solver's blueprints; the share of valid blueprints.
+    """
+    rule = ReturnRule()
+    sampling = Sampling(1.0, torch.Generator().manual_seed(seed))
+    groups = sample_blueprints(policy, task, levels, n, sampling)
+    jobs = [(level, plan) for level, group in zip(levels, groups, strict=True) for _, plan in group]
+    planned = np.array([t.success for t in execute(policy, task, jobs, GREEDY, rule)]).reshape(-1, n)
+    repeated = [level for level in levels for _ in range(n)]
+    flat = np.array([t.success for t in play_flat(policy, task, repeated, sampling, rule)]).reshape(-1, n)
+    oracle = execute(policy, task, [(level, task.oracle(level)) for level in levels], GREEDY, rule)
+    sampled_oracle = execute(policy, task, [(level, task.oracle(level)) for level in levels], sampling, rule)
+    return {
+        "greedy_himac": evaluate(policy, task, levels, "himac").success,
+        "greedy_flat": evaluate(policy, task, levels, "flat").success,
+        "sampled_himac": float(planned.mean()),
+        "sampled_flat": float(flat.mean()),
+        f"pass{n}_himac": float(planned.any(1).mean()),
+        f"pass{n}_flat": float(flat.any(1).mean()),
+        "executor_on_oracle": float(np.mean([t.success for t in oracle])),
+        "executor_on_oracle_sampled": float(np.mean([t.success for t in sampled_oracle])),
+        "blueprint_valid": float(np.mean([plan.invalid is None for _, plan in jobs])),
+    }

@@ -1,0 +1,260 @@
+"""A whole run: draw levels → iterate → log → validate → checkpoint, from the start or from a checkpoint; scores at the end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from himac_lite import config as configs
+from himac_lite import runs
+from himac_lite.coevolution import Iteration, iterate
+from himac_lite.config import Train
+from himac_lite.errors import ModelError, RunError
+from himac_lite.evaluation import Score, evaluate
+from himac_lite.hierarchy import Hierarchy, preset
+from himac_lite.model import LoraSettings, Policy, load_policy
+from himac_lite.runs import Checkpoint, Run
+from himac_lite.sokoban.levels import data_dir, load_levels
+from himac_lite.tasks import Task
+from himac_lite.tasks.sokoban import SokobanTask
+from himac_lite.types import Level
+
+Progress = Callable[[int, int, Mapping[str, Any]], None]
+"""Called after each iteration: (iterations done, iterations in all, the metrics line)."""
+
+_DRAW, _ITERATE = 0, 1
+"""What a derived seed is for."""
+
+
+@dataclass
+class Learner:
+    """What changes while a run goes on."""
+
+    policy: Policy
+    optimizer: torch.optim.Optimizer
+    iteration: int = 0
+    env_steps: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+def set_threads() -> None:
+    """One thread a core; spinning OpenMP threads halve the speed on shared cores, so they wait passively."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+
+
+def resolve_model(path: str) -> str:
+    """The folder of a shipped model by its name; anything else as it is."""
+    shipped = data_dir() / "models" / path
+    return str(shipped) if (shipped / "config.json").is_file() else path
+
+
+def make_task(config: Train) -> SokobanTask:
+    return SokobanTask(max_steps=config.rollout.max_steps, subgoal_budget=config.rollout.subgoal_budget)
+
+
+def make_learner(config: Train, checkpoint: Checkpoint | None = None) -> Learner:
+    """Policy and optimizer, fresh or as a checkpoint left them."""
+    lora = LoraSettings(config.model.rank, config.model.alpha, config.seed)
+    adapter = checkpoint.folder if checkpoint else None
+    policy = load_policy(resolve_model(config.model.path), lora, adapter=adapter, four_bit=config.model.four_bit)
+    optimizer = torch.optim.AdamW(policy.trainable(), lr=config.update.lr, betas=(0.9, 0.95), weight_decay=0.0)
+    learner = Learner(policy, optimizer)
+    if checkpoint:
+        _load_optimizer(optimizer, checkpoint.folder / "optimizer.safetensors")
+        for name in ("iteration", "env_steps", "tokens", "seconds"):
+            setattr(learner, name, checkpoint.state[name])
+    return learner
+
+
+def train(
+    config: Train, out: Path, *, resume: bool = False, progress: Progress | None = None,
+    hierarchy: Hierarchy | None = None, say: Callable[[str], None] = lambda _: None,
+) -> Run:  # fmt: skip
+    """Train to the end of the budget and score the result. Returns the run.
+
+    out: a new run folder or, with `resume`, an unfinished one (its own configuration counts; of `config` only the budget
+    does). hierarchy: a variant of your own in place of the preset that `config.variant` names.
+    Raises `HimacError`s with one clear line; KeyboardInterrupt leaves a run that can be resumed.
+    """
+    checkpoint = None
+    if resume:
+        run = runs.load_run(out)
+        config = replace(run.config, iterations=config.iterations, minutes=config.minutes, env_steps=config.env_steps)
+        checkpoint = run.latest_checkpoint()
+    configs.validate(config)
+    hierarchy = hierarchy or preset(config.variant)
+    levels = {part: load_levels(name) for part, name in _level_sets(config).items()}
+    levels["test"] = levels["test"][: config.test_limit]
+    set_threads()
+    say(f"loading {config.model.path} in {'4 bit' if config.model.four_bit else 'full precision'} with LoRA")
+    learner = make_learner(config, checkpoint)
+    task = make_task(config)
+    run = run if resume else runs.create_run(out, config, levels)
+    run.rewind(learner.iteration)
+    begun = time.monotonic() - learner.seconds
+    if learner.iteration == 0 and config.validate_every:
+        run.append_metrics({"iteration": 0, **_validation(learner, task, config, hierarchy, levels["validation"])})
+    while not _spent(learner, config):
+        line, step = _one(learner, task, hierarchy, config, levels)
+        learner.seconds = time.monotonic() - begun
+        run.append_metrics({**line, "seconds": round(learner.seconds, 2)})
+        run.record(learner.iteration, _records(learner.policy, step, config.record_levels))
+        if learner.iteration % config.checkpoint_every == 0 or _spent(learner, config):
+            _save(run, learner, config)
+        if progress:
+            progress(learner.iteration, config.iterations, line)
+    say(f"scoring base and trained model on {len(levels['test'])} levels of {config.test_levels}")
+    run.write_results(final_scores(learner, task, config, hierarchy, levels["test"]))
+    return run
+
+
+def _level_sets(config: Train) -> dict[str, str]:
+    return {"train": config.train_levels, "validation": config.validation_levels, "test": config.test_levels}
+
+
+def _spent(learner: Learner, config: Train) -> bool:
+    return (
+        learner.iteration >= config.iterations
+        or (config.minutes is not None and learner.seconds >= 60 * config.minutes)
+        or (config.env_steps is not None and learner.env_steps >= config.env_steps)
+    )
+
+
+def _one(
+    learner: Learner, task: Task, hierarchy: Hierarchy, config: Train, levels: Mapping[str, Sequence[Level]]
+) -> tuple[dict[str, Any], Iteration]:
+    """One iteration and its line of metrics."""
+    drawn = draw_levels(levels["train"], config, learner.iteration)
+    seed = np.random.SeedSequence([config.seed, _ITERATE, learner.iteration])
+    step = iterate(learner.policy, task, hierarchy, learner.optimizer, drawn, config, seed)
+    learner.iteration += 1
+    learner.env_steps += step.env_steps
+    learner.tokens += step.tokens
+    line: dict[str, Any] = {"iteration": learner.iteration, "env_steps": learner.env_steps, "tokens": learner.tokens}
+    line |= {name: round(value, 6) for name, value in step.metrics.items()}
+    if config.validate_every and learner.iteration % config.validate_every == 0:
+        line |= _validation(learner, task, config, hierarchy, levels["validation"])
+    return line, step
+
+
+def draw_levels(levels: Sequence[Level], config: Train, iteration: int) -> list[Level]:
+    """The levels of an iteration: a new random order of the training split every time it is used up."""
+    count, out = config.rollout.levels, []
+    for i in range(iteration * count, (iteration + 1) * count):
+        epoch, place = divmod(i, len(levels))
+        order = np.random.default_rng([config.seed, _DRAW, epoch]).permutation(len(levels))
+        out.append(levels[order[place]])
+    return out
+
+
+def _validation(
+    learner: Learner, task: Task, config: Train, hierarchy: Hierarchy, levels: Sequence[Level]
+) -> dict[str, float]:
+    result = evaluate(learner.policy, task, levels[: config.validate_on], _mode(hierarchy))
+    return {"validation/success": result.success, "validation/n": result.n}
+
+
+def _mode(hierarchy: Hierarchy) -> str:
+    return "himac" if hierarchy.planner else "flat"
+
+
+def final_scores(
+    learner: Learner, task: Task, config: Train, hierarchy: Hierarchy, levels: Sequence[Level]
+) -> dict[str, Any]:
+    """Trained, base and random policy on the same held-out levels, greedy."""
+    mode = _mode(hierarchy)
+    trained = evaluate(learner.policy, task, levels, mode)
+    base = base_score(learner.policy, task, levels, mode)
+    random = evaluate(None, task, levels, "random", seed=config.seed)
+    return {
+        "levels": config.test_levels, "mode": mode, "trained": trained.as_dict(), "base": base.as_dict(),
+        "random": random.as_dict(), "iterations": learner.iteration, "env_steps": learner.env_steps,
+        "tokens": learner.tokens, "seconds": round(learner.seconds, 1),
+    }  # fmt: skip
+
+
+def base_score(policy: Policy, task: Task, levels: Sequence[Level], mode: str) -> Score:
+    """The score of the same 4-bit model with its adapter at zero."""
+    kept = [(p, p.detach().clone()) for name, p in policy.named_trainable() if "lora_B" in name]
+    try:
+        with torch.no_grad():
+            for p, _ in kept:
+                p.zero_()
+        policy.changed()
+        return evaluate(policy, task, levels, mode)
+    finally:
+        with torch.no_grad():
+            for p, value in kept:
+                p.copy_(value)
+        policy.changed()
+
+
+def _records(policy: Policy, step: Iteration, count: int) -> list[dict[str, Any]]:
+    def decode(ids: list[int]) -> str:
+        return policy.text(ids)
+
+    out = []
+    for p, micro in enumerate(step.micro[:count]):
+        record: dict[str, Any] = {"level": micro.level.text, "title": micro.level.title}
+        record["optimal_moves"] = micro.level.optimal_moves
+        if step.macro:
+            record["macro"] = runs.macro_record(step.macro[p], list(step.macro_adv_pg[p]), int(step.best_p[p]), decode)
+        record["micro"] = runs.micro_record(micro, list(step.micro_adv_pn[p]), decode)
+        out.append(record)
+    return out
+
+
+# Checkpoints
+
+
+def _save(run: Run, learner: Learner, config: Train) -> None:
+    def tensors(folder: Path) -> None:
+        learner.policy.peft_model.save_pretrained(str(folder), save_embedding_layers=False)
+        save_file(_optimizer_tensors(learner.optimizer), str(folder / "optimizer.safetensors"))
+
+    state = {"env_steps": learner.env_steps, "tokens": learner.tokens, "seconds": learner.seconds}
+    run.save_checkpoint(learner.iteration, state, tensors, config.keep_checkpoints)
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    out = {}
+    for index, p in enumerate(optimizer.param_groups[0]["params"]):
+        for name, value in optimizer.state.get(p, {}).items():
+            out[f"{index}.{name}"] = value.detach().clone().contiguous()
+    return out or {"empty": torch.zeros(1)}
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, file: Path) -> None:
+    params = optimizer.param_groups[0]["params"]
+    try:
+        tensors = load_file(str(file))
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"cannot read {file}: {error}") from None
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        if index.isdigit():
+            optimizer.state[params[int(index)]][name] = value
+
+
+def load_trained(run: Run) -> Policy:
+    """The trained policy of a run: its model with the newest intact adapter."""
+    checkpoint = run.latest_checkpoint()
+    if checkpoint is None:
+        raise RunError(f"{run.folder} has no intact checkpoint; train it further by --resume {run.folder}")
+    config = run.config
+    lora = LoraSettings(config.model.rank, config.model.alpha, config.seed)
+    try:
+        return load_policy(resolve_model(config.model.path), lora, adapter=checkpoint.folder, four_bit=config.model.four_bit)
+    except ModelError as error:
+        raise RunError(f"{run.folder}: {error}") from None
