@@ -73,23 +73,23 @@ def play(policy: Policy, task: Task, levels: Sequence[Level], n: int, sampling: 
     return [MicroGroup(level, None, tuple(done[p * n : (p + 1) * n])) for p, level in enumerate(levels)]
 
 
-def credit_blueprints(groups: Sequence[MacroGroup], advantage_pg: np.ndarray) -> list[Credited]:
-    """Blueprint tokens get the macro advantage of their blueprint; nothing else is trained in phase A."""
+def credit_blueprints(groups: Sequence[MacroGroup], advantage_pg: np.ndarray) -> list[list[Credited]]:
+    """Blueprint tokens get the macro advantage of their blueprint; nothing else is trained in phase A.
+
+    One list a group; groups without any advantage are left out.
+    """
     return [
-        Credited(plan, float(a))
+        [Credited(plan, float(a)) for plan, a in zip(group.plans, row, strict=True)]
         for group, row in zip(groups, advantage_pg, strict=True)
-        for plan, a in zip(group.plans, row, strict=True)
         if row.any()
     ]
 
 
-def credit_actions(groups: Sequence[MicroGroup], advantage_pn: np.ndarray) -> list[Credited]:
-    """Action tokens of all segments get the micro advantage of their trajectory."""
+def credit_actions(groups: Sequence[MicroGroup], advantage_pn: np.ndarray) -> list[list[Credited]]:
+    """Action tokens of all segments get the micro advantage of their trajectory. One list a group, as above."""
     return [
-        Credited(segment, float(a))
+        [Credited(seg, float(a)) for t, a in zip(group.trajectories, row, strict=True) for seg in t.segments]
         for group, row in zip(groups, advantage_pn, strict=True)
-        for trajectory, a in zip(group.trajectories, row, strict=True)
-        for segment in trajectory.segments
         if row.any()
     ]
 
@@ -98,16 +98,19 @@ def credit_actions(groups: Sequence[MicroGroup], advantage_pn: np.ndarray) -> li
 
 
 def learn(
-    policy: Policy, task: Task, optimizer: torch.optim.Optimizer, items: Sequence[Credited], settings: Update,
-    temperature: float, rng: np.random.Generator,
+    policy: Policy, task: Task, optimizer: torch.optim.Optimizer, groups: Sequence[Sequence[Credited]],
+    settings: Update, temperature: float, rng: np.random.Generator,
 ) -> dict[str, float]:  # fmt: skip
-    """Some passes of clipped-surrogate steps over the sequences of one phase; returns its means for the log."""
+    """Some passes of clipped-surrogate steps over the groups of one phase; returns its means for the log.
+
+    A group stays in one minibatch: its members share their prompts' forward and backward pass.
+    """
     totals: dict[str, float] = {}
     tokens = 0
-    for _ in range(settings.epochs if items else 0):
-        order = rng.permutation(len(items))
-        for part in np.array_split(order, min(settings.minibatches, len(items))):
-            batch = [items[i] for i in part]
+    for _ in range(settings.epochs if groups else 0):
+        order = rng.permutation(len(groups))
+        for part in np.array_split(order, min(settings.minibatches, len(groups))):
+            batch = [item for i in part for item in groups[i]]
             counted = accumulate(policy, task, batch, settings, temperature, totals)
             tokens += counted
             norm = torch.nn.utils.clip_grad_norm_(policy.trainable(), settings.grad_clip)
@@ -157,15 +160,25 @@ def accumulate(
 
 
 def micro_batches(batch: Sequence[Credited], tokens: int) -> Iterator[list[Credited]]:
-    """Sequences of one role and similar lengths, at most `tokens` tokens together with their padding."""
-    ordered = sorted(batch, key=lambda item: (item.sequence.role.value, len(item.sequence.ids)))
+    """Sequences of one role, at most `tokens` tokens together: shared prompts once, padding of the rest included."""
+
+    def key(item: Credited) -> tuple[Any, ...]:
+        s = item.sequence
+        return s.role.value, s.prompt_len, s.ids[: s.prompt_len], len(s.ids)
+
     part: list[Credited] = []
-    for item in ordered:
-        same_role = not part or item.sequence.role is part[0].sequence.role
-        if part and (not same_role or (len(part) + 1) * len(item.sequence.ids) > tokens):
+    prompts: set[tuple[int, ...]] = set()
+    longest = 0
+    for item in sorted(batch, key=key):
+        s = item.sequence
+        prompt, length = s.ids[: s.prompt_len], len(s.ids) - s.prompt_len
+        cost = sum(map(len, prompts | {prompt})) + (len(part) + 1) * max(longest, length)
+        if part and (s.role is not part[0].sequence.role or cost > tokens):
             yield part
-            part = []
+            part, prompts, longest = [], set(), 0
         part.append(item)
+        prompts.add(prompt)
+        longest = max(longest, length)
     if part:
         yield part
 
@@ -198,7 +211,7 @@ def iterate(
     macro: list[MacroGroup] = []
     macro_adv, best_p = np.zeros((0, 0)), np.zeros(0, int)
     metrics: dict[str, float] = {}
-    waiting: list[Credited] = []
+    waiting: list[list[Credited]] = []
 
     if hierarchy.planner:
         macro = explore(policy, task, levels, rollout.group, sampling, rule)
@@ -215,8 +228,8 @@ def iterate(
         micro = play(policy, task, levels, rollout.group, sampling, rule)
     return_pn = np.array([[t.ret for t in group.trajectories] for group in micro])  # [P, N]
     micro_adv = hierarchy.micro_advantage(return_pn)
-    items = waiting + credit_actions(micro, micro_adv)
-    metrics |= _prefixed("micro", learn(policy, task, optimizer, items, config.update, rollout.temperature, rng))
+    credited = waiting + credit_actions(micro, micro_adv)
+    metrics |= _prefixed("micro", learn(policy, task, optimizer, credited, config.update, rollout.temperature, rng))
     metrics |= _prefixed("micro", _group_metrics(return_pn, [t for g in micro for t in g.trajectories]))
 
     episodes = [t for g in macro for t in g.executions] + [t for g in micro for t in g.trajectories]

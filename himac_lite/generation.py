@@ -98,7 +98,7 @@ def _decode_rows(
     which = [unique.setdefault(prompt, len(unique)) for _, prompt in rows]
     live = [i for i, _ in rows]
     cache = Cache(layer_class_to_replicate=_GrowingLayer)
-    ids, mask = _left_padded(list(unique), pad_id, device)
+    ids, mask = left_padded(list(unique), pad_id, device)
     hidden_logits = _forward(model, ids, mask, cache)
     pick = torch.tensor(which, device=device)
     if len(unique) < len(rows):
@@ -132,12 +132,12 @@ def _decode_rows(
             live = [live[i] for i in keep.tolist()]
             feeds = [feeds[i] for i in keep.tolist()]
             running = running[keep]
-        ids, new = _left_padded(feeds, pad_id, device)
+        ids, new = left_padded(feeds, pad_id, device)
         mask = torch.cat([mask, new], dim=1)
         logits = _forward(model, ids, mask, cache)
 
 
-def _left_padded(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def left_padded(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows → (ids [B, T], mask [B, T]), padded on the left."""
     width = max(map(len, rows))
     ids = torch.tensor([[pad_id] * (width - len(r)) + list(r) for r in rows], device=device)

@@ -17,9 +17,10 @@ from typing import Any, Protocol
 
 import torch
 from torch.func import functional_call
+from transformers.cache_utils import Cache, DynamicLayer
 
 from himac_lite.errors import ModelError
-from himac_lite.generation import Stream, decode
+from himac_lite.generation import Stream, decode, left_padded
 from himac_lite.objective import entropy, token_log_probs
 from himac_lite.types import Role
 from himac_lite.types import Sequence as TokenSequence
@@ -125,35 +126,64 @@ class Policy:
         """Log-probabilities of the generated part of packed sequences of one role, with gradient to LoRA.
 
         allowed: the constraint under which they were sampled. reference: of the base model (LoRA switched off),
-        without gradient.
+        without gradient. Sequences that share a prompt (a group) share its forward and backward pass.
         """
-        width = max(len(s.ids) for s in batch)
-        first = min(s.prompt_len for s in batch) - 1  # the position that predicts the first generated token
+        width = max(len(s.ids) - s.prompt_len for s in batch)
         pad = self.tokenizer.pad_token_id or 0
-        ids = torch.tensor([[*s.ids, *[pad] * (width - len(s.ids))] for s in batch], device=self.device)
-        mask = torch.tensor([[*s.action_mask, *[False] * (width - len(s.ids))] for s in batch], device=self.device)
-        behaviour = torch.tensor([[*s.logp, *[0.0] * (width - len(s.ids))] for s in batch], device=self.device)
+
+        def tail(values: Sequence[Any], sequence: TokenSequence, filler: Any) -> list[Any]:
+            own = list(values[sequence.prompt_len :])
+            return own + [filler] * (width - len(own))
+
+        target = torch.tensor([tail(s.ids, s, pad) for s in batch], device=self.device)  # [B, T]
+        mask = torch.tensor([tail(s.action_mask, s, False) for s in batch], device=self.device)
+        behaviour = torch.tensor([tail(s.logp, s, 0.0) for s in batch], device=self.device)
         with torch.no_grad() if reference else contextlib.nullcontext():
-            logits = self._logits(ids[:, :-1], width - 1 - first, reference)  # [B, T, V]
-            target = ids[:, first + 1 :]
+            logits = self._logits([s.ids[: s.prompt_len] for s in batch], target, reference)  # [B, T, V]
             if allowed is not None:
-                # The constrained softmax is the one that was sampled from. Forced tokens are masked out below.
+                # The constrained softmax is the one that was sampled from. Forced tokens are masked out.
                 lookup = torch.zeros(logits.shape[-1], dtype=torch.long, device=self.device)
                 lookup[allowed] = torch.arange(len(allowed), device=self.device)
                 logits, target = logits[..., allowed], lookup[target]
             logp = token_log_probs(logits, target, temperature)
-        with torch.no_grad():
-            spread = entropy(logits.detach(), temperature)
-        return TokenScores(logp, behaviour[:, first + 1 :], mask[:, first + 1 :], spread)
+        return TokenScores(logp, behaviour, mask, entropy(logits.detach(), temperature))
 
-    def _logits(self, ids: torch.Tensor, keep: int, reference: bool) -> torch.Tensor:
-        """Logits of the last `keep` positions. Right padding is harmless: attention is causal."""
-        if self.twin is None:
-            with self.peft_model.disable_adapter() if reference else contextlib.nullcontext():
-                return self.peft_model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits.float()
-        weights = self._dense if reference else self.merged()
-        out = functional_call(self.twin, weights, (), {"input_ids": ids, "use_cache": False, "logits_to_keep": keep})
-        return out.logits.float()
+    def _logits(self, prompts: Sequence[tuple[int, ...]], target: torch.Tensor, reference: bool) -> torch.Tensor:
+        """Logits [B, T, V] that predict `target` [B, T] after each prompt: every different prompt is encoded once."""
+        unique: dict[tuple[int, ...], int] = {}
+        pick = torch.tensor([unique.setdefault(p, len(unique)) for p in prompts], device=self.device)
+        ids, mask = left_padded(list(unique), self.tokenizer.pad_token_id or 0, self.device)
+        cache = Cache(layer_class_to_replicate=DynamicLayer)
+        with self._computing(reference) as forward:
+            first = forward(ids, mask, cache, 1)[pick]  # [B, 1, V]: predicts the first generated token
+            if target.shape[1] == 1:
+                return first
+            cache.batch_select_indices(pick)
+            fed = target[:, :-1]  # padding on the right is harmless: attention is causal
+            rest = forward(fed, torch.cat([mask[pick], torch.ones_like(fed)], 1), cache, fed.shape[1])
+        return torch.cat([first, rest], 1)
+
+    @contextlib.contextmanager
+    def _computing(self, reference: bool) -> Iterator[Callable[..., torch.Tensor]]:
+        """The forward pass (ids, mask over cache and ids, cache, positions kept) → logits, with this policy's weights."""
+        model, weights = self.peft_model, {}
+        off = contextlib.nullcontext()
+        if self.twin is not None:
+            model, weights = self.twin, self._dense if reference else self.merged()
+        elif reference:
+            off = model.disable_adapter()
+
+        def forward(ids: torch.Tensor, mask: torch.Tensor, cache: Cache, keep: int) -> torch.Tensor:
+            positions = (mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]
+            inputs = {
+                "input_ids": ids, "attention_mask": None if bool(mask.all()) else mask, "position_ids": positions,
+                "past_key_values": cache, "use_cache": True, "logits_to_keep": keep,
+            }  # fmt: skip
+            logits: torch.Tensor = functional_call(model, weights, (), inputs).logits.float()
+            return logits
+
+        with off:
+            yield forward
 
     # Weights
 
