@@ -296,4 +296,5 @@ class SokobanVectorEnv(_Game, VectorEnv[Any, Any, np.ndarray]):
         return infos | {f"_{key}": np.ones(self.num_envs, np.bool_) for key in infos}
 
 
+register_envs = register
 register()

@@ -21,6 +21,7 @@ from himac_lite.types import Level
 MAX_BYTES = 50_000_000
 PARTS = ("train", "validation", "test")
 _BOARD_LINE = re.compile(r"(?=[^#]*#)[ #.$*@+_-]+")
+_KEY = re.compile(r"([A-Za-z]+):(.*)")
 _OPTIMAL = re.compile(r";\s*moves ([0-9]{1,9}), pushes ([0-9]{1,9})\s*$")
 
 
@@ -53,14 +54,14 @@ def data_dir() -> Path:
 
 
 def parse_levels(text: str, source: str = "text") -> list[Level]:
-    """Read every level of an XSB text. Comment lines before a board belong to it, as does a SOK ``Title:`` after it.
+    """Read every level of an XSB text. Comments before a board belong to it, and a SOK ``Title:`` directly below it.
 
     Raises `LevelError` that names source, level number and line.
     """
     levels: list[Level] = []
     rows: list[str] = []
     comments: list[str] = []
-    first = 0
+    first, below = 0, False
     for number, line in enumerate([*text.splitlines(), ""], 1):
         if _BOARD_LINE.fullmatch(line):
             if not rows:
@@ -69,10 +70,13 @@ def parse_levels(text: str, source: str = "text") -> list[Level]:
             continue
         if rows:
             levels.append(_checked(rows, comments, f"{source}, level {len(levels) + 1} (line {first})"))
-            rows, comments = [], []
-        if line.startswith("Title:") and levels and not levels[-1].title and not comments:
-            levels[-1] = replace(levels[-1], title=line.removeprefix("Title:").strip())
-        elif line.strip():
+            rows, comments, below = [], [], True
+        if below and (found := _KEY.match(line)):
+            if found[1] == "Title":
+                levels[-1] = replace(levels[-1], title=found[2].strip())
+            continue
+        below = False
+        if line.strip():
             comments.append(line.strip())
     if not levels:
         raise LevelError(f"{source}: no level found. A level is lines of # . $ * @ + and spaces.")
@@ -162,7 +166,7 @@ def save_levels(levels: Iterable[Level], path: str | os.PathLike[str]) -> None:
     target = Path(path)
     beside = target.with_name(target.name + ".tmp")
     try:
-        beside.write_text(format_levels(levels), "utf-8")
+        beside.write_text(format_levels(levels), "utf-8", newline="\n")
         beside.replace(target)
     except OSError as error:
         raise LevelError(f"cannot write {target} ({error.strerror})") from None

@@ -1,0 +1,190 @@
+"""The rules: positions worked out by hand, the laws of the game, and the two forms of the rules against each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sokoban_boards import boards
+
+from himac_lite.errors import LevelError
+from himac_lite.sokoban.rules import (
+    BOX,
+    MOVES,
+    NAMES,
+    STEP,
+    TARGET,
+    WALL,
+    Outcome,
+    board_from_level,
+    pack,
+    play,
+    rows_of,
+    solved_batch,
+    step,
+    step_batch,
+)
+from himac_lite.types import Level
+
+OPPOSITE = {"u": "d", "d": "u", "l": "r", "r": "l"}
+
+
+def board(*rows: str):
+    return board_from_level(Level(rows))
+
+
+# One row of a corridor before and after a move to the right; the rest of the board is wall.
+WORKED = [
+    ("#@  #", "r", "# @ #", Outcome.MOVED),
+    ("#@. #", "r", "# + #", Outcome.MOVED),
+    ("#+  #", "r", "#.@ #", Outcome.MOVED),
+    ("#@$ #", "r", "# @$#", Outcome.PUSHED),
+    ("#@$.#", "r", "# @*#", Outcome.PUSHED),  # onto a target
+    ("#@* #", "r", "# +$#", Outcome.PUSHED),  # off a target, which the player now stands on
+    ("#@*.#", "r", "# +*#", Outcome.PUSHED),  # from target to target
+    ("#+$ #", "r", "#.@$#", Outcome.PUSHED),
+    ("# @#", "r", "# @#", Outcome.BLOCKED),  # wall
+    ("# @$#", "r", "# @$#", Outcome.BLOCKED),  # box against a wall
+    ("#@$$ #", "r", "#@$$ #", Outcome.BLOCKED),  # two boxes
+    ("#@$* #", "r", "#@$* #", Outcome.BLOCKED),
+    ("# $@#", "l", "#$@ #", Outcome.PUSHED),
+    ("#@ $#", "l", "#@ $#", Outcome.BLOCKED),
+    ("#$ @#", "l", "#$@ #", Outcome.MOVED),  # walking away from a box does not pull it, nor does walking up to it
+    ("#$@ #", "r", "#$ @#", Outcome.MOVED),
+]
+
+
+@pytest.mark.parametrize(("before", "move", "after", "outcome"), WORKED)
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("turned", [False, True])
+def test_worked_positions(before, move, after, outcome, batched, turned):
+    """Each as a row (left, right) and, turned, as a column (up, down)."""
+
+    def corridor(row):
+        rows = ("#" * len(row), row, "#" * len(row))
+        return board(*("".join(column) for column in zip(*rows, strict=True))) if turned else board(*rows)
+
+    move = {"r": "d", "l": "u"}[move] if turned else move
+    if batched:
+        cells, player = pack([corridor(before)])
+        happened = step_batch(cells, player, np.array([MOVES.index(move)]))
+        expected_cells, expected_player = pack([corridor(after)])
+        assert happened.tolist() == [outcome.value]
+        assert cells.tolist() == expected_cells.tolist()
+        assert player.tolist() == expected_player.tolist()
+    else:
+        now, happened = step(corridor(before), move)
+        assert rows_of(now) == rows_of(corridor(after))
+        assert happened is outcome
+
+
+def test_moves_names_and_steps_are_in_one_order():
+    """Actions 0–3 are up, down, left, right everywhere: tokens, environment and solver count on it."""
+    assert [(m, n, STEP[m]) for m, n in zip(MOVES, NAMES, strict=True)] == [
+        ("u", "up", (-1, 0)),
+        ("d", "down", (1, 0)),
+        ("l", "left", (0, -1)),
+        ("r", "right", (0, 1)),
+    ]
+
+
+def test_a_solution_by_hand():
+    start = board("######", "#    #", "#@$ .#", "# $ .#", "######")
+    # Push the upper box two to the right; then around to the left of the lower one, and push it two to the right.
+    after = play(start, "rrlldrr")
+    assert rows_of(play(start, "rr")) == ("######", "#    #", "#  @*#", "# $ .#", "######")
+    assert rows_of(after) == ("######", "#    #", "#   *#", "#  @*#", "######")
+    assert after.solved
+    assert not start.solved
+    assert (start.boxes_on_target, after.boxes_on_target) == (0, 2)
+
+
+def test_one_box_short_is_not_solved():
+    assert not board("#####", "#@* #", "# $.#", "#####").solved
+    assert solved_batch(pack([board("#####", "#@* #", "# $.#", "#####")])[0]).tolist() == [False]
+
+
+def test_capitals_move_as_small_letters_do():
+    start = board("#####", "#@$.#", "#####")
+    assert step(start, "R") == step(start, "r")
+    assert step(start, "r")[0] != start
+
+
+def test_pack_pads_with_walls_to_the_largest():
+    cells, player = pack([board("#####", "#+*$#", "#####"), board("####", "#@.#", "#  #", "####")])
+    w, t, b = WALL, TARGET, BOX
+    assert cells.dtype == np.uint8
+    assert cells.tolist() == [
+        [[w, w, w, w, w], [w, t, t | b, b, w], [w, w, w, w, w], [w, w, w, w, w]],
+        [[w, w, w, w, w], [w, 0, t, w, w], [w, 0, 0, w, w], [w, w, w, w, w]],
+    ]
+    assert player.tolist() == [[1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize("row", ["#   #", "#@ @#", "#@ +#"])
+def test_a_board_needs_one_player(row):
+    with pytest.raises(LevelError, match="exactly one player"):
+        board("#####", row, "#####")
+
+
+@given(st.lists(boards(), min_size=1, max_size=5), st.data())
+@settings(max_examples=100, deadline=None)
+def test_both_forms_of_the_rules_agree(start, data):
+    """A batch of boards of mixed sizes goes where each of them goes by itself."""
+    cells, player = pack(start)
+    shape = cells.shape[1:]
+    now = list(start)
+    for actions in data.draw(st.lists(st.lists(st.integers(0, 3), min_size=len(now), max_size=len(now)), max_size=25)):
+        outcomes = step_batch(cells, player, np.array(actions))
+        singles = [step(b, MOVES[a]) for b, a in zip(now, actions, strict=True)]
+        now = [b for b, _ in singles]
+        assert outcomes.tolist() == [outcome.value for _, outcome in singles]
+        assert player.tolist() == [list(b.player) for b in now]
+        assert solved_batch(cells).tolist() == [b.solved for b in now]
+        for i, b in enumerate(now):
+            expected = np.full(shape, WALL, np.uint8)
+            expected[: b.height, : b.width] = pack([b])[0][0]
+            assert cells[i].tolist() == expected.tolist()
+
+
+@given(boards(), st.text("udlr", max_size=60))
+@settings(max_examples=100, deadline=None)
+def test_what_a_move_may_change(start, moves):
+    now = start
+    for move in moves:
+        before, (now, outcome) = now, step(now, move)
+        assert (now.walls, now.targets, now.height, now.width) == (
+            start.walls,
+            start.targets,
+            start.height,
+            start.width,
+        )
+        assert len(now.boxes) == len(start.boxes)
+        assert now.player not in now.walls | now.boxes
+        assert not now.boxes & now.walls
+        walked = abs(now.player[0] - before.player[0]) + abs(now.player[1] - before.player[1])
+        assert (walked, len(now.boxes - before.boxes)) == {
+            Outcome.MOVED: (1, 0),
+            Outcome.PUSHED: (1, 1),
+            Outcome.BLOCKED: (0, 0),
+        }[outcome]
+
+
+@given(boards(), st.text("udlr", max_size=30), st.sampled_from("udlr"))
+@settings(max_examples=200, deadline=None)
+def test_a_step_without_a_push_can_be_taken_back_and_a_push_cannot(start, moves, move):
+    here = play(start, moves)
+    after, outcome = step(here, move)
+    back, _ = step(after, OPPOSITE[move])
+    if outcome is Outcome.MOVED:
+        assert back == here
+    elif outcome is Outcome.PUSHED:
+        assert (back.player, back.boxes) == (here.player, after.boxes)
+        assert back.boxes != here.boxes
+
+
+@given(boards())
+@settings(max_examples=100, deadline=None)
+def test_rows_say_everything(start):
+    assert board_from_level(Level(rows_of(start))) == start
