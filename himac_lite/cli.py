@@ -31,13 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), 2)
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is not installed: pip install 'himac-lite[train,qlora]'", 2)
+    except BrokenPipeError:
+        return 0
     except OSError as error:
         return _fail(f"{error.filename or 'file'}: {error.strerror or error}", 2)
     except KeyboardInterrupt:
         return _fail(f"interrupted{_resume_hint(arguments)}", 130)
-    except BrokenPipeError:
-        return 0
-    if getattr(arguments, "json", False):
+    if getattr(arguments, "json", False) and not getattr(arguments, "prints", False):
         print(json.dumps(result))
     return 0
 
@@ -232,9 +232,29 @@ def _pretrain(arguments: argparse.Namespace) -> None:
 
 
 def _levels_arguments(p: argparse.ArgumentParser) -> None:
+    verbs = p.add_subparsers(required=True, metavar="verb")
+    read = verbs.add_parser("read", help="check a level file and say what it holds")
+    read.add_argument("path", help="level file or split")
+    generate = verbs.add_parser("generate", help="write new random levels to a file")
+    generate.add_argument("out", type=Path)
+    for name, default in (("n", 16), ("seed", 0), ("size", 7), ("boxes", 2), ("min-length", 6), ("max-length", 25)):
+        generate.add_argument(f"--{name}", type=int, default=default, help=f"default: {default}")
+    generate.add_argument("--max-density", type=float, default=0.25, help="largest share of inner walls; default: 0.25")
+    solve = verbs.add_parser("solve", help="solve every level of a file")
+    solve.add_argument("path", help="level file or split")
+    solve.add_argument("--optimal", choices=("moves", "pushes"), default="moves")
+    split = verbs.add_parser("split", help="counts and hashes of a frozen split")
+    split.add_argument("name", help="warmup, core or hard; or a part such as core/test")
+    for verb, parser in (("read", read), ("generate", generate), ("solve", solve), ("split", split)):
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.set_defaults(run=_levels, verb=verb, prints=True)
+
+
+def _levels(arguments: argparse.Namespace) -> None:
     from himac_lite.sokoban import commands
 
-    commands.add_arguments(p)
+    given = {k: v for k, v in vars(arguments).items() if k not in ("run", "verb", "prints")}
+    getattr(commands, arguments.verb)(**given)
 
 
 def _doctor(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -4,8 +4,8 @@ Three kinds of sequence share one model: blueprints (planner), segments (executo
 optimal ones. *Novices* make mistakes that a beginner makes:
 
 - greedy: pushes every box along straight lines to its nearest target, whatever stands in the way;
-- incomplete: the expert's plan or play, stopped before the last push is done;
-- useless: a few legal pushes that serve nothing.
+- hasty: does so with the nearest box and forgets the others (in flat play it then paces to and fro);
+- useless: a few legal pushes that serve nothing (in flat play it then wanders).
 
 `Mixture` says how often each writes, for short and for long levels: the demonstrators are careful with short levels and
 sloppy with long ones. Reinforcement learning then has to shift probability between modes that are all there already.
@@ -32,7 +32,7 @@ _VOCABULARY = {piece: i for i, piece in enumerate(language.vocabulary())}
 
 @dataclass(frozen=True)
 class Mixture:
-    """Shares of the demonstrators: (expert, greedy, incomplete, useless), for short and for long levels."""
+    """Shares of the demonstrators: (expert, greedy, hasty, useless), for short and for long levels."""
 
     short: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
     """Levels with an optimal length up to `threshold`."""
@@ -59,11 +59,12 @@ class Demonstration:
 # Plans
 
 
-def greedy_pushes(board: Board) -> list[Push]:
+def greedy_pushes(board: Board, only_first: bool = False) -> list[Push]:
     """A beginner's plan: nearest box first, sideways and then up or down, through whatever stands there."""
     plan: list[Push] = []
     targets = set(board.targets - board.boxes)
-    for box in sorted(board.boxes - board.targets, key=lambda b: (_distance(b, board.player), b)):
+    boxes = sorted(board.boxes - board.targets, key=lambda b: (_distance(b, board.player), b))
+    for box in boxes[:1] if only_first else boxes:
         target = min(targets, key=lambda t: (_distance(t, box), t))
         targets.remove(target)
         corner = (box[0], target[1])
@@ -219,31 +220,39 @@ def segment_demonstration(board: Board, push: Push, rng: np.random.Generator, no
     return _demonstration(Role.EXECUTOR, board, subgoal_of(push), ids, flags)
 
 
-def _novice_play(board: Board, plan: list[Push], rng: np.random.Generator, detours: float, stop: bool) -> str:
-    """Flat play that follows a plan as far as it can be done, then wanders."""
+def _novice_play(board: Board, plan: list[Push], rng: np.random.Generator, detours: float, pace: bool) -> str:
+    """Flat play that follows a plan as far as it can be done, then wanders at random or paces to and fro."""
     moves = ""
-    for push in plan[: -1 if stop else None]:
+    for push in plan:
         part = execute_push(board, push)
         if part is None:
             break
         for move in part:
-            if rng.random() < detours:
-                there = [m for m in MOVES if step(board, m)[1] is Outcome.MOVED]
-                if there:  # one step aside and back
-                    aside = there[int(rng.integers(len(there)))]
-                    moves += aside + MOVES[MOVES.index(aside) ^ 1]
+            free = _free_moves(board)
+            if free and rng.random() < detours:  # one step aside and back
+                aside = free[int(rng.integers(len(free)))]
+                moves += aside + _opposite(aside)
             board, _ = step(board, move)
             moves += move
         if board.solved:
             return moves
     for _ in range(int(rng.integers(4, 9))):
-        options = [m for m in MOVES if step(board, m)[1] is Outcome.MOVED]
-        if not options:
+        free = _free_moves(board)
+        if not free:
             break
-        move = options[int(rng.integers(len(options)))]
+        back = _opposite(moves[-1]) if moves else free[0]
+        move = (back if back in free else free[0]) if pace else free[int(rng.integers(len(free)))]
         board, _ = step(board, move)
         moves += move
     return moves
+
+
+def _free_moves(board: Board) -> list[str]:
+    return [m for m in MOVES if step(board, m)[1] is Outcome.MOVED]
+
+
+def _opposite(move: str) -> str:
+    return MOVES[MOVES.index(move) ^ 1]
 
 
 # Streams
@@ -261,7 +270,7 @@ def demonstrate(
         return (
             expert,
             greedy_pushes(board) or expert,
-            expert[:-1] or useless_pushes(board, rng) or expert,
+            greedy_pushes(board, only_first=True) or expert,
             useless_pushes(board, rng) or expert,
         )[writer]
 
@@ -271,7 +280,7 @@ def demonstrate(
     if writer == 0:
         yield flat_demonstration(board, *table.play(board, rng, noise, limit=32))
     else:
-        moves = _novice_play(board, plan_by(writer), rng, mixture.detours, stop=False)[:32]
+        moves = _novice_play(board, plan_by(writer), rng, mixture.detours, pace=writer == 2)[:32]
         if moves:
             yield flat_demonstration(board, moves, [True] * len(moves))
 

@@ -12,6 +12,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -252,6 +253,9 @@ def load_policy(
     from transformers.utils import logging
 
     logging.set_verbosity_error()
+    if Path(path).is_absolute() or Path(path).exists() or path.startswith("."):  # a folder is meant, not a hub id
+        if not (Path(path) / "config.json").is_file():
+            raise ModelError(f"{path!r} is no model folder: it has no config.json")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.float32
     if device == "cuda":  # by capability: is_bf16_supported() also says yes to emulation
@@ -317,6 +321,7 @@ def _quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    getLogger("bitsandbytes").setLevel(ERROR)  # it advises on optional kernels
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -177,7 +177,7 @@ def run_stage(
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
 
 
-MIXED = Mixture()
+MIXED = Mixture(short=(0.8, 0.1, 0.05, 0.05), long=(0.33, 0.15, 0.37, 0.15), threshold=9, detours=0.05)
 """The demonstrators of the second stage; chosen on `core/validation`."""
 
 

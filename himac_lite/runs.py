@@ -128,8 +128,7 @@ class Run:
 
 def create_run(folder: Path, config: Train, levels: Mapping[str, Sequence[Level]]) -> Run:
     """Make the folder and its manifest. Raises `RunError` if it holds a run already or cannot be written."""
-    if (folder / "manifest.json").exists():
-        raise RunError(f"{folder} holds a run already; choose another --out, or go on with it by --resume {folder}")
+    refuse_existing(folder)
     manifest = {
         "format": FORMAT,
         "config": configs.as_dict(config),
@@ -144,6 +143,12 @@ def create_run(folder: Path, config: Train, levels: Mapping[str, Sequence[Level]
         _write(folder / "metrics.jsonl", "")
         _write(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     return Run(folder)
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise `RunError` if the folder holds a run already."""
+    if (folder / "manifest.json").exists():
+        raise RunError(f"{folder} holds a run already; choose another --out, or go on with it by --resume {folder}")
 
 
 def load_run(path: str | os.PathLike[str]) -> Run:

@@ -92,6 +92,8 @@ def train(
         run = runs.load_run(out)
         config = replace(run.config, iterations=config.iterations, minutes=config.minutes, env_steps=config.env_steps)
         checkpoint = run.latest_checkpoint()
+    else:
+        runs.refuse_existing(out)
     configs.validate(config)
     hierarchy = hierarchy or preset(config.variant)
     levels = {part: load_levels(name) for part, name in _level_sets(config).items()}
