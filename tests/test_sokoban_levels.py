@@ -263,6 +263,11 @@ def test_generated_levels_are_what_was_asked_for():
         assert one.optimal_pushes == solve(one, "pushes").pushes
 
 
+def test_generated_levels_have_no_floor_that_the_player_cannot_reach():
+    made = generate(np.random.default_rng(3), 40, size=6, boxes=1, lengths=(2, 20), max_density=0.6)
+    assert parse_levels(format_levels(made)) == made
+
+
 def test_excluded_levels_do_not_come_back_in_any_orientation():
     first = generate(np.random.default_rng(4), 10, size=5, boxes=1, lengths=(3, 6))
     excluded = {canonical_hash(one) for one in first}

@@ -174,6 +174,8 @@ def test_rgb_colours():
     assert tiles["floor"][8, 8].tolist() == [0xFB, 0xF8, 0xF1]
     assert tiles["box"][4, 8].tolist() == [0xE6, 0x9F, 0x00]
     assert tiles["box on target"][4, 4].tolist() == [0x00, 0x9E, 0x73]
+    assert tiles["box"][8, 8].tolist() == [0x4A, 0x32, 0x00], "the middle of the cross"
+    assert (tiles["box on target"] == 255).all(-1).any(), "the tick"
     assert tiles["player"][12, 8].tolist() == [0x00, 0x72, 0xB2]
     assert tiles["target"][8, 8].tolist() == [0xFB, 0xF8, 0xF1], "a ring has a hole"
 
