@@ -88,7 +88,9 @@ class Policy:
         for index, action in enumerate(task.actions):
             first, *rest = self.encode(action, prompt=False)
             if first in out:
-                raise ModelError(f"actions {task.actions[out[first][0]]!r} and {action!r} begin with the same token of {self.name}")
+                raise ModelError(
+                    f"actions {task.actions[out[first][0]]!r} and {action!r} begin with the same token of {self.name}"
+                )
             out[first] = (index, rest)
         return out
 
@@ -122,7 +124,11 @@ class Policy:
     # Log-probabilities for the update
 
     def log_probs(
-        self, batch: Sequence[TokenSequence], allowed: torch.Tensor | None, temperature: float = 1.0, reference: bool = False
+        self,
+        batch: Sequence[TokenSequence],
+        allowed: torch.Tensor | None,
+        temperature: float = 1.0,
+        reference: bool = False,
     ) -> TokenScores:
         """Log-probabilities of the generated part of packed sequences of one role, with gradient to LoRA.
 
@@ -264,12 +270,15 @@ def load_policy(
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-            base = AutoModelForCausalLM.from_pretrained(
+            base, loaded = AutoModelForCausalLM.from_pretrained(
                 path, quantization_config=quantization if four_bit else None, dtype=dtype, device_map={"": device},
+                output_loading_info=True,
             )  # fmt: skip
     except Exception as error:  # the library raises many types for a bad path, config or weights file
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"cannot load a causal language model from {path!r}: {reason}") from None
+    if loaded["missing_keys"]:  # the library would fill them with random numbers
+        raise ModelError(f"the weights of {path!r} are incomplete: {min(loaded['missing_keys'])} is missing")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     base.config.use_cache = True
