@@ -10,6 +10,13 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+try:  # so that gymnasium.make("himac_lite/Sokoban-v0") works after `import himac_lite`; imports nothing heavy
+    from himac_lite.sokoban.env import register as _register
+except ModuleNotFoundError:  # the pure-Python core is usable without Gymnasium
+    pass
+else:
+    _register()
+
 _LAZY = {
     "load_levels": "sokoban.levels",
     "save_levels": "sokoban.levels",

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from himac_lite import language
-from himac_lite.sokoban.levels import canonical_hash, random_layout, random_positions
-from himac_lite.sokoban.rules import MOVES, NAMES, STEP, Board, Outcome, rows_of, step
+from himac_lite.sokoban.levels import canonical_hash, closed, random_layout, random_positions
+from himac_lite.sokoban.rules import MOVES, NAMES, STEP, Board, Outcome, board_from_level, rows_of, step
 from himac_lite.sokoban.solver import DistanceTable, distances
 from himac_lite.tasks.sokoban import Push, pushes_of
 from himac_lite.types import Cell, Level, Role, SubGoal
@@ -305,8 +305,9 @@ def stream(
         layout = random_layout(rng, size, boxes, 0.25)
         table = distances(layout)
         for board, length in random_positions(rng, table, layout, (3, 25), 24):
-            if canonical_hash(Level(rows_of(board))) not in exclude:
-                yield from demonstrate(board, length, table, rng, mixture, noise)
+            level = closed(Level(rows_of(board)))  # as a level file would have it
+            if canonical_hash(level) not in exclude:
+                yield from demonstrate(board_from_level(level), length, table, rng, mixture, noise)
 
 
 # Symmetry augmentation

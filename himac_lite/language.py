@@ -85,7 +85,7 @@ def subgoal_pieces(subgoal: SubGoal) -> list[str]:
     return ["\npush the box at ", cell_text(box), f" {direction} to ", cell_text(target)]
 
 
-_LINE = re.compile(r"push the box at \((\d{1,2}),(\d{1,2})\) (up|down|left|right) to \((\d{1,2}),(\d{1,2})\)")
+_LINE = re.compile(r"push the box at \(([0-9]),([0-9])\) (up|down|left|right) to \(([0-9]),([0-9])\)")
 
 
 def parse_push(text: str) -> tuple[Cell, str, Cell] | Invalid:

@@ -133,7 +133,7 @@ def test_what_is_formatted_is_parsed(wanted):
 def test_one_line_by_hand():
     assert subgoal_text((2, 3), "right", (2, 5)) == PUSH
     assert parse_push(PUSH) == ((2, 3), "right", (2, 5))
-    assert parse_push("push the box at (12,3) up to (9,3)") == ((12, 3), "up", (9, 3))
+    assert parse_push("push the box at (9,3) up to (6,3)") == ((9, 3), "up", (6, 3))
 
 
 REASONS = [

@@ -185,13 +185,17 @@ def symmetries(level: Level) -> list[Level]:
     return [Level(r, "", level.optimal_moves, level.optimal_pushes) for r in out]
 
 
+def closed(level: Level) -> Level:
+    """The level with unreachable floor as wall, as the reader has it. Raises `LevelError` for an open level."""
+    return replace(level, rows=_enclosed(level.rows, "level"))
+
+
 def canonical_hash(level: Level) -> str:
     """SHA-256 of the least of the 8 symmetric texts: equal exactly for levels that are the same puzzle.
 
     Floor that the player cannot reach counts as wall, as the reader has it. Raises `LevelError` for an open level.
     """
-    closed = Level(_enclosed(level.rows, "level"))
-    return hashlib.sha256(min(s.text for s in symmetries(closed)).encode()).hexdigest()
+    return hashlib.sha256(min(s.text for s in symmetries(closed(level))).encode()).hexdigest()
 
 
 # Generation
@@ -259,15 +263,14 @@ def generate(
         layout = random_layout(rng, size, boxes, max_density)
         table = distances(layout)
         for board, length in random_positions(rng, table, layout, lengths, 4):
-            rows = _enclosed(rows_of(board), "generated level")
-            level = Level(rows)
+            level = closed(Level(rows_of(board)))
             key = canonical_hash(level)
             if key in seen:
                 continue
             seen.add(key)
             by_pushes = solve(level, "pushes")
             assert by_pushes is not None, "the backward search found it solvable"
-            levels.append(Level(rows, "", length, by_pushes.pushes))
+            levels.append(replace(level, optimal_moves=length, optimal_pushes=by_pushes.pushes))
             if len(levels) == n:
                 return levels
     raise LevelError(f"found {len(levels)} of {n} levels {size}x{size} with {boxes} boxes and lengths {lengths}")
