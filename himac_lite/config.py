@@ -69,7 +69,7 @@ class Rollout:
     subgoal_budget: int = 20
     """Steps after which a sub-goal is left without <sub_done>."""
     progress_share: float = 0.0
-    """What a failed episode is worth with all boxes but one in place, as a share of success; 0 is the sparse reward."""
+    """What a failed episode is worth: this times the share of boxes in place (success: 1); 0 is the sparse reward."""
 
 
 @dataclass(frozen=True)

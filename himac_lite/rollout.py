@@ -97,8 +97,9 @@ def play_flat(
 ) -> list[Trajectory]:
     """Play every level without a plan: one sequence from the first action to the end of the episode."""
     runs = [_Run(task.start(level), None, [SubGoal("")]) for level in levels]
-    prompts = [policy.encode(run.episode.prompt(Role.FLAT)) for run in runs]
-    _play(policy, task, runs, Role.FLAT, prompts, None, task.max_steps, sampling)
+    active = [run for run in runs if not run.finished(task)]
+    prompts = [policy.encode(run.episode.prompt(Role.FLAT)) for run in active]
+    _play(policy, task, active, Role.FLAT, prompts, None, task.max_steps, sampling)
     return [_trajectory(run, returns) for run in runs]
 
 
@@ -124,7 +125,7 @@ def _play(
         if episode.steps >= task.max_steps:
             ends[row] = End.TRUNCATED
             return None
-        # With the budget used up the executor may still say <sub_done>, and is cut off otherwise: the next loop ends it.
+        # The step that uses up the budget ends the segment: the executor is not asked for <sub_done> any more.
         return None if episode.steps - begun[row] >= budget else [*rest, *seen]
 
     allowed = [*tails, *([] if sub_done is None else [sub_done])]
