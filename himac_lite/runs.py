@@ -105,25 +105,32 @@ class Run:
         """Write a checkpoint beside and rename it; `save(folder)` writes the tensors. The last `keep` stay."""
         parent = self.folder / "checkpoints"
         beside = parent / f".{iteration:06d}.tmp"
-        with _explained(self.folder):
+        try:
+            with _explained(self.folder):
+                shutil.rmtree(beside, ignore_errors=True)
+                beside.mkdir(parents=True)
+                save(beside)
+                hashes = {f.name: _sha256(f) for f in sorted(beside.iterdir()) if f.is_file()}
+                _write(beside / "state.json", json.dumps({**state, "iteration": iteration, "sha256": hashes}) + "\n")
+                final = parent / f"{iteration:06d}"
+                shutil.rmtree(final, ignore_errors=True)
+                beside.rename(final)
+        finally:
             shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir(parents=True)
-            save(beside)
-            hashes = {f.name: _sha256(f) for f in sorted(beside.iterdir()) if f.is_file()}
-            _write(beside / "state.json", json.dumps({**state, "iteration": iteration, "sha256": hashes}) + "\n")
-            final = parent / f"{iteration:06d}"
-            shutil.rmtree(final, ignore_errors=True)
-            beside.rename(final)
         for old in sorted(parent.glob("[0-9]*"))[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
 
     def rewind(self, iteration: int) -> None:
-        """Forget metrics and rollouts after `iteration`: they will be made again, the same."""
+        """Forget all that came after `iteration`, damaged checkpoints and final scores too: it will be made again."""
         kept = [line for line in self.metrics() if line["iteration"] <= iteration]
         _write(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
         for file in (self.folder / "rollouts").glob("*.jsonl"):
             if int(file.stem) > iteration:
                 file.unlink()
+        for folder in (self.folder / "checkpoints").glob("[0-9]*"):
+            if int(folder.name) > iteration:
+                shutil.rmtree(folder, ignore_errors=True)
+        (self.folder / "results.json").unlink(missing_ok=True)
 
 
 def create_run(folder: Path, config: Train, levels: Mapping[str, Sequence[Level]]) -> Run:
@@ -238,8 +245,12 @@ class _explained:
 def _write(file: Path, text: str) -> None:
     beside = file.with_name(file.name + ".tmp")
     with _explained(file.parent):
-        beside.write_text(text, "utf-8")
-        beside.replace(file)
+        try:
+            beside.write_text(text, "utf-8")
+            beside.replace(file)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def train(
     run = run if resume else runs.create_run(out, config, levels)
     run.rewind(learner.iteration)
     begun = time.monotonic() - learner.seconds
-    if learner.iteration == 0 and config.validate_every:
+    if learner.iteration == 0 and config.validate_every and not run.metrics():
         run.append_metrics({"iteration": 0, **_validation(learner, task, config, hierarchy, levels["validation"])})
     while not _spent(learner, config):
         line, step = _one(learner, task, hierarchy, config, levels)
@@ -222,8 +222,11 @@ def _records(policy: Policy, step: Iteration, count: int) -> list[dict[str, Any]
 
 def _save(run: Run, learner: Learner, config: Train) -> None:
     def tensors(folder: Path) -> None:
-        learner.policy.peft_model.save_pretrained(str(folder), save_embedding_layers=False)
-        save_file(_optimizer_tensors(learner.optimizer), str(folder / "optimizer.safetensors"))
+        try:
+            learner.policy.peft_model.save_pretrained(str(folder), save_embedding_layers=False)
+            save_file(_optimizer_tensors(learner.optimizer), str(folder / "optimizer.safetensors"))
+        except SafetensorError as error:  # how a full disk is reported
+            raise OSError(str(error)) from None
 
     state = {"env_steps": learner.env_steps, "tokens": learner.tokens, "seconds": learner.seconds}
     run.save_checkpoint(learner.iteration, state, tensors, config.keep_checkpoints)
