@@ -178,16 +178,23 @@ def validate(config: Train) -> Train:
     """The config itself, if every number is in its range; `ConfigError` with the field and the range otherwise."""
     bounds = {
         "iterations": (config.iterations, 0, 10**9), "rollout.levels": (config.rollout.levels, 1, 10**6),
+        "minutes": (config.minutes, 0, 10**6), "env_steps": (config.env_steps, 0, 10**12),
+        "test_limit": (config.test_limit, 1, 10**9), "validate_every": (config.validate_every, 0, 10**9),
+        "validate_on": (config.validate_on, 1, 10**9), "keep_checkpoints": (config.keep_checkpoints, 1, 10**6),
+        "record_levels": (config.record_levels, 0, 10**6), "checkpoint_every": (config.checkpoint_every, 1, 10**9),
+        "seed": (config.seed, 0, 2**32 - 1),
         "rollout.group": (config.rollout.group, 2, 10**4), "rollout.temperature": (config.rollout.temperature, 1e-3, 100),
         "rollout.max_steps": (config.rollout.max_steps, 1, 10**5),
         "rollout.subgoal_budget": (config.rollout.subgoal_budget, 1, 10**5),
         "rollout.progress_share": (config.rollout.progress_share, 0, 1), "update.lr": (config.update.lr, 0, 1),
         "update.minibatches": (config.update.minibatches, 1, 10**6), "update.epochs": (config.update.epochs, 1, 10**4),
-        "update.beta": (config.update.beta, 0, 100), "model.rank": (config.model.rank, 1, 10**4),
-        "checkpoint_every": (config.checkpoint_every, 1, 10**9), "seed": (config.seed, 0, 2**32 - 1),
+        "update.clip_low": (config.update.clip_low, 0, 1), "update.clip_high": (config.update.clip_high, 0, 100),
+        "update.beta": (config.update.beta, 0, 100), "update.grad_clip": (config.update.grad_clip, 1e-9, 10**9),
+        "update.micro_tokens": (config.update.micro_tokens, 1, 10**9),
+        "model.rank": (config.model.rank, 1, 10**4), "model.alpha": (config.model.alpha, 1, 10**6),
     }  # fmt: skip
     for name, (value, low, high) in bounds.items():
-        if not low <= value <= high:
+        if value is not None and not low <= value <= high:
             raise ConfigError(f"{name} must lie between {low} and {high}; it is {value}")
     return config
 
