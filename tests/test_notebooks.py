@@ -1,0 +1,113 @@
+"""Notebooks: in step with their masters, without outputs, and running."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+from test_widgets import make_run
+
+from himac_lite.sokoban.levels import data_dir
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SOLVED = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
+
+_spec = importlib.util.spec_from_file_location("build_notebooks", ROOT / "notebooks" / "build.py")
+assert _spec
+assert _spec.loader
+build = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(build)
+
+
+def test_notebooks_are_what_their_masters_make():
+    assert BOOKS, "no notebook found"
+    assert build.out_of_step() == [], "run: python notebooks/build.py"
+
+
+@pytest.mark.parametrize("path", [*BOOKS, *SOLVED], ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_a_notebook_is_committed_without_outputs(path):
+    book = nbformat.read(path, as_version=4)
+    assert path.stat().st_size < 300_000
+    assert "widgets" not in book.metadata
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert len(code) <= 30
+    for cell in code:
+        assert cell.outputs == []
+        assert cell.execution_count is None
+    assert code[0].source.startswith('import sys\n\nif "google.colab" in sys.modules:\n    %pip install -q')
+    assert not re.search(r"pip install[^\n]* -U", code[0].source)
+
+
+def test_a_student_gets_stubs_and_a_teacher_solutions():
+    student, teacher = (path.read_text("utf-8") for path in (BOOKS[0], SOLVED[0]))
+    assert student.count("raise NotImplementedError") == 2
+    assert "returns.std() + eps" not in student
+    assert "NotImplementedError" not in teacher
+    assert "returns.std() + eps" in teacher
+    assert "SOLUTION" not in student + teacher
+
+
+def test_a_solution_mark_without_its_partner_is_an_error():
+    with pytest.raises(ValueError, match="without its partner"):
+        build.notebook("# %%\ndef f():\n    ### BEGIN SOLUTION\n    return 1\n", solved=False)
+
+
+def run_in_process(path: Path) -> dict:
+    """Every code cell, one after another, as a kernel would; the value of a last line is not shown."""
+    names: dict = {"__name__": "__main__"}
+    for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
+        if cell.cell_type == "code":
+            exec(
+                compile(TransformerManager().transform_cell(cell.source), f"{path.name}, cell {number}", "exec"), names
+            )
+    return names
+
+
+@pytest.fixture
+def no_torch(tmp_path, monkeypatch):
+    """A data folder with a small recorded run, and a Python in which importing torch fails."""
+    (tmp_path / "levels").symlink_to(data_dir() / "levels")
+    make_run(tmp_path / "runs" / "quickstart")
+    monkeypatch.setattr("himac_lite.sokoban.levels.data_dir", lambda: tmp_path)
+    monkeypatch.setenv("HIMAC_FAST", "1")
+    for name in ("torch", "transformers", "peft", "bitsandbytes"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+@pytest.mark.usefixtures("no_torch")
+def test_the_quickstart_runs_without_torch_up_to_training(capsys):
+    names = run_in_process(ROOT / "notebooks" / "00_quickstart.ipynb")
+    assert names["mine"] is None
+    out = capsys.readouterr().out
+    assert "mean 0.25, std 0.433: +1.73, -0.58" in out
+    assert out.count("not begun yet") == 2
+    assert "Training needs torch, transformers, peft, bitsandbytes" in out
+
+
+@pytest.mark.usefixtures("no_torch")
+def test_the_solutions_pass_their_checks(capsys):
+    run_in_process(ROOT / "notebooks" / "solutions" / "00_quickstart.ipynb")
+    out = capsys.readouterr().out
+    assert "✓ group advantage" in out
+    assert "✓ trained tokens" in out
+
+
+NEEDED = [data_dir() / "runs" / "quickstart" / "manifest.json", data_dir() / "models" / "sokoban-base" / "config.json"]
+
+
+@pytest.mark.notebook
+@pytest.mark.skipif(not all(file.is_file() for file in NEEDED), reason="the recorded run or the base model is absent")
+@pytest.mark.parametrize("path", [*BOOKS, *SOLVED], ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_a_whole_notebook_in_a_fresh_kernel(path):
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "", "--nbmake", "--nbmake-timeout=600", str(path)]
+    environment = {**os.environ, "HIMAC_FAST": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
