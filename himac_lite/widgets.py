@@ -291,8 +291,8 @@ def _cards(run: Run) -> str:
     for key, name in (("random", "random policy"), ("base", "base model"), ("trained", "trained model")):
         if key in results:
             low, high = results[key]["ci95"]
-            what = f"{name} solves, of {results[key]['n']} test levels ({100 * low:.0f}–{100 * high:.0f} %)"
-            cards.append((what, f"{100 * results[key]['success']:.1f} %"))
+            what = f"{name} ({100 * low:.0f}–{100 * high:.0f} % of {results[key]['n']} test levels)"
+            cards.append((what, f"{100 * results[key]['success']:.0f} %"))
     if not results:
         cards.append(("no final scores yet", "…"))
     return "".join(f"<span><b>{escape(value)}</b>{escape(name)}</span>" for name, value in cards)

@@ -286,7 +286,7 @@ def plotted(dashboard: widgets.TrainingDashboard) -> dict:
 
 def test_dashboard_shows_scores_and_curves(run):
     dashboard = widgets.TrainingDashboard(run)
-    for text in ("2,000", "1.0", "60.0 %", "30.0 %", "10.0 %", "trained model solves, of 50 test levels (50–70 %)"):
+    for text in ("2,000", "1.0", "60 %", "30 %", "10 %", "trained model (50–70 % of 50 test levels)"):
         assert text in dashboard.summary.value
     assert "validation, greedy" in [trace["name"] for trace in plotted(dashboard)["data"]]
     dashboard.view.value = "groups without a difference"

@@ -20,10 +20,10 @@ if "google.colab" in sys.modules:
     print("himac-lite is installed")
 
 # %%
-from himac_lite.widgets import AdvantageExplorer, RolloutPlayer, TrainingDashboard, recorded_run
+from himac_lite import widgets
 
-run = recorded_run("quickstart")
-explorer = AdvantageExplorer(run)
+run = widgets.recorded_run("quickstart")
+explorer = widgets.AdvantageExplorer(run)
 explorer
 
 # %% [markdown]
@@ -94,7 +94,7 @@ print("micro", credit.micro_pn.round(2))
 assert np.allclose(credit.macro_pg[0], [member["advantage"] for member in record["macro"]["members"]], atol=1e-4)
 
 # %%
-RolloutPlayer(record, "macro")
+widgets.RolloutPlayer(record, "macro")
 
 # %% [markdown]
 # ### Exercise 1: the advantage of a group
@@ -170,7 +170,7 @@ check_trained_tokens(my_trained_tokens)
 # anything.
 
 # %%
-TrainingDashboard(run)
+widgets.TrainingDashboard(run)
 
 # %% [markdown]
 # Look at *groups without a difference* too. What share of the rollouts taught nothing, and why does it fall or rise?
@@ -204,7 +204,7 @@ if missing:
     print("Training needs", ", ".join(missing), "(pip install 'himac-lite[qlora]'); all above works without.")
 else:
     folder = Path(tempfile.mkdtemp()) / "run"
-    live = TrainingDashboard(folder)
+    live = widgets.TrainingDashboard(folder)
     display(live)
     mine = himac_lite.train(config, folder, progress=live.refresh)
     live.refresh()
@@ -220,7 +220,7 @@ if mine:
         low, high = score["ci95"]
         solved = f"{100 * score['success']:5.1f} % of {score['n']} levels solved"
         print(f"{name:8} {solved} ({100 * low:.0f}–{100 * high:.0f} %)")
-    display(AdvantageExplorer(mine))
+    display(widgets.AdvantageExplorer(mine))
 
 # %% [markdown]
 # ## To discuss
