@@ -28,7 +28,7 @@ def notebook(master: str, solved: bool) -> str:
     book = jupytext.reads(master, fmt="py:percent")
     book.metadata = nbformat.from_dict(METADATA)
     for number, cell in enumerate(book.cells):
-        cell["id"] = f"cell-{number:02d}"
+        cell["id"] = str(number)  # as nbstripout numbers them
         cell["metadata"] = nbformat.from_dict({})
         cell["source"] = SOLUTION.sub(_solution if solved else _stub, cell["source"])
         if "### " in cell["source"] and "SOLUTION" in cell["source"]:

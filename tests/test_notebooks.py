@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,14 @@ def test_a_notebook_is_committed_without_outputs(path):
         assert cell.execution_count is None
     assert code[0].source.startswith('import sys\n\nif "google.colab" in sys.modules:\n    %pip install -q')
     assert not re.search(r"pip install[^\n]* -U", code[0].source)
+
+
+def test_nbstripout_would_change_nothing(tmp_path):
+    copy = tmp_path / "copy.ipynb"
+    shutil.copy(BOOKS[0], copy)
+    options = ["--drop-empty-cells", "--extra-keys", "metadata.widgets"]  # as in .pre-commit-config.yaml
+    subprocess.run([sys.executable, "-m", "nbstripout", *options, str(copy)], check=True)
+    assert copy.read_text("utf-8") == BOOKS[0].read_text("utf-8")
 
 
 def test_a_student_gets_stubs_and_a_teacher_solutions():
