@@ -22,10 +22,12 @@ class Pretrain:
     """Attention heads."""
     batch_tokens: int = 24_576
     """Tokens of a batch, padding included."""
-    expert_steps: int = 4000
+    expert_steps: int = 1500
     """Batches of the first stage: expert demonstrations, constant learning rate."""
-    mixed_steps: int = 600
+    mixed_steps: int = 500
     """Batches of the second stage: mixed demonstrations, learning rate down to zero, NF4 in the loop."""
+    habit_steps: int = 150
+    """Batches of the third stage: sloppier demonstrations, a third of the learning rate and down to zero, NF4 in the loop."""
     lr_muon: float = 3e-3
     """Learning rate of the hidden matrices (Muon, RMS-matched to AdamW)."""
     lr_adam: float = 3e-3

@@ -1,8 +1,9 @@
 """Make the base model: a small Hugging Face checkpoint, from solver demonstrations only.
 
-Two stages. The first is long and teaches competence: expert demonstrations, constant learning rate. The second is short and
-makes a *half-competent* model of it: demonstrations of mixed quality, learning rate down to zero, and every linear layer
-seen through NF4 (straight-through), so that the 4-bit model is the one that was trained.
+Three stages. The first is long and teaches competence: expert demonstrations, constant learning rate. The second settles it:
+some novices among the demonstrators, learning rate down to zero, and every linear layer seen through NF4
+(straight-through), so that the 4-bit model is the one that was trained. The third is short and makes a *half-competent*
+model of it: bad habits in most demonstrations of long levels, at a third of the learning rate.
 
 Departures from a plain pretraining: the loss counts only what the model would choose itself (blueprints, actions,
 ``<sub_done>``); every batch is under a random symmetry; weights of hidden layers are trained by Muon
@@ -18,6 +19,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from himac_lite import demonstrations, evaluation, language
+from himac_lite import augment, demonstrations, evaluation, language
 from himac_lite.config import Pretrain, as_dict
 from himac_lite.demonstrations import EXPERT, Demonstration, Mixture
 from himac_lite.model import load_policy
@@ -82,7 +84,7 @@ def _collate(group: list[Demonstration], length: int, rng: np.random.Generator) 
     symmetry = rng.integers(0, 8, len(group))
     for role, size in {(d.role, d.size) for d in group}:
         rows = np.array([d.role is role and d.size == size for d in group])
-        ids[rows] = demonstrations.apply_symmetry(ids[rows], role, size, symmetry[rows])
+        ids[rows] = augment.apply_symmetry(ids[rows], role, size, symmetry[rows])
     return ids, learn
 
 
@@ -154,7 +156,7 @@ def run_stage(
 
     compiled = torch.compile(loss_of, dynamic=False) if config.compile else loss_of
     source = _ahead(batches(config, mixture, seed, held_out_hashes()))
-    start, tokens, running = time.monotonic(), 0, 0.0
+    start, tokens, running, threads = time.monotonic(), 0, 0.0, torch.get_num_threads()
     for number in range(1, steps + 1):
         factor = min(1.0, number / 100) if warm else 1.0
         if decay:
@@ -166,9 +168,11 @@ def run_stage(
             loss = compiled(torch.from_numpy(ids), torch.from_numpy(learn))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.set_num_threads(1)  # Muon's hundreds of tiny products lose more by waiting for each other than they gain
         for opt in opts:
             opt.step()
             opt.zero_grad(set_to_none=True)
+        torch.set_num_threads(threads)
         tokens += ids.size
         running = loss.item() if number == 1 else 0.98 * running + 0.02 * loss.item()
         on_step(number, running, tokens / (time.monotonic() - start))
@@ -178,11 +182,13 @@ def run_stage(
 
 
 MIXED = Mixture(short=(0.8, 0.1, 0.05, 0.05), long=(0.33, 0.15, 0.37, 0.15), threshold=9, detours=0.05)
-"""The demonstrators of the second stage; chosen on `core/validation`."""
+"""The demonstrators of the second stage."""
+SLOPPY = Mixture(short=(0.8, 0.05, 0.1, 0.05), long=(0.34, 0.08, 0.48, 0.1), threshold=8, detours=0.05)
+"""The demonstrators of the third stage; chosen on `core/validation` (docs/experiments.md)."""
 
 
 def pretrain(config: Pretrain, out: Path, say: Callable[[str], None] = print) -> dict[str, float]:
-    """Both stages, the checkpoint, and its card with what it scores on core/validation.
+    """All stages, the checkpoint, and its card with what it scores on core/validation.
 
     The first stage's weights are kept in `out`/stage1 until the end: run again after an interruption, it is not repeated.
     """
@@ -210,9 +216,13 @@ def pretrain(config: Pretrain, out: Path, say: Callable[[str], None] = print) ->
         model, config, MIXED, config.mixed_steps, 1, warm=False, decay=True, nf4=True,
         on_step=report("mixed demonstrations", config.mixed_steps),
     )  # fmt: skip
+    run_stage(
+        model, replace(config, lr_muon=config.lr_muon / 3, lr_adam=config.lr_adam / 3), SLOPPY, config.habit_steps, 2,
+        warm=False, decay=True, nf4=True, on_step=report("bad habits", config.habit_steps),
+    )  # fmt: skip
     save(model, out)
     found = evaluation.profile(load_policy(str(out)), SokobanTask(), load_levels("core/validation"))
-    record = {"config": as_dict(config), "mixture": as_dict(MIXED), "core_validation": found}
+    record = {"config": as_dict(config), "mixed": as_dict(MIXED), "sloppy": as_dict(SLOPPY), "core_validation": found}
     (out / "pretrain.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     (out / "README.md").write_text(card(config, found, sum(p.numel() for p in model.parameters())), "utf-8")
     shutil.rmtree(kept.parent)
@@ -238,7 +248,7 @@ license: mit
 
 A Llama of {parameters / 1e6:.2f}M parameters ({config.layers} layers, width {config.width}) with a tokenizer of its own, made by
 `himac-lite pretrain --seed {config.seed}` from solver demonstrations alone: {config.expert_steps} batches of expert
-blueprints, segments and flat play, then {config.mixed_steps} batches of mixed quality seen through NF4. Levels are fresh
+blueprints, segments and flat play, then {config.mixed_steps} and {config.habit_steps} batches of mixed quality seen through NF4. Levels are fresh
 random ones (7x7 with two boxes, a few 6x6 with one), never symmetric to a validation or test level of this package.
 
 It is meant as a starting point for reinforcement learning, not as a good player: its demonstrators were careful with

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from himac_lite import language, pretrain
+from himac_lite.augment import apply_symmetry, symmetry_tables
 from himac_lite.config import Pretrain
 from himac_lite.demonstrations import (
     EXPERT,
     Demonstration,
     Mixture,
-    apply_symmetry,
     demonstrate,
     execute_push,
     flat_demonstration,
@@ -27,7 +27,6 @@ from himac_lite.demonstrations import (
     segment_demonstration,
     stream,
     subgoal_of,
-    symmetry_tables,
     useless_pushes,
 )
 from himac_lite.sokoban.levels import canonical_hash, held_out_hashes, parse_levels, symmetries

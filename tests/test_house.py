@@ -28,15 +28,18 @@ ORDER = (
     "tokenizer",
     "tasks.*",
     "demonstrations",
+    "augment",
     "advantage",
     "objective",
     "generation",
     "model",
+    "loading",
     "rollout",
     "hierarchy",
     "runs",
     "coevolution",
     "evaluation",
+    "training",
     "pretrain",
     "plots",
     "widgets",
@@ -49,7 +52,7 @@ ORDER = (
 is ``himac_lite/__init__.py``, the roof, which may import everything and which nothing imports."""
 
 MAX_LINES = 300
-LONGER = {"sokoban.solver": 430, "demonstrations": 360}
+LONGER = {"sokoban.solver": 430}
 """Files that were already longer when the rule was made, and how long they may be. Take entries out; add none."""
 
 HEAVY = ("torch", "transformers", "bitsandbytes", "peft", "plotly")
