@@ -56,11 +56,12 @@ def flat_groups(policy: Policy, levels: Any) -> list[list[Credited]]:
 
 def sequences(policy: Policy, levels: Any) -> list[Sequence]:
     """Real sampled sequences of one role: several that share a prompt, prompts and sequences of several lengths."""
-    groups = play(policy, TASK, [levels[0], levels[2], levels[1], levels[2]], 4, sampling(), ReturnRule())
+    groups = play(policy, TASK, [levels[0], levels[2], levels[1], levels[2]], 8, sampling(), ReturnRule())
     batch = [s for g in groups for t in g.trajectories for s in t.segments]
     assert len({s.ids[: s.prompt_len] for s in batch}) == 3
     assert len({s.prompt_len for s in batch}) == 2
     assert len({len(s.ids) - s.prompt_len for s in batch}) > 1
+    assert max(sum(s.action_mask) for s in batch if s.prompt_len == min(t.prompt_len for t in batch)) > 1
     return batch
 
 
