@@ -1,6 +1,7 @@
 """himac-lite: hierarchical reinforcement learning for LLM agents (HiMAC), small enough to read and to run on a laptop.
 
-Importing this package imports none of torch, transformers, bitsandbytes or plotly: what needs them is loaded when it is first used.
+Importing this package imports none of torch, transformers, bitsandbytes or plotly: what needs them is loaded when it is
+first used.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _LAZY = {
     "load_run": "runs",
     "HimacError": "errors",
 }
-__all__ = [*_LAZY, "__version__"]  # noqa: PLE0604
+__all__ = [*_LAZY, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

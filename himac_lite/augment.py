@@ -35,7 +35,9 @@ def symmetry_tables(size: int) -> tuple[np.ndarray, np.ndarray]:
                 r2, c2 = image((r, c))
                 cells[s, r * n + c] = r2 * n + c2
                 pairs = [(language.cell_text((r, c)), language.cell_text((r2, c2)))]
-                pairs += [(language.observation_text(o, (r, c)), language.observation_text(o, (r2, c2))) for o in Outcome]
+                pairs += [
+                    (language.observation_text(o, (r, c)), language.observation_text(o, (r2, c2))) for o in Outcome
+                ]
                 for old, new in pairs:
                     tokens[s, _VOCABULARY[old]] = _VOCABULARY[new]
         for move, to in turned.items():

@@ -53,7 +53,9 @@ def _resume_hint(arguments: argparse.Namespace) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("himac-lite", description="Hierarchical RL for LLM agents (HiMAC) on Sokoban, on a laptop.")
+    parser = argparse.ArgumentParser(
+        "himac-lite", description="Hierarchical RL for LLM agents (HiMAC) on Sokoban, on a laptop."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="command")
     _train_arguments(commands.add_parser("train", help="train a model with HiMAC or a variant"))
@@ -82,7 +84,9 @@ def _train_arguments(p: argparse.ArgumentParser) -> None:
     place = p.add_mutually_exclusive_group()
     place.add_argument("--out", type=Path, help="run folder (default: runs/VARIANT-SEED, numbered)")
     place.add_argument("--resume", type=Path, help="go on with this run")
-    p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, such as update.lr=5e-4")
+    p.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, such as update.lr=5e-4"
+    )
     p.add_argument("--json", action="store_true", help="print one JSON object: the final scores")
     p.set_defaults(run=_train)
 
@@ -176,7 +180,7 @@ def _evaluate_arguments(p: argparse.ArgumentParser) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
     from himac_lite import evaluation, hierarchy, runs, training
-    from himac_lite.model import load_policy
+    from himac_lite.loading import load_policy
     from himac_lite.sokoban.levels import load_levels
 
     levels = load_levels(arguments.levels, "test")[: arguments.limit]
@@ -214,7 +218,9 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
 def _pretrain_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--out", type=Path, default=Path("models/sokoban-base"), help="folder of the checkpoint")
     p.add_argument("--seed", type=int)
-    p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, such as expert_steps=500")
+    p.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, such as expert_steps=500"
+    )
     p.set_defaults(run=_pretrain)
 
 
@@ -261,7 +267,8 @@ def _doctor(arguments: argparse.Namespace) -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
 
     found: dict[str, Any] = {"himac-lite": __version__, "python": sys.version.split()[0], "cpus": os.cpu_count()}
-    for name in ("numpy", "numba", "gymnasium", "torch", "transformers", "peft", "bitsandbytes", "ipywidgets", "plotly"):
+    numerics, models = ("numpy", "numba", "gymnasium"), ("torch", "transformers", "peft", "bitsandbytes")
+    for name in (*numerics, *models, "ipywidgets", "plotly"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

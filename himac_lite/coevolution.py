@@ -2,14 +2,14 @@
 
 One iteration of HiMAC (arXiv 2603.00977), for P levels:
 
-- **Phase A, macro exploration.** G blueprints a level, each scored by a greedy execution; the executor is part of the environment. The
-  macro advantage of a blueprint trains its tokens.
+- **Phase A, macro exploration.** G blueprints a level, each scored by a greedy execution; the executor is part of the
+  environment. The macro advantage of a blueprint trains its tokens.
 - **Phase B, micro adaptation.** z*, the best blueprint of each level, is executed N times; the micro advantage of an
   execution trains its action tokens (with `<sub_done>`).
 
-Departures from the paper, and why: G executions are of this small model, so P is tens, not 128; a phase is learnt in several
-minibatches, which the clipped ratio allows; groups whose returns are all equal have zero advantage and are left out of
-the update, which would only apply KL to them.
+Departures from the paper, and why: G executions are of this small model, so P is tens, not 128; a phase is learnt in
+several minibatches, which the clipped ratio allows; groups whose returns are all equal have zero advantage and are left
+out of the update, which would only apply KL to them.
 """
 
 from __future__ import annotations
@@ -44,19 +44,23 @@ class Credited:
 # Phases: rollouts → groups → credited sequences
 
 
-def explore(policy: Policy, task: Task, levels: Sequence[Level], n: int, sampling: Sampling, rule: ReturnRule) -> list[MacroGroup]:
+def explore(
+    policy: Policy, task: Task, levels: Sequence[Level], n: int, sampling: Sampling, rule: ReturnRule
+) -> list[MacroGroup]:
     """Phase A rollouts: `n` blueprints a level, each executed greedily."""
     plans = sample_blueprints(policy, task, levels, n, sampling)
     jobs = [(level, blueprint) for level, group in zip(levels, plans, strict=True) for _, blueprint in group]
     done = execute(policy, task, jobs, GREEDY, rule)
     return [
-        MacroGroup(level, tuple(s for s, _ in plans[p]), tuple(done[p * n : (p + 1) * n])) for p, level in enumerate(levels)
+        MacroGroup(level, tuple(s for s, _ in plans[p]), tuple(done[p * n : (p + 1) * n]))
+        for p, level in enumerate(levels)
     ]
 
 
 def adapt(
-    policy: Policy, task: Task, groups: Sequence[MacroGroup], best_p: np.ndarray, n: int, sampling: Sampling, rule: ReturnRule
-) -> list[MicroGroup]:
+    policy: Policy, task: Task, groups: Sequence[MacroGroup], best_p: np.ndarray, n: int, sampling: Sampling,
+    rule: ReturnRule,
+) -> list[MicroGroup]:  # fmt: skip
     """Phase B rollouts: `n` sampled executions of each level's z*."""
     chosen = [group.executions[z].blueprint for group, z in zip(groups, best_p, strict=True)]
     jobs = [(group.level, z) for group, z in zip(groups, chosen, strict=True) if z is not None for _ in range(n)]
@@ -67,7 +71,9 @@ def adapt(
     ]
 
 
-def play(policy: Policy, task: Task, levels: Sequence[Level], n: int, sampling: Sampling, rule: ReturnRule) -> list[MicroGroup]:
+def play(
+    policy: Policy, task: Task, levels: Sequence[Level], n: int, sampling: Sampling, rule: ReturnRule
+) -> list[MicroGroup]:
     """Flat rollouts: `n` sampled episodes a level without a plan."""
     done = play_flat(policy, task, [level for level in levels for _ in range(n)], sampling, rule)
     return [MicroGroup(level, None, tuple(done[p * n : (p + 1) * n])) for p, level in enumerate(levels)]
@@ -116,7 +122,10 @@ def learn(
             norm = torch.nn.utils.clip_grad_norm_(policy.trainable(), settings.grad_clip)
             if not torch.isfinite(norm):
                 optimizer.zero_grad(set_to_none=True)
-                raise RunError("the gradient is not finite: the update was not applied; lower update.lr or resume from a checkpoint")
+                raise RunError(
+                    "the gradient is not finite: the update was not applied; "
+                    "lower update.lr or resume from a checkpoint"
+                )
             totals["grad_norm"] = totals.get("grad_norm", 0.0) + float(norm) * counted
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -125,8 +134,9 @@ def learn(
 
 
 def accumulate(
-    policy: Policy, task: Task, batch: Sequence[Credited], settings: Update, temperature: float, totals: dict[str, float]
-) -> int:
+    policy: Policy, task: Task, batch: Sequence[Credited], settings: Update, temperature: float,
+    totals: dict[str, float],
+) -> int:  # fmt: skip
     """Add the gradient of one minibatch, in micro-batches under one denominator: all its trained tokens.
 
     Returns that denominator; adds token-weighted sums to `totals`.
@@ -137,7 +147,8 @@ def accumulate(
         allowed = policy.allowed(task, sequences[0].role)
         new = policy.log_probs(sequences, allowed, temperature)
         reference = policy.log_probs(sequences, allowed, temperature, reference=True).logp if settings.beta else None
-        advantage_bt = torch.tensor([item.advantage for item in part], device=policy.device)[:, None].expand_as(new.logp)
+        advantage_b = torch.tensor([item.advantage for item in part], device=policy.device)
+        advantage_bt = advantage_b[:, None].expand_as(new.logp)
         loss = policy_loss(
             new.logp, new.behaviour, reference, advantage_bt, new.mask, denominator=denominator,
             clip_low=settings.clip_low, clip_high=settings.clip_high, beta=settings.beta,
@@ -221,7 +232,9 @@ def iterate(
         if hierarchy.schedule == JOINT:
             waiting = blueprints
         else:
-            metrics |= _prefixed("macro", learn(policy, task, optimizer, blueprints, config.update, rollout.temperature, rng))
+            metrics |= _prefixed(
+                "macro", learn(policy, task, optimizer, blueprints, config.update, rollout.temperature, rng)
+            )
         metrics |= _prefixed("macro", _group_metrics(return_pg, [t for g in macro for t in g.executions]))
         micro = adapt(policy, task, macro, best_p, rollout.group, sampling, rule)
     else:
@@ -261,5 +274,3 @@ def _rows(items: Sequence[Any], n: int) -> Iterator[Sequence[Any]]:
 
 def _prefixed(prefix: str, values: dict[str, float]) -> dict[str, float]:
     return {f"{prefix}/{name}": value for name, value in values.items()}
-
-

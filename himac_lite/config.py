@@ -27,7 +27,7 @@ class Pretrain:
     mixed_steps: int = 500
     """Batches of the second stage: mixed demonstrations, learning rate down to zero, NF4 in the loop."""
     habit_steps: int = 150
-    """Batches of the third stage: sloppier demonstrations, a third of the learning rate and down to zero, NF4 in the loop."""
+    """Batches of the third stage: sloppier demonstrations, a third of that learning rate down to zero, NF4 as well."""
     lr_muon: float = 3e-3
     """Learning rate of the hidden matrices (Muon, RMS-matched to AdamW)."""
     lr_adam: float = 3e-3
@@ -185,7 +185,8 @@ def validate(config: Train) -> Train:
         "validate_on": (config.validate_on, 1, 10**9), "keep_checkpoints": (config.keep_checkpoints, 1, 10**6),
         "record_levels": (config.record_levels, 0, 10**6), "checkpoint_every": (config.checkpoint_every, 1, 10**9),
         "seed": (config.seed, 0, 2**32 - 1),
-        "rollout.group": (config.rollout.group, 2, 10**4), "rollout.temperature": (config.rollout.temperature, 1e-3, 100),
+        "rollout.group": (config.rollout.group, 2, 10**4),
+        "rollout.temperature": (config.rollout.temperature, 1e-3, 100),
         "rollout.max_steps": (config.rollout.max_steps, 1, 10**5),
         "rollout.subgoal_budget": (config.rollout.subgoal_budget, 1, 10**5),
         "rollout.progress_share": (config.rollout.progress_share, 0, 1), "update.lr": (config.update.lr, 0, 1),
@@ -208,7 +209,11 @@ def as_dict(config: Any) -> dict[str, Any]:
 def from_dict(data: Mapping[str, Any]) -> Train:
     """The config of a manifest. Raises `ConfigError` for unknown or missing parts."""
     try:
-        parts = {"model": Model(**data["model"]), "rollout": Rollout(**data["rollout"]), "update": Update(**data["update"])}
+        parts = {
+            "model": Model(**data["model"]),
+            "rollout": Rollout(**data["rollout"]),
+            "update": Update(**data["update"]),
+        }
         return validate(Train(**{**data, **parts}))
     except (KeyError, TypeError) as error:
         raise ConfigError(f"the run's configuration cannot be read: {error}") from None

@@ -13,20 +13,20 @@ sloppy with long ones. Reinforcement learning then has to shift probability betw
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from himac_lite import language
-from himac_lite.sokoban.levels import canonical_hash, closed, random_layout, random_positions
-from himac_lite.sokoban.rules import MOVES, NAMES, STEP, Board, Outcome, board_from_level, rows_of, step
+from himac_lite.planners import after_push, execute_push, greedy_pushes, legal_pushes, manhattan, useless_pushes
+from himac_lite.sokoban.generator import random_layout, random_positions
+from himac_lite.sokoban.levels import canonical_hash, closed
+from himac_lite.sokoban.rules import MOVES, Board, Outcome, board_from_level, rows_of, step
 from himac_lite.sokoban.solver import DistanceTable, distances
 from himac_lite.tasks.sokoban import Push, pushes_of
-from himac_lite.types import Cell, Level, Role, SubGoal
+from himac_lite.types import Level, Role, SubGoal
 
-_NAME = dict(zip(MOVES, NAMES, strict=True))
 _VOCABULARY = {piece: i for i, piece in enumerate(language.vocabulary())}
 
 
@@ -56,102 +56,6 @@ class Demonstration:
     learn: tuple[bool, ...]
 
 
-# Plans
-
-
-def greedy_pushes(board: Board, only_first: bool = False) -> list[Push]:
-    """A beginner's plan: nearest box first, sideways and then up or down, through whatever stands there."""
-    plan: list[Push] = []
-    targets = set(board.targets - board.boxes)
-    boxes = sorted(board.boxes - board.targets, key=lambda b: (_distance(b, board.player), b))
-    for box in boxes[:1] if only_first else boxes:
-        target = min(targets, key=lambda t: (_distance(t, box), t))
-        targets.remove(target)
-        corner = (box[0], target[1])
-        if corner != box:
-            plan.append((box, "right" if corner[1] > box[1] else "left", corner))
-        if target != corner:
-            plan.append((corner, "down" if target[0] > corner[0] else "up", target))
-    return plan
-
-
-def useless_pushes(board: Board, rng: np.random.Generator) -> list[Push]:
-    """One to three legal pushes of random boxes in random directions."""
-    plan: list[Push] = []
-    for _ in range(int(rng.integers(1, 4))):
-        legal = legal_pushes(board)
-        if not legal:
-            break
-        push = legal[int(rng.integers(len(legal)))]
-        plan.append(push)
-        board = _after(board, push)
-    return plan
-
-
-def legal_pushes(board: Board) -> list[Push]:
-    """Every straight push that can be done now, of every length."""
-    reach = _reachable(board)
-    out: list[Push] = []
-    for box in sorted(board.boxes):
-        for move in MOVES:
-            dr, dc = STEP[move]
-            if (box[0] - dr, box[1] - dc) not in reach:
-                continue
-            cell = (box[0] + dr, box[1] + dc)
-            while cell not in board.walls and cell not in board.boxes:
-                out.append((box, _NAME[move], cell))
-                cell = (cell[0] + dr, cell[1] + dc)
-    return out
-
-
-def _distance(a: Cell, b: Cell) -> int:
-    return abs(a[0] - b[0]) + abs(a[1] - b[1])
-
-
-def _after(board: Board, push: Push) -> Board:
-    box, direction, target = push
-    dr, dc = STEP[direction[0]]
-    boxes = (board.boxes - {box}) | {target}
-    player = (target[0] - dr, target[1] - dc)
-    return Board(board.height, board.width, board.walls, board.targets, boxes, player)
-
-
-def _reachable(board: Board) -> dict[Cell, tuple[Cell, str]]:
-    """Cells that the player can walk to, each with the cell and the move it is reached from (breadth first)."""
-    came: dict[Cell, tuple[Cell, str]] = {board.player: (board.player, "")}
-    queue = deque([board.player])
-    while queue:
-        r, c = queue.popleft()
-        for move in MOVES:
-            dr, dc = STEP[move]
-            cell = (r + dr, c + dc)
-            if cell not in came and cell not in board.walls and cell not in board.boxes:
-                came[cell] = ((r, c), move)
-                queue.append(cell)
-    return came
-
-
-def execute_push(board: Board, push: Push) -> str | None:
-    """The shortest moves that carry out one sub-goal (walk behind the box, push); None where it cannot be done."""
-    box, direction, target = push
-    move = direction[0]
-    dr, dc = STEP[move]
-    came = _reachable(board)
-    cell = (box[0] - dr, box[1] - dc)
-    if box not in board.boxes or cell not in came:
-        return None
-    walk = ""
-    while came[cell][1]:
-        cell, back = came[cell]
-        walk = back + walk
-    length = _distance(box, target)
-    for i in range(1, length + 1):
-        ahead = (box[0] + i * dr, box[1] + i * dc)
-        if ahead in board.walls or ahead in board.boxes:
-            return None
-    return walk + move * length
-
-
 # Sequences
 
 
@@ -170,7 +74,9 @@ def _played(board: Board, moves: str, learn: list[bool]) -> tuple[list[int], lis
     return ids, flags, board
 
 
-def _demonstration(role: Role, board: Board, subgoal: SubGoal | None, ids: list[int], learn: list[bool]) -> Demonstration:
+def _demonstration(
+    role: Role, board: Board, subgoal: SubGoal | None, ids: list[int], learn: list[bool]
+) -> Demonstration:
     prompt = _ids(language.prompt_pieces(role, board, subgoal))
     return Demonstration(role, board.width, (*prompt, *ids), (*(False for _ in prompt), *learn))
 
@@ -190,7 +96,9 @@ def flat_demonstration(board: Board, moves: str, learn: list[bool]) -> Demonstra
     return _demonstration(Role.FLAT, board, None, ids, flags)
 
 
-def segment_demonstration(board: Board, push: Push, rng: np.random.Generator, noise: float, learn_noise: bool) -> Demonstration | None:
+def segment_demonstration(
+    board: Board, push: Push, rng: np.random.Generator, noise: float, learn_noise: bool
+) -> Demonstration | None:
     """The executor's demonstration of one sub-goal; None where it cannot be done.
 
     With probability `noise` a step of the walk is a random move that touches no box; it counts in the loss only if
@@ -200,7 +108,7 @@ def segment_demonstration(board: Board, push: Push, rng: np.random.Generator, no
     plan = execute_push(board, push)
     while plan:
         move, counts = plan[0], True
-        walking = not all(m == plan[0] for m in plan) or len(plan) > _distance(push[0], push[2])
+        walking = not all(m == plan[0] for m in plan) or len(plan) > manhattan(push[0], push[2])
         if walking and rng.random() < noise:
             options = [m for m in MOVES if step(here, m)[1] is not Outcome.PUSHED]
             move, counts = options[int(rng.integers(len(options)))], learn_noise
@@ -286,7 +194,7 @@ def demonstrate(
 
     here = board
     for push in expert[: int(rng.integers(len(expert)))]:
-        here = _after(here, push)
+        here = after_push(here, push)
     # Half the sub-goals are any legal push, so that the executor does what it is told, not what it would have planned.
     legal = legal_pushes(here)
     told = legal[int(rng.integers(len(legal)))] if rng.random() < 0.5 else pushes_of(here, table.play(here, rng)[0])[0]

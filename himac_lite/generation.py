@@ -1,8 +1,8 @@
 """Batched generation over any Hugging Face causal LM, for conversations that go on in the cache.
 
-An agent's segment is action, observation, action …: after every sampled token the environment may force tokens (the rest of
-a multi-token action, what was observed) that belong in the context but were not chosen by the model. `decode` continues
-in the KV cache, encodes each different prompt once, drops finished rows from the batch, and records the
+An agent's segment is action, observation, action …: after every sampled token the environment may force tokens (the
+rest of a multi-token action, what was observed) that belong in the context but were not chosen by the model. `decode`
+continues in the KV cache, encodes each different prompt once, drops finished rows from the batch, and records the
 log-probability of every token at the temperature and under the constraint that it was sampled with.
 """
 
@@ -151,8 +151,9 @@ def _forward(model: Any, ids: torch.Tensor, mask: torch.Tensor, cache: Cache) ->
     # With nothing padded the mask is only the causal one, and attention is faster without an explicit one.
     given = None if bool(mask.all()) else mask
     out = model(
-        input_ids=ids, attention_mask=given, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
-    )
+        input_ids=ids, attention_mask=given, position_ids=positions, past_key_values=cache, use_cache=True,
+        logits_to_keep=1,
+    )  # fmt: skip
     logits: torch.Tensor = out.logits[:, -1].float()
     return logits
 

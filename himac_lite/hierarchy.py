@@ -29,7 +29,7 @@ def choose_best(return_pg: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def choose_random(return_pg: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The ablation 'random blueprint instead of z*'."""
-    return rng.integers(0, return_pg.shape[1], return_pg.shape[0])
+    return rng.integers(0, return_pg.shape[1], return_pg.shape[:1])
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Hierarchy:
     planner: bool = True
     """False: flat play, one trajectory group a level and no blueprint."""
     schedule: str = ALTERNATE
-    """alternate: phase A updates the planner, then phase B the executor that faces the new planner's z*'s; joint: one update of
-    both on the rollouts of the same weights."""
+    """alternate: phase A updates the planner, then phase B the executor that faces the new planner's z*'s; joint: one
+    update of both on the rollouts of the same weights."""
     choose: Choice = choose_best
     """How z* is chosen from the macro group."""
     macro_advantage: Advantage = advantage.group_advantage

@@ -1,7 +1,7 @@
 """Make the base model: a small Hugging Face checkpoint, from solver demonstrations only.
 
-Three stages. The first is long and teaches competence: expert demonstrations, constant learning rate. The second settles it:
-some novices among the demonstrators, learning rate down to zero, and every linear layer seen through NF4
+Three stages. The first is long and teaches competence: expert demonstrations, constant learning rate. The second
+settles it: some novices among the demonstrators, learning rate down to zero, and every linear layer seen through NF4
 (straight-through), so that the 4-bit model is the one that was trained. The third is short and makes a *half-competent*
 model of it: bad habits in most demonstrations of long levels, at a third of the learning rate.
 
@@ -30,11 +30,10 @@ from torch.nn.functional import cross_entropy
 from himac_lite import augment, demonstrations, evaluation, language
 from himac_lite.config import Pretrain, as_dict
 from himac_lite.demonstrations import EXPERT, Demonstration, Mixture
-from himac_lite.model import load_policy
+from himac_lite.loading import load_policy
 from himac_lite.sokoban.levels import held_out_hashes, load_levels
 from himac_lite.tasks.sokoban import SokobanTask
 from himac_lite.tokenizer import build_tokenizer
-from himac_lite.types import Role
 
 _BUCKET = 16
 """Sequence lengths are padded to a multiple of this: few shapes to compile for, little waste."""
@@ -56,7 +55,9 @@ def make_model(config: Pretrain) -> Any:
     )  # fmt: skip
 
 
-def batches(config: Pretrain, mixture: Mixture, seed: int, exclude: set[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(
+    config: Pretrain, mixture: Mixture, seed: int, exclude: set[str]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches (ids [B, T], learn [B, T]) of about `config.batch_tokens` tokens, of similar length, right-padded."""
     rng = np.random.default_rng(np.random.SeedSequence([config.seed, seed]))
     source = demonstrations.stream(rng, mixture, config.noise, exclude)
@@ -131,7 +132,7 @@ def _linears(model: Any) -> list[torch.nn.Linear]:
 def run_stage(
     model: Any, config: Pretrain, mixture: Mixture, steps: int, seed: int, *, warm: bool, decay: bool, nf4: bool,
     on_step: Callable[[int, float, float], None],
-) -> None:
+) -> None:  # fmt: skip
     """Train in place for `steps` batches; calls `on_step(number, running loss, tokens a second)` after each."""
     from torch.nn.utils import parametrize
 
@@ -190,7 +191,8 @@ SLOPPY = Mixture(short=(0.8, 0.05, 0.1, 0.05), long=(0.34, 0.08, 0.48, 0.1), thr
 def pretrain(config: Pretrain, out: Path, say: Callable[[str], None] = print) -> dict[str, float]:
     """All stages, the checkpoint, and its card with what it scores on core/validation.
 
-    The first stage's weights are kept in `out`/stage1 until the end: run again after an interruption, it is not repeated.
+    The first stage's weights are kept in `out`/stage1 until the end: run again after an interruption, it is not
+    repeated.
     """
     from safetensors.torch import load_file, save_file
 
@@ -246,10 +248,11 @@ license: mit
 ---
 # sokoban-base: a half-competent Sokoban player with two roles
 
-A Llama of {parameters / 1e6:.2f}M parameters ({config.layers} layers, width {config.width}) with a tokenizer of its own, made by
-`himac-lite pretrain --seed {config.seed}` from solver demonstrations alone: {config.expert_steps} batches of expert
-blueprints, segments and flat play, then {config.mixed_steps} and {config.habit_steps} batches of mixed quality seen through NF4. Levels are fresh
-random ones (7x7 with two boxes, a few 6x6 with one), never symmetric to a validation or test level of this package.
+A Llama of {parameters / 1e6:.2f}M parameters ({config.layers} layers, width {config.width}) with a tokenizer of its
+own, made by `himac-lite pretrain --seed {config.seed}` from solver demonstrations alone: {config.expert_steps} batches
+of expert blueprints, segments and flat play, then {config.mixed_steps} and {config.habit_steps} batches of mixed
+quality seen through NF4. Levels are fresh random ones (7x7 with two boxes, a few 6x6 with one), never symmetric to a
+validation or test level of this package.
 
 It is meant as a starting point for reinforcement learning, not as a good player: its demonstrators were careful with
 short levels and sloppy with long ones, so good and bad blueprints are all in its distribution.

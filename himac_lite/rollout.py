@@ -57,7 +57,9 @@ def sample_blueprints(
     for i, (prompt, stream) in enumerate(zip(prompts, streams, strict=True)):
         finished = bool(stream.ids) and stream.ids[-1] == end
         text = policy.text(stream.ids[:-1] if finished else stream.ids)
-        out[i // n].append((_packed(Role.PLANNER, prompt, stream, End.PLAN, text), task.parse_blueprint(text, finished)))
+        out[i // n].append(
+            (_packed(Role.PLANNER, prompt, stream, End.PLAN, text), task.parse_blueprint(text, finished))
+        )
     return out
 
 
@@ -81,8 +83,9 @@ def execute(
     """Execute one blueprint a job, all jobs side by side, one sub-goal of each at a time.
 
     The executor's context is the segment alone: the board as it is when the sub-goal begins, the sub-goal, and what has
-    been done about it (HiMAC's temporal mask). A sub-goal ends with `<sub_done>`, with its step budget, or with the episode. An
-    invalid blueprint is not executed: its trajectory has no segment and counts as a failure that achieved nothing.
+    been done about it (HiMAC's temporal mask). A sub-goal ends with `<sub_done>`, with its step budget, or with the
+    episode. An invalid blueprint is not executed: its trajectory has no segment and counts as a failure that achieved
+    nothing.
     """
     runs = [_Run(task.start(level), blueprint, list(blueprint.subgoals)) for level, blueprint in jobs]
     sub_done = policy.token(task.sub_done)
@@ -104,8 +107,8 @@ def play_flat(
 
 
 def _play(
-    policy: Policy, task: Task, runs: list[_Run], role: Role, prompts: list[list[int]], sub_done: int | None, budget: int,
-    sampling: Sampling,
+    policy: Policy, task: Task, runs: list[_Run], role: Role, prompts: list[list[int]], sub_done: int | None,
+    budget: int, sampling: Sampling,
 ) -> None:  # fmt: skip
     """One segment for every run: act and observe until it ends; appends the segment to the run."""
     tails = policy.action_tokens(task)  # first token of an action → (its index, the tokens after it)

@@ -1,8 +1,8 @@
-"""A run folder: manifest, metrics, recorded rollouts, checkpoints. Nothing is written in place; a torn run can be resumed.
+"""A run folder: manifest, metrics, rollouts, checkpoints. Nothing is written in place; a torn run can be resumed.
 
 ``manifest.json`` (config, versions, git commit, level hashes, machine), ``metrics.jsonl`` (one line an iteration),
-``rollouts/000012.jsonl`` (groups of an iteration, what widgets show), ``checkpoints/000012/`` (adapter, optimizer, state with
-hashes), ``results.json`` (scores at the end).
+``rollouts/000012.jsonl`` (groups of an iteration, what widgets show), ``checkpoints/000012/`` (adapter, optimizer,
+state with hashes), ``results.json`` (scores at the end).
 
 All randomness of a run is derived from (seed, iteration, purpose), so a checkpoint needs no generator state.
 """
@@ -173,6 +173,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
 
 
 def trajectory_record(trajectory: Trajectory, advantage: float) -> dict[str, Any]:
+    z = trajectory.blueprint
     return {
         "return": trajectory.ret,
         "success": trajectory.success,
@@ -180,7 +181,7 @@ def trajectory_record(trajectory: Trajectory, advantage: float) -> dict[str, Any
         "moves": trajectory.moves,
         "advantage": advantage,
         "segments": [
-            {"end": s.end.value, "steps": n, "subgoal": trajectory.blueprint.subgoals[k].text if trajectory.blueprint else ""}
+            {"end": s.end.value, "steps": n, "subgoal": z.subgoals[k].text if z else ""}
             for k, (s, n) in enumerate(zip(trajectory.segments, trajectory.segment_moves, strict=True))
         ],
     }
@@ -201,12 +202,13 @@ def macro_record(group: MacroGroup, advantages: Sequence[float], best: int, deco
         "best": best,
         "members": [
             {
-                "blueprint": execution.blueprint.text if execution.blueprint else "",
-                "invalid": execution.blueprint.invalid.name if execution.blueprint and execution.blueprint.invalid else None,
+                "blueprint": z.text if z else "",
+                "invalid": z.invalid.name if z and z.invalid else None,
                 **trajectory_record(execution, float(a)),
                 **sequence_record(plan, decode),
             }
             for plan, execution, a in zip(group.plans, group.executions, advantages, strict=True)
+            for z in (execution.blueprint,)
         ],
     }
 
@@ -239,7 +241,9 @@ class _explained:
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if isinstance(error, OSError):
-            raise RunError(f"cannot write to {self.folder}: {error.strerror or error}; what was written before is kept") from None
+            raise RunError(
+                f"cannot write to {self.folder}: {error.strerror or error}; what was written before is kept"
+            ) from None
 
 
 def _write(file: Path, text: str) -> None:

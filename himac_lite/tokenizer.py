@@ -20,9 +20,10 @@ def build_tokenizer() -> Any:
     tokenizer = Tokenizer(models.WordLevel({t: i for i, t in enumerate(tokens)}, unk_token=language.UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
+    named = (language.PAD, language.UNKNOWN, language.END)
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=language.PAD, unk_token=language.UNKNOWN, eos_token=language.END, padding_side="left",
-        additional_special_tokens=[t for t in language.SPECIAL if t not in (language.PAD, language.UNKNOWN, language.END)],
-        clean_up_tokenization_spaces=False,
+        tokenizer_object=tokenizer, pad_token=language.PAD, unk_token=language.UNKNOWN, eos_token=language.END,
+        additional_special_tokens=[t for t in language.SPECIAL if t not in named],
+        padding_side="left", clean_up_tokenization_spaces=False,
     )  # fmt: skip
     return fast

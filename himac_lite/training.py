@@ -1,4 +1,4 @@
-"""A whole run: draw levels → iterate → log → validate → checkpoint, from the start or from a checkpoint; scores at the end."""
+"""A whole run: draw levels → iterate → log → validate → checkpoint, from the start or a checkpoint; final scores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from himac_lite.config import Train
 from himac_lite.errors import ModelError, RunError
 from himac_lite.evaluation import Score, evaluate
 from himac_lite.hierarchy import Hierarchy, preset
-from himac_lite.model import LoraSettings, Policy, load_policy
+from himac_lite.loading import LoraSettings, load_policy
+from himac_lite.model import Policy
 from himac_lite.runs import Checkpoint, Run
 from himac_lite.sokoban.levels import data_dir, load_levels
 from himac_lite.tasks import Task
@@ -50,7 +51,9 @@ class Learner:
 def set_threads() -> None:
     """One thread a core; spinning OpenMP threads halve the speed on shared cores, so they wait passively."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+    torch.set_num_threads(
+        max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    )
 
 
 def resolve_model(path: str) -> str:
@@ -83,8 +86,8 @@ def train(
 ) -> Run:  # fmt: skip
     """Train to the end of the budget and score the result. Returns the run.
 
-    out: a new run folder or, with `resume`, an unfinished one (its own configuration counts; of `config` only the budget
-    does). hierarchy: a variant of your own in place of the preset that `config.variant` names.
+    out: a new run folder or, with `resume`, an unfinished one (its own configuration counts; of `config` only the
+    budget does). hierarchy: a variant of your own in place of the preset that `config.variant` names.
     Raises `HimacError`s with one clear line; KeyboardInterrupt leaves a run that can be resumed.
     """
     checkpoint = None
@@ -260,6 +263,8 @@ def load_trained(run: Run) -> Policy:
     config = run.config
     lora = LoraSettings(config.model.rank, config.model.alpha, config.seed)
     try:
-        return load_policy(resolve_model(config.model.path), lora, adapter=checkpoint.folder, four_bit=config.model.four_bit)
+        return load_policy(
+            resolve_model(config.model.path), lora, adapter=checkpoint.folder, four_bit=config.model.four_bit
+        )
     except ModelError as error:
         raise RunError(f"{run.folder}: {error}") from None

@@ -148,7 +148,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, toy_levels: list[Level]
 @pytest.fixture
 def new_policy(tiny_model: Path) -> Callable[..., Any]:
     """A function that loads the tiny model anew: NF4, LoRA of rank 4. Keywords of `load_policy` may be given."""
-    from himac_lite.model import LoraSettings, load_policy
+    from himac_lite.loading import LoraSettings, load_policy
 
     return lambda **keywords: load_policy(str(tiny_model), LoraSettings(4, 8), device="cpu", **keywords)
 

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: one clear line and exit code 2 for what they can put right, nothing half-written."""
+"""The command line as a person meets it: one clear line and exit code 2 for what they can put right; no half files."""
 
 from __future__ import annotations
 

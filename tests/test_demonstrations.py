@@ -19,16 +19,13 @@ from himac_lite.demonstrations import (
     Demonstration,
     Mixture,
     demonstrate,
-    execute_push,
     flat_demonstration,
-    greedy_pushes,
-    legal_pushes,
     plan_demonstration,
     segment_demonstration,
     stream,
     subgoal_of,
-    useless_pushes,
 )
+from himac_lite.planners import execute_push, greedy_pushes, legal_pushes, useless_pushes
 from himac_lite.sokoban.levels import canonical_hash, held_out_hashes, parse_levels, symmetries
 from himac_lite.sokoban.rules import MOVES, NAMES, Board, Outcome, board_from_level, rows_of, step
 from himac_lite.sokoban.solver import distances, solve

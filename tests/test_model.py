@@ -18,7 +18,8 @@ from himac_lite.advantage import group_advantage
 from himac_lite.coevolution import Credited, accumulate, credit_actions, credit_blueprints, explore, learn, play
 from himac_lite.config import Update
 from himac_lite.errors import HimacError, ModelError
-from himac_lite.model import LoraSettings, Policy, load_policy
+from himac_lite.loading import LoraSettings, load_policy
+from himac_lite.model import Policy
 from himac_lite.rollout import ReturnRule, Sampling
 from himac_lite.tasks.sokoban import SokobanTask
 from himac_lite.types import End, Role, Sequence

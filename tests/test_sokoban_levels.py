@@ -17,13 +17,13 @@ from sokoban_boards import puzzles
 
 from himac_lite.errors import ConfigError, HimacError, LevelError
 from himac_lite.sokoban import commands, levels
+from himac_lite.sokoban.generator import generate
 from himac_lite.sokoban.levels import (
     PARTS,
     SPLITS,
     canonical_hash,
     data_dir,
     format_levels,
-    generate,
     held_out_hashes,
     load_levels,
     parse_levels,
@@ -278,7 +278,7 @@ def test_excluded_levels_do_not_come_back_in_any_orientation():
 def test_another_process_generates_the_same_levels():
     """With another hash seed: nothing may depend on the order of a set."""
     code = (
-        "import numpy as np; from himac_lite.sokoban.levels import *;"
+        "import numpy as np; from himac_lite.sokoban.generator import *; from himac_lite.sokoban.levels import *;"
         "print(format_levels(generate(np.random.default_rng(9), 12, 7, 2, (6, 25))), end='')"
     )
     root = Path(__file__).resolve().parents[1]

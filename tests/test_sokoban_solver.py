@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sokoban_boards import puzzles
 
 from himac_lite.errors import LevelError
-from himac_lite.sokoban.levels import load_levels, random_layout
+from himac_lite.sokoban.generator import random_layout
+from himac_lite.sokoban.levels import load_levels
 from himac_lite.sokoban.rules import MOVES, Board, Outcome, board_from_level, play, rows_of, step
 from himac_lite.sokoban.solver import Solution, distances, solve
 from himac_lite.types import Level

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from himac_lite.errors import ConfigError, LevelError
+from himac_lite.sokoban import generator, solver
 from himac_lite.sokoban import levels as files
-from himac_lite.sokoban import solver
 from himac_lite.sokoban.rules import board_from_level
 from himac_lite.types import Level
 
@@ -60,7 +60,7 @@ def generate(
     _between("max_density", max_density, 0.0, 0.8)
     rng = np.random.default_rng(seed)
     exclude = set() if allow_held_out else files.held_out_hashes()
-    made = files.generate(rng, n, size, boxes, (min_length, max_length), max_density, exclude)
+    made = generator.generate(rng, n, size, boxes, (min_length, max_length), max_density, exclude)
     made = [replace(level, title=f"seed {seed}, level {i}") for i, level in enumerate(made, 1)]
     files.save_levels(made, out)
     sha256 = hashlib.sha256(files.format_levels(made).encode()).hexdigest()

@@ -37,15 +37,29 @@ class Episode(Protocol):
 class Task(Protocol):
     """A family of episodes with one action alphabet and one language of sub-goals."""
 
-    actions: Sequence[str]
-    """Action texts; their first tokens must differ."""
-    sub_done: str
-    end: str
-    max_steps: int
-    """Step limit of an episode."""
-    subgoal_budget: int
-    """Steps after which a sub-goal is left without `sub_done`."""
-    max_plan_tokens: int
+    @property
+    def actions(self) -> Sequence[str]:
+        """Action texts; their first tokens must differ."""
+        ...
+
+    @property
+    def sub_done(self) -> str: ...
+
+    @property
+    def end(self) -> str: ...
+
+    @property
+    def max_steps(self) -> int:
+        """Step limit of an episode."""
+        ...
+
+    @property
+    def subgoal_budget(self) -> int:
+        """Steps after which a sub-goal is left without `sub_done`."""
+        ...
+
+    @property
+    def max_plan_tokens(self) -> int: ...
 
     def start(self, level: Level) -> Episode: ...
 

@@ -1,0 +1,118 @@
+"""From a folder or hub id to a `Policy`: the base in NF4, its LoRA adapter, and on a CPU the full-precision twin."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from logging import ERROR, getLogger
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from himac_lite.errors import ModelError
+from himac_lite.model import Policy
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """The adapter: rank, scale numerator, initialisation seed."""
+
+    rank: int = 16
+    alpha: int = 32
+    seed: int = 0
+
+
+def load_policy(
+    path: str, lora: LoraSettings = LoraSettings(), *, adapter: Path | None = None, four_bit: bool = True,
+    device: str | None = None,
+) -> Policy:  # fmt: skip
+    """Load any causal LM (folder or hub id) in NF4 with a LoRA adapter on all its linear layers.
+
+    adapter: a saved adapter to load instead of a fresh one. Raises `ModelError` with the path and what is wrong.
+    """
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    folder_meant = Path(path).is_absolute() or Path(path).exists() or path.startswith(".")  # and not a hub id
+    if folder_meant and not (Path(path) / "config.json").is_file():
+        raise ModelError(f"{path!r} is no model folder: it has no config.json")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.float32
+    if device == "cuda":  # by capability: is_bf16_supported() also says yes to emulation
+        dtype = torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
+    quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
+            # A pair, which the library's annotation does not know, because of `output_loading_info`.
+            pair: Any = AutoModelForCausalLM.from_pretrained(
+                path, quantization_config=quantization if four_bit else None, dtype=dtype, device_map={"": device},
+                output_loading_info=True,
+            )  # fmt: skip
+            base, loaded = pair
+    except Exception as error:  # the library raises many types for a bad path, config or weights file
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"cannot load a causal language model from {path!r}: {reason}") from None
+    if loaded["missing_keys"]:  # the library would fill them with random numbers
+        raise ModelError(f"the weights of {path!r} are incomplete: {min(loaded['missing_keys'])} is missing")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    base.config.use_cache = True
+    if adapter is not None:
+        try:
+            with _quiet(FutureWarning):  # a warning of adapter weights that are missing comes through
+                peft_model = PeftModel.from_pretrained(base, str(adapter), is_trainable=True)
+        except Exception as error:
+            raise ModelError(f"cannot load the adapter {adapter}: {str(error).strip().splitlines()[0]}") from None
+    else:
+        with torch.random.fork_rng(devices=[]), _quiet():
+            torch.manual_seed(lora.seed)
+            peft_model = get_peft_model(
+                base, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+            )
+    policy = Policy(peft_model, tokenizer, name=path)
+    if device == "cpu":
+        _make_twin(policy, base.config)
+    return policy
+
+
+def _make_twin(policy: Policy, config: Any) -> None:
+    """A float32 model of the same architecture with dequantised weights, for computing on a CPU."""
+    from bitsandbytes.functional import dequantize_4bit
+    from transformers import AutoModelForCausalLM
+
+    plain = type(config).from_dict({k: v for k, v in config.to_dict().items() if k != "quantization_config"})
+    with _quiet():
+        twin = AutoModelForCausalLM.from_config(plain, dtype=torch.float32, attn_implementation="sdpa")
+    twin.requires_grad_(False).eval()
+    modules = dict(policy.peft_model.base_model.model.named_modules())
+    dense = {name: p.detach() for name, p in twin.named_parameters()}
+    for name, p in twin.named_parameters():
+        owner, _, kind = name.rpartition(".")
+        source = modules[owner]
+        layer = getattr(source, "base_layer", source)
+        weight = getattr(layer, kind).detach()
+        state = getattr(getattr(layer, kind), "quant_state", None)
+        p.copy_(dequantize_4bit(weight, state) if state is not None else weight)
+        if hasattr(source, "lora_A") and kind == "weight":
+            policy._layers[name] = source
+    # The dense base weights are kept apart from the twin's own, which hold the merged ones.
+    policy._dense = {name: (p.clone() if name in policy._layers else p) for name, p in dense.items()}
+    policy.twin = twin
+
+
+@contextlib.contextmanager
+def _quiet(kind: type[Warning] = Warning) -> Iterator[None]:
+    """Without the progress bars of the loading libraries and their warnings of this kind; errors come through."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    getLogger("bitsandbytes").setLevel(ERROR)  # it advises on optional kernels
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", kind)
+        yield
