@@ -79,7 +79,9 @@ class Update:
     """How a phase is learnt from."""
 
     lr: float = 1e-3
-    """Peak learning rate of AdamW on the LoRA parameters."""
+    """Learning rate of AdamW on the LoRA parameters at the start; it falls linearly as the budget is spent …"""
+    lr_floor: float = 0.1
+    """… to this share of it."""
     minibatches: int = 4
     """Optimizer steps a pass over a phase."""
     epochs: int = 1
@@ -108,7 +110,7 @@ class Train:
     """Split or file for the curve during training."""
     test_levels: str = "core/test"
     """Split or file for the figures at the end; nothing is chosen by them."""
-    iterations: int = 40
+    iterations: int = 45
     """Iterations of phase A and phase B."""
     minutes: float | None = None
     """Stop after so many minutes even if iterations are left."""

@@ -136,10 +136,22 @@ def _spent(learner: Learner, config: Train) -> bool:
     )
 
 
+def _progress(learner: Learner, config: Train) -> float:
+    """The share of the budget that is spent, by whichever limit is nearest."""
+    parts = [learner.iteration / max(1, config.iterations)]
+    if config.minutes is not None:
+        parts.append(learner.seconds / (60 * config.minutes))
+    if config.env_steps is not None:
+        parts.append(learner.env_steps / config.env_steps)
+    return min(1.0, max(parts))
+
+
 def _one(
     learner: Learner, task: Task, hierarchy: Hierarchy, config: Train, levels: Mapping[str, Sequence[Level]]
 ) -> tuple[dict[str, Any], Iteration]:
     """One iteration and its line of metrics."""
+    for group in learner.optimizer.param_groups:
+        group["lr"] = config.update.lr * max(config.update.lr_floor, 1 - _progress(learner, config))
     drawn = draw_levels(levels["train"], config, learner.iteration)
     seed = np.random.SeedSequence([config.seed, _ITERATE, learner.iteration])
     step = iterate(learner.policy, task, hierarchy, learner.optimizer, drawn, config, seed)
