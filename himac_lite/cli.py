@@ -251,6 +251,7 @@ def _levels_arguments(p: argparse.ArgumentParser) -> None:
     solve.add_argument("--optimal", choices=("moves", "pushes"), default="moves")
     split = verbs.add_parser("split", help="counts and hashes of a frozen split")
     split.add_argument("name", help="warmup, core or hard; or a part such as core/test")
+    split.add_argument("--write", type=Path, metavar="FOLDER", help="make all splits again in this folder")
     for verb, parser in (("read", read), ("generate", generate), ("solve", solve), ("split", split)):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         parser.set_defaults(run=_levels, verb=verb, prints=True)

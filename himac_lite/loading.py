@@ -33,6 +33,7 @@ def load_policy(
 
     adapter: a saved adapter to load instead of a fresh one. Raises `ModelError` with the path and what is wrong.
     """
+    getLogger("bitsandbytes").setLevel(ERROR)  # while it is imported it advises on optional kernels
     from peft import LoraConfig, PeftModel, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
     from transformers.utils import logging
@@ -112,7 +113,6 @@ def _quiet(kind: type[Warning] = Warning) -> Iterator[None]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    getLogger("bitsandbytes").setLevel(ERROR)  # it advises on optional kernels
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", kind)
         yield

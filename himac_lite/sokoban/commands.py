@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,9 +94,10 @@ def solve(path: str | os.PathLike[str], optimal: str = "moves", json: bool = Fal
     return _show(out, [*lines, f"{solved} of {len(entries)} solved, fewest {optimal}"], json)
 
 
-def split(name: str, json: bool = False) -> dict[str, Any]:
+def split(name: str, write: str | os.PathLike[str] | None = None, json: bool = False) -> dict[str, Any]:
     """Counts and hashes of a frozen split (``core``) or of one part (``core/test``), checked against the manifest.
 
+    write: a folder in which all splits are made again from their seeds first, to compare them with the frozen ones.
     Returns split and, under parts, for each part: file, sha256 and the summary of `read`, without levels.
     Raises `LevelError` for another name, and where a file is not the one that was frozen.
     """
@@ -103,6 +105,9 @@ def split(name: str, json: bool = False) -> dict[str, Any]:
     if base not in files.SPLITS or (part and part not in files.PARTS):
         allowed = f"{', '.join(files.SPLITS)}, or one part: {base if base in files.SPLITS else 'core'}/"
         raise LevelError(f"unknown split {name!r}; say {allowed}{'|'.join(files.PARTS)}")
+    if write is not None:
+        os.makedirs(write, exist_ok=True)
+        generator.make_splits(Path(write))
     folder = files.data_dir() / "levels"
     try:
         manifest = jsonlib.loads((folder / "manifest.json").read_text("utf-8"))
