@@ -136,6 +136,8 @@ def _train_config(arguments: argparse.Namespace) -> Train:
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
     if arguments.minutes is not None:
         config = replace(config, iterations=10**6)
+    if arguments.levels:  # other levels than the default's: all of them, whatever their length
+        config = replace(config, rollout=replace(config.rollout, min_length=0))
     if arguments.model:
         config = replace(config, model=replace(config.model, path=arguments.model))
     for pair in arguments.set:

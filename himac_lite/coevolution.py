@@ -115,7 +115,8 @@ def learn(
     tokens = 0
     for _ in range(settings.epochs if groups else 0):
         order = rng.permutation(len(groups))
-        for part in np.array_split(order, min(settings.minibatches, len(groups))):
+        steps = min(settings.minibatches, -(-len(groups) // settings.groups_per_step))
+        for part in np.array_split(order, steps):
             batch = [item for i in part for item in groups[i]]
             counted = accumulate(policy, task, batch, settings, temperature, totals)
             tokens += counted

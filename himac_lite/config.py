@@ -62,6 +62,8 @@ class Rollout:
 
     levels: int = 32
     """P: levels of an iteration."""
+    min_length: int = 10
+    """Train only on levels with at least this optimal length: short ones are solved by all members and teach nothing."""
     group: int = 8
     """G and N: blueprints a level, and executions of the chosen one (paper: 8)."""
     temperature: float = 1.0
@@ -83,8 +85,10 @@ class Update:
     lr_floor: float = 0.1
     """… to this share of it."""
     minibatches: int = 4
-    """Optimizer steps a pass over a phase."""
-    epochs: int = 1
+    """Optimizer steps a pass over a phase, at most …"""
+    groups_per_step: int = 8
+    """… and fewer where so few groups have an advantage that a step would rest on less than these."""
+    epochs: int = 2
     """Passes over a phase; more than one relies on the clipped ratio."""
     clip_low: float = 0.2
     """The ratio is clipped below 1 − clip_low …"""
@@ -110,7 +114,7 @@ class Train:
     """Split or file for the curve during training."""
     test_levels: str = "core/test"
     """Split or file for the figures at the end; nothing is chosen by them."""
-    iterations: int = 45
+    iterations: int = 40
     """Iterations of phase A and phase B."""
     minutes: float | None = None
     """Stop after so many minutes even if iterations are left."""
@@ -192,6 +196,7 @@ def validate(config: Train) -> Train:
         "rollout.max_steps": (config.rollout.max_steps, 1, 10**5),
         "rollout.subgoal_budget": (config.rollout.subgoal_budget, 1, 10**5),
         "rollout.progress_share": (config.rollout.progress_share, 0, 1), "update.lr": (config.update.lr, 0, 1),
+        "update.groups_per_step": (config.update.groups_per_step, 1, 10**6),
         "update.minibatches": (config.update.minibatches, 1, 10**6), "update.epochs": (config.update.epochs, 1, 10**4),
         "update.clip_low": (config.update.clip_low, 0, 1), "update.clip_high": (config.update.clip_high, 0, 100),
         "update.beta": (config.update.beta, 0, 100), "update.grad_clip": (config.update.grad_clip, 1e-9, 10**9),

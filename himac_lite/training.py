@@ -18,8 +18,8 @@ from himac_lite import config as configs
 from himac_lite import runs
 from himac_lite.coevolution import Iteration, iterate
 from himac_lite.config import Train
-from himac_lite.errors import ModelError, RunError
-from himac_lite.evaluation import Score, evaluate
+from himac_lite.errors import ConfigError, ModelError, RunError
+from himac_lite.evaluation import Score, evaluate, optimal_length
 from himac_lite.hierarchy import Hierarchy, preset
 from himac_lite.loading import LoraSettings, load_policy
 from himac_lite.model import Policy
@@ -101,6 +101,9 @@ def train(
     hierarchy = hierarchy or preset(config.variant)
     levels = {part: load_levels(name) for part, name in _level_sets(config).items()}
     levels["test"] = levels["test"][: config.test_limit]
+    levels["train"] = [lv for lv in levels["train"] if optimal_length(lv) >= config.rollout.min_length]
+    if not levels["train"]:
+        raise ConfigError(f"no level of {config.train_levels} has {config.rollout.min_length} optimal moves or more")
     set_threads()
     say(f"loading {config.model.path} in {'4 bit' if config.model.four_bit else 'full precision'} with LoRA")
     learner = make_learner(config, checkpoint)
