@@ -63,7 +63,7 @@ class Rollout:
     levels: int = 32
     """P: levels of an iteration."""
     min_length: int = 10
-    """Train only on levels with at least this optimal length: short ones are solved by all members and teach nothing."""
+    """Train only on levels of at least this optimal length: all members solve short ones, which teaches nothing."""
     group: int = 8
     """G and N: blueprints a level, and executions of the chosen one (paper: 8)."""
     temperature: float = 1.0

@@ -37,7 +37,8 @@ from himac_lite.types import Sequence as TokenSequence
 
 TASK = SokobanTask(max_steps=TOY_STEPS, subgoal_budget=TOY_STEPS)
 CONFIG = Train(
-    rollout=Rollout(levels=4, group=8, max_steps=TOY_STEPS, subgoal_budget=TOY_STEPS), update=Update(minibatches=2)
+    rollout=Rollout(min_length=0, levels=4, group=8, max_steps=TOY_STEPS, subgoal_budget=TOY_STEPS),
+    update=Update(groups_per_step=1, epochs=1, minibatches=2),
 )
 RULE = ReturnRule()
 CORRIDOR = Level(("#######", "#@$  .#", "#######"))
@@ -464,7 +465,15 @@ def test_one_step_favours_the_member_that_did_better(policy, role, advantages):
     group = groups_by_hand(shake(policy), CORRIDOR, role, advantages)
     before = probabilities(policy, group)
     optimizer = torch.optim.AdamW(policy.trainable(), lr=1e-4)
-    metrics = learn(policy, TASK, optimizer, [group], Update(minibatches=1), 1.0, np.random.default_rng(0))
+    metrics = learn(
+        policy,
+        TASK,
+        optimizer,
+        [group],
+        Update(groups_per_step=1, epochs=1, minibatches=1),
+        1.0,
+        np.random.default_rng(0),
+    )
     after = probabilities(policy, group)
     for a, old, new in zip(advantages, before, after, strict=True):
         assert (new - old) * a > 1e-4
@@ -489,7 +498,7 @@ def test_the_loss_of_the_first_step_by_hand(policy):
 
 def test_the_metrics_are_means_over_all_tokens_of_the_phase(policy, toy_levels):
     groups = macro_items(shake(policy), toy_levels)
-    settings = Update(minibatches=3, epochs=2, lr=0.0)
+    settings = Update(groups_per_step=1, minibatches=3, epochs=2, lr=0.0)
     metrics = learn(
         policy, TASK, torch.optim.SGD(policy.trainable(), lr=0.0), groups, settings, 1.0, np.random.default_rng(0)
     )
@@ -515,8 +524,24 @@ def test_the_kl_pulls_towards_the_base_model(policy):
     assert not any(before[0.0])  # no advantage and no KL: nothing to learn
     assert all(before[1.0])
     optimizer = torch.optim.AdamW(policy.trainable(), lr=1e-4)
-    first = learn(policy, TASK, optimizer, [group], Update(beta=1.0, minibatches=1), 1.0, np.random.default_rng(0))
-    again = learn(policy, TASK, optimizer, [group], Update(beta=1.0, minibatches=1), 1.0, np.random.default_rng(0))
+    first = learn(
+        policy,
+        TASK,
+        optimizer,
+        [group],
+        Update(groups_per_step=1, epochs=1, beta=1.0, minibatches=1),
+        1.0,
+        np.random.default_rng(0),
+    )
+    again = learn(
+        policy,
+        TASK,
+        optimizer,
+        [group],
+        Update(groups_per_step=1, epochs=1, beta=1.0, minibatches=1),
+        1.0,
+        np.random.default_rng(0),
+    )
     assert 0 < again["kl"] < first["kl"]
 
 
@@ -535,7 +560,7 @@ def test_how_often_a_phase_steps(policy, toy_levels, minibatches, epochs, steps)
             return super().step(closure)
 
     optimizer = Counting(policy.trainable(), lr=0.1)
-    settings = Update(minibatches=minibatches, epochs=epochs, grad_clip=0.01)
+    settings = Update(groups_per_step=1, minibatches=minibatches, epochs=epochs, grad_clip=0.01)
     learn(policy, TASK, optimizer, groups, settings, 1.0, np.random.default_rng(0))
     assert taken == steps
     assert all(p.grad is None for p in policy.trainable())
@@ -544,7 +569,15 @@ def test_how_often_a_phase_steps(policy, toy_levels, minibatches, epochs, steps)
 def test_the_ratio_is_clipped_in_the_later_steps(policy, toy_levels):
     groups = macro_items(policy, toy_levels)
     optimizer = torch.optim.AdamW(policy.trainable(), lr=3e-2)
-    metrics = learn(policy, TASK, optimizer, groups, Update(minibatches=1, epochs=4), 1.0, np.random.default_rng(0))
+    metrics = learn(
+        policy,
+        TASK,
+        optimizer,
+        groups,
+        Update(groups_per_step=1, minibatches=1, epochs=4),
+        1.0,
+        np.random.default_rng(0),
+    )
     assert 0 < metrics["clip_fraction"] < 1
 
 

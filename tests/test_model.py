@@ -293,7 +293,15 @@ def test_only_lora_learns_and_the_4bit_weights_keep_their_bytes(policy, toy_leve
             return super().step(closure)
 
     optimizer = Watched(policy.trainable(), lr=1e-2)
-    learn(policy, TASK, optimizer, groups, Update(minibatches=2), 1.0, np.random.default_rng(0))
+    learn(
+        policy,
+        TASK,
+        optimizer,
+        groups,
+        Update(groups_per_step=1, epochs=1, minibatches=2),
+        1.0,
+        np.random.default_rng(0),
+    )
 
     assert with_gradient == {n for n, _ in policy.named_trainable()}
     assert len(with_gradient) == 28

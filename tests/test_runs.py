@@ -41,7 +41,7 @@ LEVEL = Level(("#####", "#@$.#", "#####"), "one push", 1, 1)
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return create_run(
-        tmp_path / "run", Train(seed=7, rollout=Rollout(group=4)), {"train": [LEVEL], "test": [LEVEL] * 2}
+        tmp_path / "run", Train(seed=7, rollout=Rollout(min_length=0, group=4)), {"train": [LEVEL], "test": [LEVEL] * 2}
     )
 
 
@@ -67,7 +67,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_new_run_says_what_it_is(run):
-    assert run.config == Train(seed=7, rollout=Rollout(group=4))
+    assert run.config == Train(seed=7, rollout=Rollout(min_length=0, group=4))
     manifest = load_run(run.folder).manifest
     assert manifest["config"]["rollout"]["group"] == 4
     assert manifest["levels"] == {

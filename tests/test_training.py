@@ -38,8 +38,8 @@ def toy_config(model: Path, levels: str) -> Train:
         train_levels=levels, validation_levels=levels, test_levels=levels, iterations=4, seed=3, record_levels=2,
         validate_every=2, validate_on=3, checkpoint_every=2, keep_checkpoints=2,
         model=Model(str(model), rank=4, alpha=8),
-        rollout=Rollout(levels=4, group=8, max_steps=TOY_STEPS, subgoal_budget=TOY_STEPS),
-        update=Update(lr=3e-3, minibatches=2),
+        rollout=Rollout(min_length=0, levels=4, group=8, max_steps=TOY_STEPS, subgoal_budget=TOY_STEPS),
+        update=Update(groups_per_step=1, epochs=1, lr=3e-3, minibatches=2),
     )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def test_the_scores_at_the_end(whole, config, new_policy, toy_levels):
 
 def test_learning_works(config, tmp_path):
     """Sampled success of both phases rises. (Greedy success says little on 4 levels.)"""
-    settings = Update(lr=2e-3, minibatches=2)
+    settings = Update(groups_per_step=1, epochs=1, lr=2e-3, minibatches=2)
     config = replace(config, seed=4, iterations=30, checkpoint_every=30, validate_every=0, update=settings)
     lines = train(config, tmp_path / "run").metrics()
     for phase in ("macro", "micro"):
@@ -419,7 +419,7 @@ def test_budgets(config, tmp_path):
 
 def test_every_level_is_drawn_once_before_any_is_drawn_again():
     levels = [Level((str(i),)) for i in range(10)]
-    config = Train(seed=1, rollout=Rollout(levels=4))
+    config = Train(seed=1, rollout=Rollout(min_length=0, levels=4))
     drawn = [int(lv.rows[0]) for i in range(10) for lv in draw_levels(levels, config, i)]
     assert len(drawn) == 40
     epochs = [drawn[i : i + 10] for i in range(0, 40, 10)]
@@ -428,7 +428,7 @@ def test_every_level_is_drawn_once_before_any_is_drawn_again():
     assert draw_levels(levels, config, 3) == draw_levels(levels, config, 3)
     assert draw_levels(levels, replace(config, seed=2), 0) != draw_levels(levels, config, 0)
     # More levels an iteration than there are.
-    many = draw_levels(levels[:3], replace(config, rollout=Rollout(levels=7)), 0)
+    many = draw_levels(levels[:3], replace(config, rollout=Rollout(min_length=0, levels=7)), 0)
     assert sorted(int(lv.rows[0]) for lv in many[:3]) == [0, 1, 2]
     assert len(many) == 7
 
