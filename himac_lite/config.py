@@ -196,6 +196,7 @@ def validate(config: Train) -> Train:
         "rollout.max_steps": (config.rollout.max_steps, 1, 10**5),
         "rollout.subgoal_budget": (config.rollout.subgoal_budget, 1, 10**5),
         "rollout.progress_share": (config.rollout.progress_share, 0, 1), "update.lr": (config.update.lr, 0, 1),
+        "rollout.min_length": (config.rollout.min_length, 0, 10**6), "update.lr_floor": (config.update.lr_floor, 0, 1),
         "update.groups_per_step": (config.update.groups_per_step, 1, 10**6),
         "update.minibatches": (config.update.minibatches, 1, 10**6), "update.epochs": (config.update.epochs, 1, 10**4),
         "update.clip_low": (config.update.clip_low, 0, 1), "update.clip_high": (config.update.clip_high, 0, 100),

@@ -17,21 +17,11 @@ import torch
 from torch.func import functional_call
 from transformers.cache_utils import Cache, DynamicLayer
 
-from himac_lite.errors import ModelError
+from himac_lite.codes import ActionTask, Codes, spell
 from himac_lite.generation import Stream, decode, left_padded
 from himac_lite.objective import entropy, token_log_probs
 from himac_lite.types import Role
 from himac_lite.types import Sequence as TokenSequence
-
-
-class ActionTask(Protocol):
-    """The part of a task that fixes which tokens may be sampled."""
-
-    @property
-    def actions(self) -> Sequence[str]: ...
-
-    @property
-    def sub_done(self) -> str: ...
 
 
 class SamplingLike(Protocol):
@@ -72,31 +62,22 @@ class Policy:
     def text(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids)))
 
-    def token(self, text: str) -> int:
-        """The single token of a special text such as `<sub_done>`."""
-        ids = self.encode(text, prompt=False)
-        if len(ids) != 1 or ids[0] == self.tokenizer.unk_token_id:
-            raise ModelError(f"{text!r} is not one token of {self.name}; add it to the tokenizer as a special token")
-        return ids[0]
-
-    def action_tokens(self, task: ActionTask) -> dict[int, tuple[int, list[int]]]:
-        """First token of each action → (index of the action, its remaining tokens)."""
-        out: dict[int, tuple[int, list[int]]] = {}
-        for index, action in enumerate(task.actions):
-            first, *rest = self.encode(action, prompt=False)
-            if first in out:
-                raise ModelError(
-                    f"actions {task.actions[out[first][0]]!r} and {action!r} begin with the same token of {self.name}"
-                )
-            out[first] = (index, rest)
-        return out
+    def codes(self, task: ActionTask) -> Codes:
+        """How this model's tokenizer spells the task's actions. Raises `ModelError` if it cannot."""
+        return spell(
+            lambda text: self.encode(text, prompt=False),
+            task,
+            self.tokenizer.unk_token_id,
+            self.tokenizer.eos_token_id,
+            self.name,
+        )
 
     def allowed(self, task: ActionTask, role: Role) -> torch.Tensor | None:
         """int64 [A]: the ids that this role may sample; None for the planner, who writes freely."""
         if role is Role.PLANNER:
             return None
-        ids = list(self.action_tokens(task))
-        return torch.tensor(ids if role is Role.FLAT else [*ids, self.token(task.sub_done)])
+        codes = self.codes(task)
+        return torch.tensor([*codes.actions, *([] if role is Role.FLAT else [codes.sub_done])])
 
     # Generation
 

@@ -48,7 +48,7 @@ def sample_blueprints(
 ) -> list[list[tuple[TokenSequence, Blueprint]]]:
     """`n` blueprints for each level [P][G], as token sequences and parsed."""
     prompts = [policy.encode(task.start(level).prompt(Role.PLANNER)) for level in levels for _ in range(n)]
-    end = policy.token(task.end)
+    end = policy.codes(task).end
     streams = policy.decode(
         prompts, lambda row, token: None if token == end else [], allowed=None, sampling=sampling,
         max_sampled=task.max_plan_tokens,
@@ -88,7 +88,7 @@ def execute(
     nothing.
     """
     runs = [_Run(task.start(level), blueprint, list(blueprint.subgoals)) for level, blueprint in jobs]
-    sub_done = policy.token(task.sub_done)
+    sub_done = policy.codes(task).sub_done
     while active := [run for run in runs if not run.finished(task)]:
         prompts = [policy.encode(r.episode.prompt(Role.EXECUTOR, r.subgoals[len(r.segments)])) for r in active]
         _play(policy, task, active, Role.EXECUTOR, prompts, sub_done, task.subgoal_budget, sampling)
@@ -111,7 +111,7 @@ def _play(
     budget: int, sampling: Sampling,
 ) -> None:  # fmt: skip
     """One segment for every run: act and observe until it ends; appends the segment to the run."""
-    tails = policy.action_tokens(task)  # first token of an action → (its index, the tokens after it)
+    codes = policy.codes(task)
     ends = [End.BUDGET] * len(runs)
     begun = [run.episode.steps for run in runs]
 
@@ -119,7 +119,7 @@ def _play(
         if token == sub_done:
             ends[row] = End.SUB_DONE
             return None
-        index, rest = tails[token]
+        index, rest = codes.actions[token]
         episode = runs[row].episode
         seen = policy.encode(episode.act(index), prompt=False)
         if episode.success:
@@ -129,9 +129,10 @@ def _play(
             ends[row] = End.TRUNCATED
             return None
         # The step that uses up the budget ends the segment: the executor is not asked for <sub_done> any more.
-        return None if episode.steps - begun[row] >= budget else [*rest, *seen]
+        return None if episode.steps - begun[row] >= budget else [*rest, *seen, *codes.prefix]
 
-    allowed = [*tails, *([] if sub_done is None else [sub_done])]
+    allowed = [*codes.actions, *([] if sub_done is None else [sub_done])]
+    prompts = [[*prompt, *codes.prefix] for prompt in prompts]
     streams = policy.decode(prompts, react, allowed=allowed, sampling=sampling, max_sampled=budget + 1)
     for run, prompt, stream, end, start in zip(runs, prompts, streams, ends, begun, strict=True):
         run.segments.append(_packed(role, prompt, stream, end, policy.text(stream.ids)))

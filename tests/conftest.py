@@ -175,8 +175,8 @@ class ScriptedPolicy:
         self._scripts = list(scripts)
         self.prompts: list[str] = []
         self.calls: list[dict[str, Any]] = []
-        self.encode, self.text, self.token = self._words.encode, self._words.text, self._words.token
-        self.action_tokens, self.allowed = self._words.action_tokens, self._words.allowed
+        self.encode, self.text = self._words.encode, self._words.text
+        self.codes, self.allowed = self._words.codes, self._words.allowed
 
     @property
     def unused(self) -> int:

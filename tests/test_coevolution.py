@@ -354,7 +354,7 @@ def test_only_tokens_the_model_chose_have_gradient(policy, toy_levels, make):
 
 def test_sub_done_is_an_action_token(policy, toy_levels):
     items = flat(micro_items(policy, toy_levels))
-    done = policy.token("<sub_done>")
+    done = policy.codes(TASK).sub_done
     places = [(s.sequence, t) for s in items for t, token in enumerate(s.sequence.ids) if token == done]
     assert places
     assert all(s.action_mask[t] and s.logp[t] < 0 for s, t in places)
@@ -545,8 +545,12 @@ def test_the_kl_pulls_towards_the_base_model(policy):
     assert 0 < again["kl"] < first["kl"]
 
 
-@pytest.mark.parametrize(("minibatches", "epochs", "steps"), [(1, 1, 1), (3, 1, 3), (3, 2, 6), (100, 1, 4)])
-def test_how_often_a_phase_steps(policy, toy_levels, minibatches, epochs, steps):
+@pytest.mark.parametrize(
+    ("minibatches", "groups_per_step", "epochs", "steps"),
+    # 4 groups: as many steps a pass as minibatches, but not more than ⌈4 / groups_per_step⌉
+    [(1, 1, 1, 1), (3, 1, 1, 3), (3, 1, 2, 6), (100, 1, 1, 4), (4, 2, 1, 2), (4, 3, 1, 2), (4, 5, 2, 2)],
+)
+def test_how_often_a_phase_steps(policy, toy_levels, minibatches, groups_per_step, epochs, steps):
     groups = macro_items(policy, toy_levels)
     assert len(groups) == 4
     taken = 0
@@ -560,7 +564,7 @@ def test_how_often_a_phase_steps(policy, toy_levels, minibatches, epochs, steps)
             return super().step(closure)
 
     optimizer = Counting(policy.trainable(), lr=0.1)
-    settings = Update(groups_per_step=1, minibatches=minibatches, epochs=epochs, grad_clip=0.01)
+    settings = Update(groups_per_step=groups_per_step, minibatches=minibatches, epochs=epochs, grad_clip=0.01)
     learn(policy, TASK, optimizer, groups, settings, 1.0, np.random.default_rng(0))
     assert taken == steps
     assert all(p.grad is None for p in policy.trainable())

@@ -34,6 +34,7 @@ ORDER = (
     "advantage",
     "objective",
     "generation",
+    "codes",
     "model",
     "loading",
     "rollout",

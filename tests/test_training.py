@@ -226,19 +226,46 @@ def test_interrupted_in_the_middle(config, whole, tmp_path, monkeypatch, where):
     same(train(config, tmp_path / "run", resume=True), whole)
 
 
-def test_going_on_twice_and_further(config, whole, tmp_path):
-    first = train(replace(config, iterations=2), tmp_path / "run")
+@pytest.fixture
+def constant(config: Train) -> Train:
+    """With a learning rate that does not know the budget, more of which then changes nothing of what was learnt."""
+    return replace(config, validate_every=0, update=replace(config.update, lr_floor=1.0))
+
+
+def test_going_on_further_than_was_planned(constant, tmp_path):
+    straight = train(constant, tmp_path / "straight")
+    first = train(replace(constant, iterations=2), tmp_path / "run")
     assert first.results["iterations"] == 2
     with pytest.raises(KeyboardInterrupt):
-        train(replace(config, iterations=4), tmp_path / "run", resume=True, progress=interrupt_after(3))
+        train(constant, tmp_path / "run", resume=True, progress=interrupt_after(3))
     assert load_run(tmp_path / "run").results == {}  # the scores of iteration 2 are not those of an unfinished run
-    same(train(replace(config, iterations=4), tmp_path / "run", resume=True), whole)
+    same(train(constant, tmp_path / "run", resume=True), straight)
 
 
 def test_only_the_budget_of_a_resumed_run_may_change(config, whole, tmp_path):
-    train(replace(config, iterations=2), tmp_path / "run")
-    other = replace(config, iterations=4, seed=99, variant="flat_grpo", update=Update(lr=0.5))
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", progress=interrupt_after(2))
+    other = replace(config, seed=99, variant="flat_grpo", update=Update(lr=0.5))
     same(train(other, tmp_path / "run", resume=True), whole)
+
+
+def test_the_learning_rate_falls_with_the_budget_and_goes_on_where_it_was(config, tmp_path, monkeypatch):
+    rates: list[float] = []
+    real = training.iterate
+
+    def watched(policy: Any, task: Any, hierarchy: Any, optimizer: Any, *rest: Any) -> Any:
+        rates.append(optimizer.param_groups[0]["lr"])
+        return real(policy, task, hierarchy, optimizer, *rest)
+
+    monkeypatch.setattr(training, "iterate", watched)
+    config = replace(
+        config, validate_every=0, checkpoint_every=1, update=replace(config.update, lr=0.004, lr_floor=0.3)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", progress=interrupt_after(2))
+    train(config, tmp_path / "run", resume=True)
+    # 4 iterations: 1, ¾, ½ of the rate, and for the last not ¼ but the floor.
+    assert rates == pytest.approx([0.004, 0.003, 0.002, 0.0012])
 
 
 def test_a_finished_run_resumed_is_only_scored_again(config, whole, tmp_path):
@@ -312,6 +339,7 @@ def test_an_existing_run_is_refused(config, whole):
     [
         ({"variant": "hierarchical"}, ConfigError, "'hierarchical'"),
         ({"iterations": -1}, ConfigError, "iterations"),
+        ({"rollout": Rollout(min_length=4)}, ConfigError, "4 optimal moves"),
         ({"train_levels": "nowhere.xsb"}, LevelError, "nowhere.xsb"),
         ({"test_levels": "core/tests"}, LevelError, "core/tests"),
         ({"model": Model(path="/no/such/model")}, ModelError, "/no/such/model"),
@@ -402,6 +430,14 @@ def test_an_interrupted_base_score_restores_the_adapter(policy, toy_levels, conf
 
 
 # ---- budgets and levels ------------------------------------------------------------------------------------------
+
+
+def test_short_levels_are_left_out_of_training_only(config, tmp_path):
+    config = replace(config, iterations=1, record_levels=4, rollout=replace(config.rollout, min_length=3))
+    run = train(config, tmp_path / "run")
+    assert {r["optimal_moves"] for r in run.rollouts(1)} == {3}
+    assert (run.manifest["levels"]["train"]["n"], run.manifest["levels"]["test"]["n"]) == (2, 4)
+    assert run.results["trained"]["n"] == 4
 
 
 def test_budgets(config, tmp_path):
