@@ -175,6 +175,20 @@ def test_the_rest_of_an_action_of_several_tokens_is_forced():
     assert episode.moves == "RR"
 
 
+def test_what_all_actions_begin_with_is_written_for_the_model():
+    # As with a hub's tokenizer, to which "\nup" is a line break and a word: here "(0,0)" stands for the line break.
+    task = SokobanTask(actions=("(0,0)\nup", "(0,0)\ndown", "(0,0)\nleft", "(0,0)\nright"))
+    policy = ScriptedPolicy(steps("l d done"))
+    (episode,) = execute(policy, task, [(TWO, plan(FIRST))], GREEDY, SPARSE)
+    (segment,) = episode.segments
+    n = segment.prompt_len
+    assert policy.text(segment.ids[:n]).endswith("########\n\n(0,0)")
+    pieces = [policy.text([i]) for i in segment.ids[n:]]
+    assert pieces == ["\nleft", " moved (1,2)", "(0,0)", "\ndown", " pushed (2,2)", "(0,0)", "<sub_done>"]
+    assert segment.action_mask[n:] == (True, False, False, True, False, False, True)
+    assert (episode.moves, segment.end) == ("lD", End.SUB_DONE)
+
+
 def test_a_blueprint_is_trained_with_its_end_token():
     policy = ScriptedPolicy(f"\n{FAR}<end>")
     (((sequence, blueprint),),) = sample_blueprints(policy, SokobanTask(), [CORRIDOR], 1, GREEDY)
