@@ -104,6 +104,8 @@ def train(
     levels["train"] = [lv for lv in levels["train"] if optimal_length(lv) >= config.rollout.min_length]
     if not levels["train"]:
         raise ConfigError(f"no level of {config.train_levels} has {config.rollout.min_length} optimal moves or more")
+    if resume:
+        _same_levels(run, config, levels)
     set_threads()
     say(f"loading {config.model.path} in {'4 bit' if config.model.four_bit else 'full precision'} with LoRA")
     learner = make_learner(config, checkpoint)
@@ -129,6 +131,13 @@ def train(
 
 def _level_sets(config: Train) -> dict[str, str]:
     return {"train": config.train_levels, "validation": config.validation_levels, "test": config.test_levels}
+
+
+def _same_levels(run: Run, config: Train, levels: Mapping[str, Sequence[Level]]) -> None:
+    """Raise `RunError` if a level file is not the one that the run began with."""
+    for part, name in _level_sets(config).items():
+        if runs.levels_hash(levels[part]) != run.manifest.get("levels", {}).get(part, {}).get("sha256"):
+            raise RunError(f"{name} has changed since {run.folder} began; restore it, or start a new run")
 
 
 def _spent(learner: Learner, config: Train) -> bool:

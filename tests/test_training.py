@@ -23,6 +23,7 @@ from himac_lite.errors import ConfigError, HimacError, LevelError, ModelError, R
 from himac_lite.evaluation import evaluate
 from himac_lite.hierarchy import PRESETS, Hierarchy
 from himac_lite.runs import Run, load_run
+from himac_lite.sokoban.levels import load_levels, save_levels
 from himac_lite.training import base_score, draw_levels, load_trained, make_task, resolve_model, train
 from himac_lite.types import Level
 
@@ -486,3 +487,14 @@ def test_loading_a_run_whose_model_is_gone(config, whole, tmp_path):
         load_trained(load_run(tmp_path / "run"))
     assert str(tmp_path / "gone") in one_line(error)
     assert str(tmp_path / "run") in one_line(error)
+
+
+def test_resuming_refuses_levels_that_have_changed(config: Train, toy_file: str, tmp_path: Path):
+    mine = tmp_path / "mine.xsb"
+    levels = load_levels(toy_file)
+    save_levels(levels, mine)
+    config = replace(config, train_levels=str(mine), iterations=1, validate_every=0)
+    train(config, tmp_path / "run")
+    save_levels(levels[1:], mine)
+    with pytest.raises(RunError, match="has changed since"):
+        train(replace(config, iterations=2), tmp_path / "run", resume=True)
