@@ -24,8 +24,7 @@ from typing import Any
 from himac_lite import config as configs
 from himac_lite.config import Train
 from himac_lite.errors import ConfigError, RunError
-from himac_lite.types import Level, MacroGroup, MicroGroup, Trajectory
-from himac_lite.types import Sequence as TokenSequence
+from himac_lite.types import Level
 
 FORMAT = 1
 _PACKAGES = ("himac-lite", "torch", "transformers", "peft", "bitsandbytes", "numpy")
@@ -167,60 +166,6 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     if run.manifest.get("format") != FORMAT:
         raise RunError(f"{folder} was written by another version (format {run.manifest.get('format')}, not {FORMAT})")
     return run
-
-
-# Records of groups, as widgets and notebooks read them
-
-
-def trajectory_record(trajectory: Trajectory, advantage: float) -> dict[str, Any]:
-    z = trajectory.blueprint
-    return {
-        "return": trajectory.ret,
-        "success": trajectory.success,
-        "steps": trajectory.steps,
-        "moves": trajectory.moves,
-        "advantage": advantage,
-        "segments": [
-            {"end": s.end.value, "steps": n, "subgoal": z.subgoals[k].text if z else ""}
-            for k, (s, n) in enumerate(zip(trajectory.segments, trajectory.segment_moves, strict=True))
-        ],
-    }
-
-
-def sequence_record(sequence: TokenSequence, decode: Any) -> dict[str, Any]:
-    """The generated part, token by token: text, whether the model chose it, its log-probability."""
-    n = sequence.prompt_len
-    return {
-        "tokens": [decode([i]) for i in sequence.ids[n:]],
-        "sampled": [int(m) for m in sequence.action_mask[n:]],
-        "logp": [round(p, 4) for p in sequence.logp[n:]],
-    }
-
-
-def macro_record(group: MacroGroup, advantages: Sequence[float], best: int, decode: Any) -> dict[str, Any]:
-    return {
-        "best": best,
-        "members": [
-            {
-                "blueprint": z.text if z else "",
-                "invalid": z.invalid.name if z and z.invalid else None,
-                **trajectory_record(execution, float(a)),
-                **sequence_record(plan, decode),
-            }
-            for plan, execution, a in zip(group.plans, group.executions, advantages, strict=True)
-            for z in (execution.blueprint,)
-        ],
-    }
-
-
-def micro_record(group: MicroGroup, advantages: Sequence[float], decode: Any) -> dict[str, Any]:
-    return {
-        "blueprint": group.blueprint.text if group.blueprint else None,
-        "members": [
-            {**trajectory_record(t, float(a)), "sequences": [sequence_record(s, decode) for s in t.segments]}
-            for t, a in zip(group.trajectories, advantages, strict=True)
-        ],
-    }
 
 
 def levels_hash(levels: Sequence[Level]) -> str:

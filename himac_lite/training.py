@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from himac_lite import config as configs
-from himac_lite import runs
+from himac_lite import records, runs
 from himac_lite.coevolution import Iteration, iterate
 from himac_lite.config import Train
 from himac_lite.errors import ConfigError, ModelError, RunError
@@ -238,8 +238,10 @@ def _records(policy: Policy, step: Iteration, count: int) -> list[dict[str, Any]
         record: dict[str, Any] = {"level": micro.level.text, "title": micro.level.title}
         record["optimal_moves"] = micro.level.optimal_moves
         if step.macro:
-            record["macro"] = runs.macro_record(step.macro[p], list(step.macro_adv_pg[p]), int(step.best_p[p]), decode)
-        record["micro"] = runs.micro_record(micro, list(step.micro_adv_pn[p]), decode)
+            record["macro"] = records.macro_record(
+                step.macro[p], list(step.macro_adv_pg[p]), int(step.best_p[p]), decode
+            )
+        record["micro"] = records.micro_record(micro, list(step.micro_adv_pn[p]), decode)
         out.append(record)
     return out
 

@@ -39,6 +39,7 @@ ORDER = (
     "loading",
     "rollout",
     "hierarchy",
+    "records",
     "runs",
     "coevolution",
     "evaluation",

@@ -12,15 +12,12 @@ import pytest
 
 from himac_lite.config import Rollout, Train, as_dict
 from himac_lite.errors import RunError
+from himac_lite.records import macro_record, micro_record, sequence_record, trajectory_record
 from himac_lite.runs import (
     Run,
     create_run,
     levels_hash,
     load_run,
-    macro_record,
-    micro_record,
-    sequence_record,
-    trajectory_record,
 )
 from himac_lite.types import (
     Blueprint,

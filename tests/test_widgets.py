@@ -17,6 +17,7 @@ from himac_lite.advantage import group_advantage
 from himac_lite.config import PRESETS
 from himac_lite.errors import RunError
 from himac_lite.language import parse_blueprint
+from himac_lite.records import macro_record, micro_record
 from himac_lite.types import Blueprint, End, Level, MacroGroup, MicroGroup, Role, Trajectory
 from himac_lite.types import Sequence as TokenSequence
 
@@ -68,8 +69,8 @@ def records() -> list[dict]:
         below_n = group_advantage([[t.ret for t in below.trajectories]])[0]
         out.append(
             {"level": LEVEL.text, "title": LEVEL.title, "optimal_moves": 2,
-             "macro": runs.macro_record(group, list(above_n), 0, lambda ids: WORDS[ids[0]]),
-             "micro": runs.micro_record(below, list(below_n), lambda ids: WORDS[ids[0]])}
+             "macro": macro_record(group, list(above_n), 0, lambda ids: WORDS[ids[0]]),
+             "micro": micro_record(below, list(below_n), lambda ids: WORDS[ids[0]])}
         )  # fmt: skip
     return out
 
