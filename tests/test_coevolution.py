@@ -392,7 +392,7 @@ def test_the_gradient_does_not_depend_on_micro_tokens(policy, toy_levels, make):
     items = flat(make(shake(policy), toy_levels))
     parts = {n: len(list(micro_batches(items, n))) for n in (1, 64, 256, 100_000)}
     assert parts[1] == len(items)
-    # How long the sampled executions are depends on the machine's arithmetic; that 64 tokens hold not all of them does not.
+    # How long the sampled executions are depends on the machine's arithmetic; they are never so short as 64 tokens.
     assert parts[64] >= parts[256] >= parts[100_000] == 1
     assert parts[64] > 1
     whole = gradient(policy, items, Update(micro_tokens=100_000))
