@@ -141,7 +141,7 @@ def create_run(folder: Path, config: Train, levels: Mapping[str, Sequence[Level]
         "levels": {name: {"n": len(lv), "sha256": levels_hash(lv)} for name, lv in levels.items()},
         "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
         "git_commit": _git_commit(),
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+        "machine": {"platform": f"{platform.system()} {platform.machine()}", "cpus": os.cpu_count()},
     }
     with _explained(folder):
         (folder / "rollouts").mkdir(parents=True, exist_ok=True)
