@@ -185,6 +185,8 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
     from himac_lite.loading import load_policy
     from himac_lite.sokoban.levels import load_levels
 
+    if arguments.limit is not None and arguments.limit < 1:
+        raise ConfigError(f"--limit must be at least 1, not {arguments.limit}")
     levels = load_levels(arguments.levels, "test")[: arguments.limit]
     training.set_threads()
     config, is_run = Train(), (Path(arguments.what) / "manifest.json").is_file()
@@ -194,7 +196,7 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
     else:
         policy = load_policy(training.resolve_model(arguments.what))
     task = training.make_task(config)
-    mode = arguments.mode or ("himac" if hierarchy.preset(config.variant).planner else "flat")
+    mode = arguments.mode or training.mode_of(hierarchy.preset(config.variant))
     scored = evaluation.evaluate(None if mode == "random" else policy, task, levels, mode)
     random = scored if mode == "random" else evaluation.evaluate(None, task, levels, "random")
     base = scored
@@ -234,7 +236,7 @@ def _pretrain(arguments: argparse.Namespace) -> None:
     for pair in arguments.set:
         name, _, value = pair.partition("=")
         config = override(config, name, value)
-    if arguments.out.exists() and not (arguments.out / "pretrain.json").exists():
+    if arguments.out.exists() and not any((arguments.out / n).exists() for n in ("pretrain.json", "stage1")):
         raise RunError(f"{arguments.out} exists and was not made by pretrain; choose another --out")
     pretrain(config, arguments.out)
 

@@ -55,11 +55,6 @@ def board_pieces(board: Board) -> list[str]:
     return pieces
 
 
-def board_text(board: Board) -> str:
-    """A newline, the XSB rows, a blank line."""
-    return "".join(board_pieces(board))
-
-
 def subgoal_text(box: Cell, direction: str, target: Cell) -> str:
     """The sub-goal 'push the box at `box` in a straight line to `target`'; direction: up, down, left or right."""
     return f"push the box at {cell_text(box)} {direction} to {cell_text(target)}"

@@ -49,8 +49,7 @@ class Learner:
 
 
 def set_threads() -> None:
-    """One thread a core; spinning OpenMP threads halve the speed on shared cores, so they wait passively."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    """One thread for each core that this process may use."""
     torch.set_num_threads(
         max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     )
@@ -66,11 +65,15 @@ def make_task(config: Train) -> SokobanTask:
     return SokobanTask(max_steps=config.rollout.max_steps, subgoal_budget=config.rollout.subgoal_budget)
 
 
-def make_learner(config: Train, checkpoint: Checkpoint | None = None) -> Learner:
-    """Policy and optimizer, fresh or as a checkpoint left them."""
+def _load(config: Train, checkpoint: Checkpoint | None) -> Policy:
     lora = LoraSettings(config.model.rank, config.model.alpha, config.seed)
     adapter = checkpoint.folder if checkpoint else None
-    policy = load_policy(resolve_model(config.model.path), lora, adapter=adapter, four_bit=config.model.four_bit)
+    return load_policy(resolve_model(config.model.path), lora, adapter=adapter, four_bit=config.model.four_bit)
+
+
+def make_learner(config: Train, checkpoint: Checkpoint | None = None) -> Learner:
+    """Policy and optimizer, fresh or as a checkpoint left them."""
+    policy = _load(config, checkpoint)
     optimizer = torch.optim.AdamW(policy.trainable(), lr=config.update.lr, betas=(0.9, 0.95), weight_decay=0.0)
     learner = Learner(policy, optimizer)
     if checkpoint:
@@ -99,7 +102,7 @@ def train(
         runs.refuse_existing(out)
     configs.validate(config)
     hierarchy = hierarchy or preset(config.variant)
-    levels = {part: load_levels(name) for part, name in _level_sets(config).items()}
+    levels = {part: load_levels(name, part) for part, name in _level_sets(config).items()}
     levels["test"] = levels["test"][: config.test_limit]
     levels["train"] = [lv for lv in levels["train"] if optimal_length(lv) >= config.rollout.min_length]
     if not levels["train"]:
@@ -190,11 +193,12 @@ def draw_levels(levels: Sequence[Level], config: Train, iteration: int) -> list[
 def _validation(
     learner: Learner, task: Task, config: Train, hierarchy: Hierarchy, levels: Sequence[Level]
 ) -> dict[str, float]:
-    result = evaluate(learner.policy, task, levels[: config.validate_on], _mode(hierarchy))
+    result = evaluate(learner.policy, task, levels[: config.validate_on], mode_of(hierarchy))
     return {"validation/success": result.success, "validation/n": result.n}
 
 
-def _mode(hierarchy: Hierarchy) -> str:
+def mode_of(hierarchy: Hierarchy) -> str:
+    """The mode of `evaluate` that a variant is scored in."""
     return "himac" if hierarchy.planner else "flat"
 
 
@@ -202,7 +206,7 @@ def final_scores(
     learner: Learner, task: Task, config: Train, hierarchy: Hierarchy, levels: Sequence[Level]
 ) -> dict[str, Any]:
     """Trained, base and random policy on the same held-out levels, greedy."""
-    mode = _mode(hierarchy)
+    mode = mode_of(hierarchy)
     trained = evaluate(learner.policy, task, levels, mode)
     base = base_score(learner.policy, task, levels, mode)
     random = evaluate(None, task, levels, "random", seed=config.seed)
@@ -286,11 +290,7 @@ def load_trained(run: Run) -> Policy:
     checkpoint = run.latest_checkpoint()
     if checkpoint is None:
         raise RunError(f"{run.folder} has no intact checkpoint; train it further by --resume {run.folder}")
-    config = run.config
-    lora = LoraSettings(config.model.rank, config.model.alpha, config.seed)
     try:
-        return load_policy(
-            resolve_model(config.model.path), lora, adapter=checkpoint.folder, four_bit=config.model.four_bit
-        )
+        return _load(run.config, checkpoint)
     except ModelError as error:
         raise RunError(f"{run.folder}: {error}") from None

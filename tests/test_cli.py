@@ -8,9 +8,6 @@ from pathlib import Path
 import pytest
 
 from himac_lite import cli
-from himac_lite.sokoban.levels import data_dir
-
-SHIPPED = data_dir() / "models" / "sokoban-base"
 
 
 def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -80,13 +77,30 @@ def test_an_existing_run_is_not_overwritten(capsys: pytest.CaptureFixture[str], 
     assert (tmp_path / "manifest.json").read_text() == "{}"
 
 
+def test_scoring_no_level_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--limit must be at least 1" in fails(capsys, "evaluate", "sokoban-base", "--limit", "0")
+
+
+def test_pretrain_takes_its_own_folder_only(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from himac_lite import pretrain
+
+    made: list[Path] = []
+    monkeypatch.setattr(pretrain, "pretrain", lambda config, out: made.append(out))
+    assert str(tmp_path) in fails(capsys, "pretrain", "--out", str(tmp_path))
+    (tmp_path / "stage1").mkdir()  # what an interrupted pretraining leaves
+    assert cli.main(["pretrain", "--out", str(tmp_path)]) == 0
+    assert made == [tmp_path]
+
+
 def test_levels_json_is_one_object(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["levels", "generate", str(tmp_path / "new.xsb"), "--n", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 2
 
 
-SHORT = ["--iterations", "1", "--set", "rollout.levels=2", "--set", "rollout.group=2", "--set", "test_limit=4",
-         "--set", "validate_every=0"]  # fmt: skip
+SETTINGS = ("rollout.levels=2", "rollout.group=2", "test_limit=4", "validate_every=0")
+SHORT = ["--levels", "core", "--iterations", "1", *(a for s in SETTINGS for a in ("--set", s))]
 
 
 def test_train_then_evaluate_the_shipped_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
