@@ -1,0 +1,27 @@
+"""`himac-lite bench WHAT`: a benchmark by name, its figures side by side with those of others in the same run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from typing import Any
+
+from himac_lite.bench import BENCHMARKS
+
+HELP = "measure speed beside named others, in one run"
+
+
+def arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("what", choices=BENCHMARKS)
+    p.add_argument("--runs", type=int, default=5, help="counted runs of each figure after one warm-up; default: 5")
+    p.add_argument("--quick", action="store_true", help="small sizes and no peers: does it run at all?")
+    p.add_argument("--json", action="store_true", help="print one JSON object")
+    p.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    module = importlib.import_module(f"himac_lite.bench.{given.what}")
+    report = module.bench(runs=given.runs, quick=given.quick)
+    if not given.json:
+        print(report.text())
+    return report.as_dict()

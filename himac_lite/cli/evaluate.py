@@ -1,0 +1,57 @@
+"""`himac-lite evaluate`: what a run or a model scores, beside the random policy and the base."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from himac_lite.config import Train
+from himac_lite.errors import ConfigError
+
+HELP = "score a run or a model on levels"
+
+
+def arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("what", metavar="RUN_OR_MODEL", help="run folder, model folder, hub id, or sokoban-base")
+    p.add_argument("--levels", default="core/test", help="split or level file (default: core/test)")
+    p.add_argument("--mode", choices=("himac", "flat", "random"), default=None, help="default: as the run was trained")
+    p.add_argument("--limit", type=int, help="only the first so many levels")
+    p.add_argument("--json", action="store_true", help="print one JSON object")
+    p.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    from himac_lite import evaluation, hierarchy, runs, training
+    from himac_lite.loading import load_policy
+    from himac_lite.sokoban.levels import load_levels
+
+    if given.limit is not None and given.limit < 1:
+        raise ConfigError(f"--limit must be at least 1, not {given.limit}")
+    levels = load_levels(given.levels, "test")[: given.limit]
+    training.set_threads()
+    config, is_run = Train(), (Path(given.what) / "manifest.json").is_file()
+    if is_run:
+        run = runs.load_run(given.what)
+        config, policy = run.config, training.load_trained(run)
+    else:
+        policy = load_policy(training.resolve_model(given.what))
+    task = training.make_task(config)
+    mode = given.mode or training.mode_of(hierarchy.preset(config.variant))
+    scored = evaluation.evaluate(None if mode == "random" else policy, task, levels, mode)
+    random = scored if mode == "random" else evaluation.evaluate(None, task, levels, "random")
+    base = scored
+    if mode != "random" and is_run:
+        base = training.base_score(policy, task, levels, mode)
+    result = scored.as_dict() | {"random_success": random.success, "base_success": base.success}
+    result |= {"levels": given.levels, "model": given.what}
+    if not given.json:
+        low, high = scored.ci95
+        print(f"{given.what} on {given.levels}, greedy, {mode}, n = {scored.n}")
+        print(f"  success  {100 * scored.success:5.1f} %  (95 % interval {100 * low:.1f}–{100 * high:.1f})")
+        print(f"  base     {100 * base.success:5.1f} %\n  random   {100 * random.success:5.1f} %")
+        for name, part in scored.by_length.items():
+            print(f"  optimal length {name:6} {100 * part['success']:5.1f} %  (n = {part['n']})")
+        if scored.blueprint_valid is not None:
+            print(f"  valid blueprints {100 * scored.blueprint_valid:.1f} %")
+    return result

@@ -1,0 +1,111 @@
+"""`himac-lite train`: settings from the command line, a progress bar, and the scores at the end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from himac_lite.config import PRESETS, Train, override
+from himac_lite.errors import ConfigError
+
+HELP = "train a model with HiMAC or a variant"
+
+
+def arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--preset", choices=PRESETS, default="quick", help="where to start from (default: quick)")
+    p.add_argument("--variant", help="himac (default), flat_grpo, random_blueprint, joint_update")
+    p.add_argument("--model", help="folder or hub id of any causal LM (default: the shipped small model)")
+    p.add_argument("--levels", help="split such as core/train, or a level file")
+    p.add_argument("--seed", type=int)
+    budget = p.add_mutually_exclusive_group()
+    budget.add_argument("--iterations", type=int)
+    budget.add_argument("--minutes", type=float)
+    p.add_argument("--env-steps", type=int, help="stop after so many environment steps")
+    place = p.add_mutually_exclusive_group()
+    place.add_argument("--out", type=Path, help="run folder (default: runs/VARIANT-SEED, numbered)")
+    place.add_argument("--resume", type=Path, help="go on with this run")
+    p.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, such as update.lr=5e-4"
+    )
+    p.add_argument("--json", action="store_true", help="print one JSON object: the final scores")
+    p.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    config = _train_config(given)
+    from tqdm.auto import tqdm
+
+    from himac_lite import hierarchy, runs
+
+    hierarchy.preset(config.variant)
+    if given.resume:
+        out, saved = given.resume, runs.load_run(given.resume).config
+        config = saved if not (given.iterations or given.minutes) else replace(
+            saved, iterations=config.iterations, minutes=config.minutes
+        )  # fmt: skip
+    else:
+        out = given.out or _next_folder(f"{config.variant}-{config.seed}")
+    from himac_lite.training import train
+
+    given.active_run = out
+    with tqdm(total=config.iterations, unit="iter", file=sys.stderr, disable=None if given.json else False) as bar:
+
+        def progress(done: int, total: int, line: Any) -> None:
+            bar.n = done
+            shown = {"sampled": line["micro/success"], "steps": line["env_steps"]}
+            if "validation/success" in line:
+                shown["validation"] = line["validation/success"]
+            bar.set_postfix(shown)
+
+        def say(text: str) -> None:
+            bar.write(text, file=sys.stderr)
+
+        run = train(config, out, resume=bool(given.resume), progress=progress, say=say)
+    results = run.results
+    if not given.json:
+        print(_summary(results, out))
+    return {**results, "run": str(out)}
+
+
+def _train_config(given: argparse.Namespace) -> Train:
+    config = PRESETS[given.preset]
+    chosen = {
+        "variant": given.variant, "train_levels": given.levels, "seed": given.seed,
+        "iterations": given.iterations, "minutes": given.minutes, "env_steps": given.env_steps,
+    }  # fmt: skip
+    config = replace(config, **{name: value for name, value in chosen.items() if value is not None})
+    if given.minutes is not None:
+        config = replace(config, iterations=10**6)
+    if given.levels:  # other levels than the default's: all of them, whatever their length
+        config = replace(config, rollout=replace(config.rollout, min_length=0))
+    if given.model:
+        config = replace(config, model=replace(config.model, path=given.model))
+    for pair in given.set:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set wants NAME=VALUE, not {pair!r}")
+        config = override(config, name, value)
+    return config
+
+
+def _next_folder(name: str) -> Path:
+    """runs/NAME, or the first free runs/NAME-2, -3 …"""
+    folder, number = Path("runs") / name, 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    return folder
+
+
+def _summary(results: dict[str, Any], out: Path) -> str:
+    lines = [f"\n{results['levels']}, greedy, {results['mode']}, n = {results['trained']['n']}:"]
+    for name in ("random", "base", "trained"):
+        s = results[name]
+        low, high = s["ci95"]
+        lines.append(f"  {name:8} {100 * s['success']:5.1f} %  (95 % interval {100 * low:.1f}–{100 * high:.1f})")
+    bins = ", ".join(f"{name} moves {100 * b['success']:.0f} %" for name, b in results["trained"]["by_length"].items())
+    minutes = results["seconds"] / 60
+    return "\n".join([*lines, f"  trained by optimal length: {bins}", f"  {minutes:.1f} minutes; run folder {out}"])
