@@ -89,7 +89,7 @@ def test_pretrain_takes_its_own_folder_only(
     made: list[Path] = []
     monkeypatch.setattr(pretrain, "pretrain", lambda config, out: made.append(out))
     assert str(tmp_path) in fails(capsys, "pretrain", "--out", str(tmp_path))
-    (tmp_path / "stage1").mkdir()  # what an interrupted pretraining leaves
+    (tmp_path / "unfinished").mkdir()  # what an interrupted pretraining leaves
     assert cli.main(["pretrain", "--out", str(tmp_path)]) == 0
     assert made == [tmp_path]
 

@@ -28,6 +28,6 @@ def run(given: argparse.Namespace) -> None:
     for pair in given.set:
         name, _, value = pair.partition("=")
         config = override(config, name, value)
-    if given.out.exists() and not any((given.out / n).exists() for n in ("pretrain.json", "stage1")):
+    if given.out.exists() and not any((given.out / n).exists() for n in ("pretrain.json", "unfinished")):
         raise RunError(f"{given.out} exists and was not made by pretrain; choose another --out")
     pretrain(config, given.out)

@@ -1,0 +1,81 @@
+"""Every core on work of its own, instead of all of them on one small product.
+
+The products of a small model are over before a second OpenMP thread has woken up, and on shared cores the threads wait
+for each other. So on a CPU torch computes on one thread, and independent parts of the work (micro-batches, batches of
+rows) go to one worker thread a core. Each part is computed by one thread and results are put together in the order of
+the parts: the same bits for any number of cores.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def one_thread_a_worker() -> None:
+    """Make torch compute on the calling thread alone, and keep freed memory for the next tensor."""
+    torch.set_num_threads(1)
+    _keep_freed_memory()
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """glibc hands large freed blocks back to the system, and every new tensor pays page faults: 14 % of a step."""
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):  # another C library
+        return
+    mmap_threshold, trim_threshold, largest = -3, -1, 2**31 - 1
+    mallopt(mmap_threshold, largest)
+    mallopt(trim_threshold, largest)
+
+
+@cache
+def _pool(workers: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(workers, thread_name_prefix="himac")
+
+
+def map_in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`work` of every item, in their order, one worker a core."""
+    listed, workers = list(items), cores()
+    if workers == 1 or len(listed) == 1:
+        return map(work, listed)
+    return _pool(workers).map(work, listed)
+
+
+def summed_gradients(
+    loss_of: Callable[[Item], torch.Tensor], parts: Iterable[Item], parameters: Sequence[torch.Tensor]
+) -> tuple[float, list[torch.Tensor]]:
+    """Σ loss and Σ ∂loss/∂parameter over the parts, added in their order.
+
+    loss_of: one part → scalar loss; it must not write what another part reads. parameters: leaves with gradient.
+    """
+
+    def one(part: Item) -> tuple[float, tuple[torch.Tensor, ...]]:
+        with torch.enable_grad():
+            loss = loss_of(part)
+            return loss.item(), torch.autograd.grad(loss, parameters)
+
+    total, summed = 0.0, [torch.zeros_like(p) for p in parameters]
+    for loss, gradients in map_in_order(one, parts):
+        total += loss
+        for s, g in zip(summed, gradients, strict=True):
+            s += g
+    return total, summed
