@@ -22,24 +22,13 @@ import numpy as np
 import torch
 
 from himac_lite.advantage import zero_variance
-from himac_lite.config import Train, Update
-from himac_lite.errors import RunError
+from himac_lite.config import Train
 from himac_lite.hierarchy import JOINT, Hierarchy
 from himac_lite.model import Policy
-from himac_lite.objective import clip_fraction, kl, policy_loss
 from himac_lite.rollout import GREEDY, ReturnRule, Sampling, execute, play_flat, sample_blueprints
 from himac_lite.tasks import Task
 from himac_lite.types import Level, MacroGroup, MicroGroup
-from himac_lite.types import Sequence as TokenSequence
-
-
-@dataclass(frozen=True)
-class Credited:
-    """A packed sequence and the advantage of the group member that it belongs to."""
-
-    sequence: TokenSequence
-    advantage: float
-
+from himac_lite.update import Credited, learn
 
 # Phases: rollouts → groups → credited sequences
 
@@ -100,101 +89,6 @@ def credit_actions(groups: Sequence[MicroGroup], advantage_pn: np.ndarray) -> li
     ]
 
 
-# Update: credited sequences → loss → step
-
-
-def learn(
-    policy: Policy, task: Task, optimizer: torch.optim.Optimizer, groups: Sequence[Sequence[Credited]],
-    settings: Update, temperature: float, rng: np.random.Generator,
-) -> dict[str, float]:  # fmt: skip
-    """Some passes of clipped-surrogate steps over the groups of one phase; returns its means for the log.
-
-    A group stays in one minibatch: its members share their prompts' forward and backward pass.
-    """
-    totals: dict[str, float] = {}
-    tokens = 0
-    for _ in range(settings.epochs if groups else 0):
-        order = rng.permutation(len(groups))
-        steps = min(settings.minibatches, -(-len(groups) // settings.groups_per_step))
-        for part in np.array_split(order, steps):
-            batch = [item for i in part for item in groups[i]]
-            counted = accumulate(policy, task, batch, settings, temperature, totals)
-            tokens += counted
-            norm = torch.nn.utils.clip_grad_norm_(policy.trainable(), settings.grad_clip)
-            if not torch.isfinite(norm):
-                optimizer.zero_grad(set_to_none=True)
-                raise RunError(
-                    "the gradient is not finite: the update was not applied; "
-                    "lower update.lr or resume from a checkpoint"
-                )
-            totals["grad_norm"] = totals.get("grad_norm", 0.0) + float(norm) * counted
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            policy.changed()
-    return {name: total / tokens for name, total in totals.items()}
-
-
-def accumulate(
-    policy: Policy, task: Task, batch: Sequence[Credited], settings: Update, temperature: float,
-    totals: dict[str, float],
-) -> int:  # fmt: skip
-    """Add the gradient of one minibatch, in micro-batches under one denominator: all its trained tokens.
-
-    Returns that denominator; adds token-weighted sums to `totals`.
-    """
-    denominator = sum(sum(item.sequence.action_mask) for item in batch)
-    for part in micro_batches(batch, settings.micro_tokens):
-        sequences = [item.sequence for item in part]
-        allowed = policy.allowed(task, sequences[0].role)
-        new = policy.log_probs(sequences, allowed, temperature)
-        reference = policy.log_probs(sequences, allowed, temperature, reference=True).logp if settings.beta else None
-        advantage_b = torch.tensor([item.advantage for item in part], device=policy.device)
-        advantage_bt = advantage_b[:, None].expand_as(new.logp)
-        loss = policy_loss(
-            new.logp, new.behaviour, reference, advantage_bt, new.mask, denominator=denominator,
-            clip_low=settings.clip_low, clip_high=settings.clip_high, beta=settings.beta,
-        )  # fmt: skip
-        loss.backward()
-        with torch.no_grad():
-            kept = new.mask.float()
-            sums = {
-                "loss": loss.item() * denominator,
-                "entropy": (new.entropy * kept).sum().item(),
-                "clip_fraction": denominator * clip_fraction(
-                    new.logp, new.behaviour, advantage_bt, new.mask, denominator=denominator,
-                    clip_low=settings.clip_low, clip_high=settings.clip_high,
-                ).item(),
-                "kl": 0.0 if reference is None else (kl(new.logp, reference) * kept).sum().item(),
-            }  # fmt: skip
-        for name, value in sums.items():
-            totals[name] = totals.get(name, 0.0) + value
-    return denominator
-
-
-def micro_batches(batch: Sequence[Credited], tokens: int) -> Iterator[list[Credited]]:
-    """Sequences of one role, at most `tokens` tokens together: shared prompts once, padding of the rest included."""
-
-    def key(item: Credited) -> tuple[Any, ...]:
-        s = item.sequence
-        return s.role.value, s.prompt_len, s.ids[: s.prompt_len], len(s.ids)
-
-    part: list[Credited] = []
-    prompts: set[tuple[int, ...]] = set()
-    longest = 0
-    for item in sorted(batch, key=key):
-        s = item.sequence
-        prompt, length = s.ids[: s.prompt_len], len(s.ids) - s.prompt_len
-        cost = sum(map(len, prompts | {prompt})) + (len(part) + 1) * max(longest, length)
-        if part and (s.role is not part[0].sequence.role or cost > tokens):
-            yield part
-            part, prompts, longest = [], set(), 0
-        part.append(item)
-        prompts.add(prompt)
-        longest = max(longest, length)
-    if part:
-        yield part
-
-
 # One iteration
 
 
@@ -219,7 +113,7 @@ def iterate(
     """Phase A, phase B: explore → credit → learn → adapt → credit → learn."""
     rng = np.random.default_rng(seed)
     rollout, rule = config.rollout, ReturnRule(config.rollout.progress_share)
-    sampling = Sampling(rollout.temperature, torch.Generator().manual_seed(int(rng.integers(2**31))))
+    sampling = Sampling(rollout.temperature, rng)
     macro: list[MacroGroup] = []
     macro_adv, best_p = np.zeros((0, 0)), np.zeros(0, int)
     metrics: dict[str, float] = {}

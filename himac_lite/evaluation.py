@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import torch
 
 from himac_lite.errors import ConfigError
 from himac_lite.model import Policy
@@ -108,7 +107,7 @@ def profile(policy: Policy, task: Task, levels: Sequence[Level], n: int = 8, see
     the executor's success under the solver's blueprints; the share of valid blueprints.
     """
     rule = ReturnRule()
-    sampling = Sampling(1.0, torch.Generator().manual_seed(seed))
+    sampling = Sampling(1.0, np.random.default_rng(seed))
     groups = sample_blueprints(policy, task, levels, n, sampling)
     jobs = [(level, plan) for level, group in zip(levels, groups, strict=True) for _, plan in group]
     planned = np.array([t.success for t in execute(policy, task, jobs, GREEDY, rule)]).reshape(-1, n)

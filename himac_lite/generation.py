@@ -4,6 +4,9 @@ An agent's segment is action, observation, action …: after every sampled token
 rest of a multi-token action, what was observed) that belong in the context but were not chosen by the model. `decode`
 continues in the KV cache, encodes each different prompt once, drops finished rows from the batch, and records the
 log-probability of every token at the temperature and under the constraint that it was sampled with.
+
+Every row draws from random numbers of its own, so that what it samples depends neither on which rows share its batch
+nor on how many cores there are.
 """
 
 from __future__ import annotations
@@ -12,8 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
+
+from himac_lite.parallel import map_in_order
 
 React = Callable[[int, int], "list[int] | None"]
 """(row, sampled token) → tokens forced after it (may be empty), or None if the row is finished."""
@@ -61,7 +67,6 @@ class _GrowingLayer(DynamicLayer):
         self.room = None
 
 
-@torch.inference_mode()
 def decode(
     model: Any,
     prompts: Sequence[Sequence[int]],
@@ -70,71 +75,84 @@ def decode(
     pad_id: int,
     allowed: torch.Tensor | None = None,
     temperature: float = 1.0,
-    generator: torch.Generator | None = None,
+    rng: np.random.Generator | None = None,
     max_sampled: int = 64,
-    max_rows: int = 512,
+    max_rows: int = 128,
+    workers: int = 1,
 ) -> list[Stream]:
     """Sample one continuation per prompt; `temperature` 0 is greedy.
 
     prompts: token ids, of any lengths; equal ones are encoded once. allowed: int64 [A] ids that may be sampled (all by
-    default). max_sampled: sampled tokens after which a row stops. max_rows: rows decoded at a time.
+    default). rng: needed unless greedy. max_sampled: sampled tokens after which a row stops. max_rows: rows of a batch.
+    workers: batches decoded at a time; `react` is then called from several threads, for one row from one at a time.
     """
     streams = [Stream() for _ in prompts]
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # similar lengths together: little padding
-    for start in range(0, len(order), max_rows):
-        _decode_rows(
-            model, [(i, tuple(prompts[i])) for i in order[start : start + max_rows]], streams, react,
-            pad_id, allowed, temperature, generator, max_sampled,
-        )  # fmt: skip
+    if temperature and rng is None:
+        raise ValueError("sampling at a temperature needs rng, a numpy.random.Generator")
+    uniform = rng.random((len(prompts), max_sampled)) if temperature and rng is not None else None
+    # Similar lengths together: little padding. Equal prompts together: encoded once.
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i])))
+
+    def batch(start: int) -> None:
+        rows = order[start : start + max_rows]
+        numbers = None if uniform is None else torch.from_numpy(uniform[rows])
+        with torch.inference_mode():
+            _decode_rows(
+                model, [(i, tuple(prompts[i])) for i in rows], streams, react, pad_id, allowed, temperature, numbers,
+                max_sampled,
+            )  # fmt: skip
+
+    for _ in map_in_order(batch, range(0, len(order), max_rows), workers):
+        pass
     return streams
 
 
 def _decode_rows(
     model: Any, rows: list[tuple[int, tuple[int, ...]]], streams: list[Stream], react: React, pad_id: int,
-    allowed: torch.Tensor | None, temperature: float, generator: torch.Generator | None, max_sampled: int,
+    allowed: torch.Tensor | None, temperature: float, uniform: torch.Tensor | None, max_sampled: int,
 ) -> None:  # fmt: skip
     device = next(model.parameters()).device
     unique: dict[tuple[int, ...], int] = {}
-    which = [unique.setdefault(prompt, len(unique)) for _, prompt in rows]
+    pick = torch.tensor([unique.setdefault(prompt, len(unique)) for _, prompt in rows], device=device)
     live = [i for i, _ in rows]
     cache = Cache(layer_class_to_replicate=_GrowingLayer)
     ids, mask = left_padded(list(unique), pad_id, device)
-    hidden_logits = _forward(model, ids, mask, cache)
-    pick = torch.tensor(which, device=device)
+    logits = _forward(model, ids, mask, cache)
     if len(unique) < len(rows):
         cache.batch_select_indices(pick)
-    logits, mask = hidden_logits[pick], mask[pick]
+    logits, mask = logits[pick], mask[pick]
     running = torch.ones(len(live), dtype=torch.bool)
     for number in range(max_sampled):
-        tokens, logps = sample(logits, allowed, temperature, generator)
+        drawn = None if uniform is None else uniform[:, number].to(device)
+        tokens, logps = sample(logits, allowed, temperature, drawn)
         feeds: list[list[int]] = []
         for slot, (row, token, logp) in enumerate(zip(live, tokens.tolist(), logps.tolist(), strict=True)):
             forced: list[int] | None = None
             if running[slot]:
-                stream = streams[row]
-                stream.ids.append(token)
-                stream.sampled.append(True)
-                stream.logp.append(logp)
                 forced = react(row, token)
+                _extend(streams[row], token, logp, forced or [])
                 if forced is None:
                     running[slot] = False
-                else:
-                    stream.ids += forced
-                    stream.sampled += [False] * len(forced)
-                    stream.logp += [0.0] * len(forced)
-            feeds.append([token, *(forced or ())])
+            feeds.append([] if forced is None else [token, *forced])
         if not running.any() or number == max_sampled - 1:
             return
         if running.float().mean() < _SHRINK:
             keep = running.nonzero().squeeze(1)
             cache.batch_select_indices(keep.to(device))
             mask = mask[keep.to(device)]
-            live = [live[i] for i in keep.tolist()]
-            feeds = [feeds[i] for i in keep.tolist()]
-            running = running[keep]
-        ids, new = left_padded(feeds, pad_id, device)
+            uniform = None if uniform is None else uniform[keep]
+            live, feeds, running = [live[i] for i in keep.tolist()], [feeds[i] for i in keep.tolist()], running[keep]
+        # A finished row that is still in the batch is fed anything: were it padded, all rows would need a mask.
+        width = max(map(len, feeds))
+        ids, new = left_padded([feed or [pad_id] * width for feed in feeds], pad_id, device)
         mask = torch.cat([mask, new], dim=1)
         logits = _forward(model, ids, mask, cache)
+
+
+def _extend(stream: Stream, token: int, logp: float, forced: list[int]) -> None:
+    stream.ids += [token, *forced]
+    stream.sampled += [True, *[False] * len(forced)]
+    stream.logp += [logp, *[0.0] * len(forced)]
 
 
 def left_padded(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -159,19 +177,22 @@ def _forward(model: Any, ids: torch.Tensor, mask: torch.Tensor, cache: Cache) ->
 
 
 def sample(
-    logits: torch.Tensor, allowed: torch.Tensor | None, temperature: float, generator: torch.Generator | None
+    logits: torch.Tensor, allowed: torch.Tensor | None, temperature: float, uniform: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One token a row of logits [B, V] and its log-probability under the constraint; temperature 0 takes the best.
 
+    uniform: float64 [B] in [0, 1), needed unless greedy: the token is where the cumulative distribution passes it.
     The log-probability of a greedy token is the one at temperature 1: it is recorded for display, not trained on.
     """
     if allowed is not None:
         logits = logits[:, allowed]
     logp = torch.log_softmax(logits / (temperature or 1.0), -1)
-    if temperature == 0:
+    if temperature == 0 or uniform is None:
         choice = logp.argmax(-1, keepdim=True)
     else:
-        choice = torch.multinomial(logp.exp().cpu(), 1, generator=generator).to(logp.device)
+        cumulative = logp.double().exp().cumsum(-1)
+        passed = uniform[:, None] * cumulative[:, -1:]
+        choice = torch.searchsorted(cumulative, passed, right=True).clamp_max(logp.shape[1] - 1)
     chosen = logp.gather(1, choice).squeeze(1)
     token = choice.squeeze(1)
     return (token if allowed is None else allowed[token]), chosen

@@ -83,17 +83,24 @@ def load_policy(
 
 
 def _make_twin(policy: Policy, config: Any) -> None:
-    """A float32 model of the same architecture with dequantised weights, for computing on a CPU."""
+    """Two float32 models of the same architecture with dequantised weights, for computing on a CPU.
+
+    The twin's adapted weights are overwritten by the merged ones; weights that LoRA leaves alone are shared.
+    """
     from bitsandbytes.functional import dequantize_4bit
     from transformers import AutoModelForCausalLM
 
     plain = type(config).from_dict({k: v for k, v in config.to_dict().items() if k != "quantization_config"})
-    with _quiet():
-        twin = AutoModelForCausalLM.from_config(plain, dtype=torch.float32, attn_implementation="sdpa")
-    twin.requires_grad_(False).eval()
     modules = dict(policy.peft_model.base_model.model.named_modules())
-    dense = {name: p.detach() for name, p in twin.named_parameters()}
-    for name, p in twin.named_parameters():
+
+    def make() -> Any:
+        with _quiet():
+            model = AutoModelForCausalLM.from_config(plain, dtype=torch.float32, attn_implementation="sdpa")
+        return model.requires_grad_(False).eval()
+
+    policy.reference, policy.twin = make(), make()
+    twin_modules = dict(policy.twin.named_modules())
+    for name, p in policy.reference.named_parameters():
         owner, _, kind = name.rpartition(".")
         source = modules[owner]
         layer = getattr(source, "base_layer", source)
@@ -101,10 +108,11 @@ def _make_twin(policy: Policy, config: Any) -> None:
         state = getattr(getattr(layer, kind), "quant_state", None)
         p.copy_(dequantize_4bit(weight, state) if state is not None else weight)
         if hasattr(source, "lora_A") and kind == "weight":
-            policy._layers[name] = source
-    # The dense base weights are kept apart from the twin's own, which hold the merged ones.
-    policy._dense = {name: (p.clone() if name in policy._layers else p) for name, p in dense.items()}
-    policy.twin = twin
+            policy.adapted[name] = source
+            getattr(twin_modules[owner], kind).requires_grad_(True)
+        else:
+            setattr(twin_modules[owner], kind, p)
+    policy.twin.tie_weights()  # an output layer that is the embedding is that one now
 
 
 @contextlib.contextmanager

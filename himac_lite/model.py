@@ -3,23 +3,26 @@
 The parameters live in 4 bit (`BitsAndBytesConfig`, NF4) under a peft LoRA adapter, on a CPU and on CUDA alike. On CUDA
 that model also computes. On a CPU decoding through NF4 dequantises every weight at every token, so there a
 full-precision *twin* of the same architecture computes with W = dequantise(NF4) + s·B·A: the same function, from the
-same parameters (a test holds their log-probabilities together), with gradient to A and B only.
+same parameters (a test holds their log-probabilities together). The gradient that reaches W is handed on to A and B,
+once an update. A second one, the *reference*, keeps the dequantised base.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torch.func import functional_call
 from transformers.cache_utils import Cache, DynamicLayer
 
 from himac_lite.codes import ActionTask, Codes, spell
 from himac_lite.generation import Stream, decode, left_padded
 from himac_lite.objective import entropy, token_log_probs
+from himac_lite.parallel import cores
 from himac_lite.types import Role
 from himac_lite.types import Sequence as TokenSequence
 
@@ -29,24 +32,26 @@ class SamplingLike(Protocol):
     def temperature(self) -> float: ...
 
     @property
-    def generator(self) -> torch.Generator | None: ...
+    def rng(self) -> np.random.Generator | None: ...
 
 
 @dataclass
 class Policy:
     """One language model for planner, executor and flat play.
 
-    `peft_model` owns the parameters (4-bit base, LoRA); `twin` computes on a CPU (None on CUDA).
+    `peft_model` owns the parameters (4-bit base, LoRA). On a CPU `twin` and `reference` compute, with and without the
+    adapter (None on CUDA); `adapted` names the twin's weights that LoRA changes, with the layer that holds A and B.
     """
 
     peft_model: Any
     tokenizer: Any
     twin: Any = None
+    reference: Any = None
+    adapted: dict[str, Any] = field(default_factory=dict)
     name: str = ""
-    _dense: dict[str, torch.Tensor] = field(default_factory=dict)
-    _layers: dict[str, Any] = field(default_factory=dict)
     _stale: bool = True
     _text_cache: dict[str, list[int]] = field(default_factory=dict)
+    _lock: Any = field(default_factory=threading.Lock)
 
     # Text and tokens
 
@@ -54,9 +59,10 @@ class Policy:
         """Token ids of a prompt or, with `prompt` false, of a piece that continues one."""
         key = f"{prompt:d}{text}"
         if (ids := self._text_cache.get(key)) is None:
-            if len(self._text_cache) > 50_000:
-                self._text_cache.clear()
-            ids = self._text_cache[key] = list(self.tokenizer(text, add_special_tokens=prompt).input_ids)
+            with self._lock:  # a tokenizer serves one thread at a time
+                if len(self._text_cache) > 50_000:
+                    self._text_cache.clear()
+                ids = self._text_cache[key] = list(self.tokenizer(text, add_special_tokens=prompt).input_ids)
         return list(ids)
 
     def text(self, ids: Sequence[int]) -> str:
@@ -88,15 +94,12 @@ class Policy:
         """`generation.decode` with this policy's current weights."""
         if not prompts:
             return []
-        model = self.peft_model
-        if self.twin is not None:
-            self._refresh()
-            model = self.twin
+        model = self._computing()
         model.eval()
         return decode(
             model, prompts, react, pad_id=self.tokenizer.pad_token_id or 0,
             allowed=None if allowed is None else torch.tensor(list(allowed), device=self.device),
-            temperature=sampling.temperature, generator=sampling.generator, max_sampled=max_sampled,
+            temperature=sampling.temperature, rng=sampling.rng, max_sampled=max_sampled, workers=self.workers,
         )  # fmt: skip
 
     # Log-probabilities for the update
@@ -108,7 +111,7 @@ class Policy:
         temperature: float = 1.0,
         reference: bool = False,
     ) -> TokenScores:
-        """Log-probabilities of the generated part of packed sequences of one role, with gradient to LoRA.
+        """Log-probabilities of the generated part of packed sequences of one role, with gradient to `leaves`.
 
         allowed: the constraint under which they were sampled. reference: of the base model (LoRA switched off),
         without gradient. Sequences that share a prompt (a group) share its forward and backward pass.
@@ -139,36 +142,16 @@ class Policy:
         pick = torch.tensor([unique.setdefault(p, len(unique)) for p in prompts], device=self.device)
         ids, mask = left_padded(list(unique), self.tokenizer.pad_token_id or 0, self.device)
         cache = Cache(layer_class_to_replicate=DynamicLayer)
-        with self._computing(reference) as forward:
-            first = forward(ids, mask, cache, 1)[pick]  # [B, 1, V]: predicts the first generated token
+        off = self.peft_model.disable_adapter() if reference and self.twin is None else contextlib.nullcontext()
+        with off:
+            model = self._computing(reference)
+            first = _forward(model, ids, mask, cache, 1)[pick]  # [B, 1, V]: predicts the first generated token
             if target.shape[1] == 1:
                 return first
             cache.batch_select_indices(pick)
             fed = target[:, :-1]  # padding on the right is harmless: attention is causal
-            rest = forward(fed, torch.cat([mask[pick], torch.ones_like(fed)], 1), cache, fed.shape[1])
+            rest = _forward(model, fed, torch.cat([mask[pick], torch.ones_like(fed)], 1), cache, fed.shape[1])
         return torch.cat([first, rest], 1)
-
-    @contextlib.contextmanager
-    def _computing(self, reference: bool) -> Iterator[Callable[..., torch.Tensor]]:
-        """The forward pass with this policy's weights: (ids, mask over cache and ids, cache, number kept) → logits."""
-        model, weights = self.peft_model, {}
-        off = contextlib.nullcontext()
-        if self.twin is not None:
-            model, weights = self.twin, self._dense if reference else self.merged()
-        elif reference:
-            off = model.disable_adapter()
-
-        def forward(ids: torch.Tensor, mask: torch.Tensor, cache: Cache, keep: int) -> torch.Tensor:
-            positions = (mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]
-            inputs = {
-                "input_ids": ids, "attention_mask": None if bool(mask.all()) else mask, "position_ids": positions,
-                "past_key_values": cache, "use_cache": True, "logits_to_keep": keep,
-            }  # fmt: skip
-            logits: torch.Tensor = functional_call(model, weights, (), inputs).logits.float()
-            return logits
-
-        with off:
-            yield forward
 
     # Weights
 
@@ -183,26 +166,66 @@ class Policy:
     def named_trainable(self) -> list[tuple[str, torch.nn.Parameter]]:
         return sorted((n, p) for n, p in self.peft_model.named_parameters() if p.requires_grad)
 
+    @property
+    def workers(self) -> int:
+        """Batches that may compute at a time: one a core on a CPU, one on CUDA."""
+        return 1 if self.twin is None else cores()
+
+    def leaves(self) -> list[torch.Tensor]:
+        """What a loss is differentiated by: the LoRA parameters, or the twin's merged weights (see `pull_back`)."""
+        if self.twin is None:
+            return list(self.trainable())
+        self._computing()
+        return [p for _, p in self._merged_parameters()]
+
+    def pull_back(self, gradients: Sequence[torch.Tensor]) -> None:
+        """Add gradients with respect to `leaves` to those of LoRA: dA += s·Bᵀ·dW, dB += s·dW·Aᵀ for W = W₀ + s·B·A."""
+        if self.twin is None:
+            for p, gradient in zip(self.trainable(), gradients, strict=True):
+                p.grad = gradient.clone() if p.grad is None else p.grad + gradient
+            return
+        with torch.no_grad():
+            for (name, _), gradient in zip(self._merged_parameters(), gradients, strict=True):
+                a, b, s = _factors(self.adapted[name])
+                for p, own in ((a, s * (b.T @ gradient)), (b, s * (gradient @ a.T))):
+                    p.grad = own if p.grad is None else p.grad + own
+
     def changed(self) -> None:
-        """Say that the parameters were updated: the twin's weights are merged anew before the next rollout."""
+        """Say that the parameters were updated: the twin's weights are merged anew before they are next used."""
         self._stale = True
 
-    def merged(self) -> dict[str, torch.Tensor]:
-        """W = dequantise(NF4) + s·B·A for every adapted layer; differentiable in A and B."""
-        out = dict(self._dense)
-        for name, layer in self._layers.items():
-            a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-            out[name] = self._dense[name] + layer.scaling["default"] * (b @ a)
-        return out
+    def _merged_parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return [(n, p) for n, p in self.twin.named_parameters() if n in self.adapted]
 
-    def _refresh(self) -> None:
-        if self._stale:
-            with torch.no_grad():
-                weights = self.merged()
-                for name, p in self.twin.named_parameters():
-                    if name in self._layers:
-                        p.copy_(weights[name])
-            self._stale = False
+    def _computing(self, reference: bool = False) -> Any:
+        """The model that computes, its weights up to date."""
+        if self.twin is None:
+            return self.peft_model
+        if reference:
+            return self.reference
+        with self._lock, torch.no_grad():
+            if self._stale:
+                base = dict(self.reference.named_parameters())
+                for name, p in self._merged_parameters():
+                    a, b, s = _factors(self.adapted[name])
+                    p.copy_(base[name] + s * (b @ a))
+                self._stale = False
+        return self.twin
+
+
+def _factors(layer: Any) -> tuple[torch.nn.Parameter, torch.nn.Parameter, float]:
+    """A, B and the scale s of an adapted layer."""
+    return layer.lora_A["default"].weight, layer.lora_B["default"].weight, layer.scaling["default"]
+
+
+def _forward(model: Any, ids: torch.Tensor, mask: torch.Tensor, cache: Cache, keep: int) -> torch.Tensor:
+    """Logits [B, keep, V] after the last of `ids`; `mask` covers the cache and `ids`."""
+    positions = (mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]
+    logits: torch.Tensor = model(
+        input_ids=ids, attention_mask=None if bool(mask.all()) else mask, position_ids=positions,
+        past_key_values=cache, use_cache=True, logits_to_keep=keep,
+    ).logits.float()  # fmt: skip
+    return logits
 
 
 @dataclass(frozen=True)

@@ -52,16 +52,19 @@ def _pool(workers: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, thread_name_prefix="himac")
 
 
-def map_in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`work` of every item, in their order, one worker a core."""
-    listed, workers = list(items), cores()
+def map_in_order(work: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None) -> Iterator[Result]:
+    """`work` of every item, in their order, so many at a time (default: one a core)."""
+    listed, workers = list(items), workers or cores()
     if workers == 1 or len(listed) == 1:
         return map(work, listed)
     return _pool(workers).map(work, listed)
 
 
 def summed_gradients(
-    loss_of: Callable[[Item], torch.Tensor], parts: Iterable[Item], parameters: Sequence[torch.Tensor]
+    loss_of: Callable[[Item], torch.Tensor],
+    parts: Iterable[Item],
+    parameters: Sequence[torch.Tensor],
+    workers: int | None = None,
 ) -> tuple[float, list[torch.Tensor]]:
     """Σ loss and Σ ∂loss/∂parameter over the parts, added in their order.
 
@@ -74,7 +77,7 @@ def summed_gradients(
             return loss.item(), torch.autograd.grad(loss, parameters)
 
     total, summed = 0.0, [torch.zeros_like(p) for p in parameters]
-    for loss, gradients in map_in_order(one, parts):
+    for loss, gradients in map_in_order(one, parts, workers):
         total += loss
         for s, g in zip(summed, gradients, strict=True):
             s += g

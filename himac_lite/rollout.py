@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-import torch
+import numpy as np
 
 from himac_lite.generation import Stream
 from himac_lite.model import Policy
@@ -34,10 +35,10 @@ class ReturnRule:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a policy is sampled: temperature 0 is greedy; the generator makes it reproducible."""
+    """How a policy is sampled: temperature 0 is greedy; any other needs a generator, which makes it reproducible."""
 
     temperature: float = 1.0
-    generator: torch.Generator | None = None
+    rng: np.random.Generator | None = None
 
 
 GREEDY = Sampling(0.0)
@@ -89,9 +90,17 @@ def execute(
     """
     runs = [_Run(task.start(level), blueprint, list(blueprint.subgoals)) for level, blueprint in jobs]
     sub_done = policy.codes(task).sub_done
-    while active := [run for run in runs if not run.finished(task)]:
-        prompts = [policy.encode(r.episode.prompt(Role.EXECUTOR, r.subgoals[len(r.segments)])) for r in active]
-        _play(policy, task, active, Role.EXECUTOR, prompts, sub_done, task.subgoal_budget, sampling)
+    while active := [i for i, run in enumerate(runs) if not run.finished(task)]:
+        rows: dict[Any, list[_Run]] = {}
+        for i in active:
+            done = tuple(runs[i].subgoals[: len(runs[i].segments) + 1])
+            # Greedy executions of one level that share their sub-goals so far are one execution: played once.
+            rows.setdefault(i if sampling.temperature else (jobs[i][0].rows, done), []).append(runs[i])
+        prompts = [
+            policy.encode(run.episode.prompt(Role.EXECUTOR, run.subgoals[len(run.segments)]))
+            for run, *_ in rows.values()
+        ]
+        _play(policy, task, list(rows.values()), Role.EXECUTOR, prompts, sub_done, task.subgoal_budget, sampling)
     return [_trajectory(run, returns) for run in runs]
 
 
@@ -102,26 +111,26 @@ def play_flat(
     runs = [_Run(task.start(level), None, [SubGoal("")]) for level in levels]
     active = [run for run in runs if not run.finished(task)]
     prompts = [policy.encode(run.episode.prompt(Role.FLAT)) for run in active]
-    _play(policy, task, active, Role.FLAT, prompts, None, task.max_steps, sampling)
+    _play(policy, task, [[run] for run in active], Role.FLAT, prompts, None, task.max_steps, sampling)
     return [_trajectory(run, returns) for run in runs]
 
 
 def _play(
-    policy: Policy, task: Task, runs: list[_Run], role: Role, prompts: list[list[int]], sub_done: int | None,
+    policy: Policy, task: Task, rows: list[list[_Run]], role: Role, prompts: list[list[int]], sub_done: int | None,
     budget: int, sampling: Sampling,
 ) -> None:  # fmt: skip
-    """One segment for every run: act and observe until it ends; appends the segment to the run."""
+    """One segment for every row of equal runs: act and observe until it ends; appends the segment to the runs."""
     codes = policy.codes(task)
-    ends = [End.BUDGET] * len(runs)
-    begun = [run.episode.steps for run in runs]
+    ends = [End.BUDGET] * len(rows)
+    begun = [runs[0].episode.steps for runs in rows]
 
     def react(row: int, token: int) -> list[int] | None:
         if token == sub_done:
             ends[row] = End.SUB_DONE
             return None
         index, rest = codes.actions[token]
-        episode = runs[row].episode
-        seen = policy.encode(episode.act(index), prompt=False)
+        seen, *_ = [run.episode.act(index) for run in rows[row]]
+        episode = rows[row][0].episode
         if episode.success:
             ends[row] = End.SUCCESS
             return None
@@ -129,14 +138,18 @@ def _play(
             ends[row] = End.TRUNCATED
             return None
         # The step that uses up the budget ends the segment: the executor is not asked for <sub_done> any more.
-        return None if episode.steps - begun[row] >= budget else [*rest, *seen, *codes.prefix]
+        if episode.steps - begun[row] >= budget:
+            return None
+        return [*rest, *policy.encode(seen, prompt=False), *codes.prefix]
 
     allowed = [*codes.actions, *([] if sub_done is None else [sub_done])]
     prompts = [[*prompt, *codes.prefix] for prompt in prompts]
     streams = policy.decode(prompts, react, allowed=allowed, sampling=sampling, max_sampled=budget + 1)
-    for run, prompt, stream, end, start in zip(runs, prompts, streams, ends, begun, strict=True):
-        run.segments.append(_packed(role, prompt, stream, end, policy.text(stream.ids)))
-        run.segment_moves.append(run.episode.steps - start)
+    for runs, prompt, stream, end, start in zip(rows, prompts, streams, ends, begun, strict=True):
+        segment = _packed(role, prompt, stream, end, policy.text(stream.ids))
+        for run in runs:
+            run.segments.append(segment)
+            run.segment_moves.append(run.episode.steps - start)
 
 
 def _packed(role: Role, prompt: list[int], stream: Stream, end: End, text: str) -> TokenSequence:

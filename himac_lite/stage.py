@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy
 from himac_lite import augment, demonstrations
 from himac_lite.config import Pretrain
 from himac_lite.demonstrations import Demonstration, Mixture
-from himac_lite.parallel import summed_gradients
+from himac_lite.parallel import map_in_order, summed_gradients
 from himac_lite.sokoban.levels import held_out_hashes
 
 _BUCKET = 16
@@ -123,11 +123,13 @@ class Stage:
         hidden = [p for n, p in self.masters.items() if n in self.linears]
         rest = [p for n, p in self.masters.items() if n not in self.linears]
         muon, adam = self.config.lr_muon, self.config.lr_adam
+        # One Muon a matrix, so that they can step side by side: it takes as long as the products of half a batch.
         self.optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(hidden, lr=muon, momentum=0.95, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(rest, lr=adam, betas=(0.9, 0.95), weight_decay=0.0),
+            torch.optim.Muon([p], lr=muon, momentum=0.95, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+            for p in hidden
         ]
-        self.base_lr = [muon, adam]
+        self.optimizers.append(torch.optim.AdamW(rest, lr=adam, betas=(0.9, 0.95), weight_decay=0.0))
+        self.base_lr = [muon] * len(hidden) + [adam]
         self.done = 0
 
     def run(self, on_step: Callable[[int, float, float], None], keep: Path | None = None, every: int = 100) -> None:
@@ -168,8 +170,8 @@ class Stage:
         for master, gradient in zip(self.masters.values(), gradients, strict=True):
             master.grad = gradient
         torch.nn.utils.clip_grad_norm_(self.masters.values(), 1.0)
-        for optimizer in self.optimizers:
-            optimizer.step()
+        for _ in map_in_order(lambda optimizer: optimizer.step(), self.optimizers):
+            pass
         self.done += 1
         return loss
 

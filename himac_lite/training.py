@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from himac_lite.evaluation import Score, evaluate, optimal_length
 from himac_lite.hierarchy import Hierarchy, preset
 from himac_lite.loading import LoraSettings, load_policy
 from himac_lite.model import Policy
+from himac_lite.parallel import one_thread_a_worker
 from himac_lite.runs import Checkpoint, Run
 from himac_lite.sokoban.levels import data_dir, load_levels
 from himac_lite.tasks import Task
@@ -46,13 +46,6 @@ class Learner:
     env_steps: int = 0
     tokens: int = 0
     seconds: float = 0.0
-
-
-def set_threads() -> None:
-    """One thread for each core that this process may use."""
-    torch.set_num_threads(
-        max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    )
 
 
 def resolve_model(path: str) -> str:
@@ -109,7 +102,7 @@ def train(
         raise ConfigError(f"no level of {config.train_levels} has {config.rollout.min_length} optimal moves or more")
     if resume:
         _same_levels(run, config, levels)
-    set_threads()
+    one_thread_a_worker()
     say(f"loading {config.model.path} in {'4 bit' if config.model.four_bit else 'full precision'} with LoRA")
     learner = make_learner(config, checkpoint)
     task = make_task(config)

@@ -96,7 +96,8 @@ def test_himac_scores_one_greedy_episode_a_level():
         f"\n{FAR}<end>", "<end>", f"\n{FAR}<end>",
         "\nright\nright\nright", "\nright<sub_done>",
     )  # fmt: skip
-    result = evaluate(policy, SokobanTask(), [CORRIDOR] * 3, "himac")
+    taller = Level(("#######", "#@$  .#", "#######", "#######"))  # another level, on which the same plan is played
+    result = evaluate(policy, SokobanTask(), [CORRIDOR, CORRIDOR, taller], "himac")
     assert [(c["rows"], c["temperature"]) for c in policy.calls] == [(3, 0.0), (2, 0.0)]
     assert (result.success, result.n, result.mode) == (pytest.approx(1 / 3), 3, "himac")
     assert result.blueprint_valid == pytest.approx(2 / 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -142,13 +143,13 @@ def conversation(seed: int, lengths: Callable[[int, int], int], ends: Callable[[
 @pytest.mark.parametrize("prompt_lengths", [(9, 9, 9), (3, 9, 21, 30)], ids=["equal", "different"])
 def test_continuing_in_the_cache_equals_encoding_the_whole_sequence(monkeypatch, attention, lengths, prompt_lengths):
     model = lively_model(attention)
-    prompts = random_prompts(1, prompt_lengths)  # in order of length: slot i of the batch is row i
+    prompts = sorted(random_prompts(1, prompt_lengths), key=lambda p: (len(p), p))  # slot i of the batch is row i
     seen: list[torch.Tensor] = []
     monkeypatch.setattr(
         generation, "sample", lambda logits, *rest: (seen.append(logits.clone()), sample(logits, *rest))[1]
     )
     react = conversation(2, lengths, lambda row, turn: False)
-    streams = decode(model, prompts, react, pad_id=PAD, generator=torch.Generator().manual_seed(3), max_sampled=12)
+    streams = decode(model, prompts, react, pad_id=PAD, rng=np.random.default_rng(3), max_sampled=12)
 
     assert len(seen) == 12
     for row, (prompt, stream) in enumerate(zip(prompts, streams, strict=True)):
@@ -171,7 +172,7 @@ def test_recorded_log_probs_equal_recomputed_ones(model, temperature, allowed, b
     limits = None if allowed is None else torch.tensor(allowed)
     streams = decode(
         model, prompts, react, pad_id=PAD, allowed=limits, temperature=temperature,
-        generator=torch.Generator().manual_seed(6), max_sampled=8,
+        rng=np.random.default_rng(6), max_sampled=8,
     )  # fmt: skip
 
     assert batch_sizes[0][0] == 4  # one prefill for each different prompt …
@@ -197,7 +198,7 @@ def test_a_row_that_ends_forces_nothing_and_a_row_at_its_limit_stops(model):
     assert ended.ids[1:3] == [11, 12]
     (limited,) = decode(model, [[5, 6]], lambda row, token: [], pad_id=PAD, temperature=0, max_sampled=3)
     assert limited.sampled == [True] * 3
-    assert decode(model, [], lambda row, token: [], pad_id=PAD) == []
+    assert decode(model, [], lambda row, token: [], pad_id=PAD, temperature=0) == []
 
 
 # ---- sampling ----------------------------------------------------------------------------------------------------
@@ -206,7 +207,7 @@ def test_a_row_that_ends_forces_nothing_and_a_row_at_its_limit_stops(model):
 def draw(model: Any, n: int, temperature: float, allowed: list[int], seed: int = 0) -> list[Stream]:
     return decode(
         model, [[17, 4, 99, 23]] * n, lambda row, token: None, pad_id=PAD, allowed=torch.tensor(allowed),
-        temperature=temperature, generator=torch.Generator().manual_seed(seed), max_sampled=1,
+        temperature=temperature, rng=np.random.default_rng(seed), max_sampled=1,
     )  # fmt: skip
 
 
@@ -239,7 +240,7 @@ def test_only_allowed_tokens_are_sampled_however_hot(model):
     assert unlikely not in allowed  # without the constraint the model would say something else
     streams = decode(
         model, random_prompts(8, (4, 9, 30)) * 40, lambda row, token: [5], pad_id=PAD, allowed=torch.tensor(allowed),
-        temperature=50.0, generator=torch.Generator().manual_seed(0), max_sampled=5,
+        temperature=50.0, rng=np.random.default_rng(0), max_sampled=5,
     )  # fmt: skip
     chosen = [token for s in streams for token, mine in zip(s.ids, s.sampled, strict=True) if mine]
     assert len(chosen) == 3 * 40 * 5
@@ -255,18 +256,43 @@ def test_sample_by_hand():
     token, logp = sample(logits, None, 0.0, None)
     assert token.tolist() == [2]
     assert logp.exp().item() == pytest.approx(0.5)  # 4 / (1 + 3 + 4)
-    # τ = ½ squares the odds: 1 : 9
-    tokens, logp = sample(logits.repeat(64, 1), torch.tensor([1, 0]), 0.5, torch.Generator().manual_seed(0))
-    assert {(t, round(p, 4)) for t, p in zip(tokens.tolist(), logp.exp().tolist(), strict=True)} == {(1, 0.9), (0, 0.1)}
+    # τ = ½ squares the odds, 1 : 9, so the first nine tenths of the unit interval are token 1
+    uniform = torch.tensor([0.0, 0.5, 0.89, 0.91, 0.999999], dtype=torch.float64)
+    tokens, logp = sample(logits.repeat(5, 1), torch.tensor([1, 0]), 0.5, uniform)
+    assert tokens.tolist() == [1, 1, 1, 0, 0]
+    assert logp.exp().tolist() == pytest.approx([0.9, 0.9, 0.9, 0.1, 0.1])
+    # A token of probability zero is never where the number falls, at neither end.
+    never = torch.tensor([[-torch.inf, 0.0, -torch.inf]])
+    assert sample(never.repeat(2, 1), None, 1.0, torch.tensor([0.0, 1 - 1e-15], dtype=torch.float64))[0].tolist() == [
+        1,
+        1,
+    ]
 
 
 def test_same_generator_same_samples(model):
     def once(seed: int) -> list[list[int]]:
         streams = decode(
             model, random_prompts(9, (5, 12)) * 4, lambda row, token: [], pad_id=PAD,
-            generator=torch.Generator().manual_seed(seed), max_sampled=6,
+            rng=np.random.default_rng(seed), max_sampled=6,
         )  # fmt: skip
         return [s.ids for s in streams]
 
     assert once(1) == once(1)
     assert once(1) != once(2)
+
+
+@pytest.mark.parametrize(("max_rows", "workers"), [(4, 1), (4, 3), (1, 2)])
+def test_samples_depend_neither_on_the_batches_nor_on_the_workers(model, max_rows, workers):
+    def once(**how: int) -> list[tuple[list[int], list[bool]]]:
+        streams = decode(
+            model, random_prompts(9, (5, 12, 7)) * 4, lambda row, token: [3] if token % 5 else None, pad_id=PAD,
+            rng=np.random.default_rng(2), max_sampled=6, **how,
+        )  # fmt: skip
+        return [(s.ids, s.sampled) for s in streams]
+
+    assert once(max_rows=max_rows, workers=workers) == once(max_rows=12, workers=1)
+
+
+def test_sampling_without_a_generator_is_refused(model):
+    with pytest.raises(ValueError, match="rng"):
+        decode(model, [[5, 6]], lambda row, token: None, pad_id=PAD)

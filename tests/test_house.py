@@ -42,6 +42,7 @@ ORDER = (
     "hierarchy",
     "records",
     "runs",
+    "update",
     "coevolution",
     "evaluation",
     "training",

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from himac_lite.advantage import group_advantage
-from himac_lite.coevolution import Credited, accumulate, credit_actions, credit_blueprints, explore, learn, play
+from himac_lite.coevolution import credit_actions, credit_blueprints, explore, play
 from himac_lite.config import Update
 from himac_lite.errors import HimacError, ModelError
 from himac_lite.loading import LoraSettings, load_policy
@@ -23,12 +23,13 @@ from himac_lite.model import Policy
 from himac_lite.rollout import ReturnRule, Sampling
 from himac_lite.tasks.sokoban import SokobanTask
 from himac_lite.types import End, Role, Sequence
+from himac_lite.update import Credited, accumulate, learn, with_reference
 
 TASK = SokobanTask(max_steps=3, subgoal_budget=3)
 
 
 def sampling(seed: int = 0) -> Sampling:
-    return Sampling(1.0, torch.Generator().manual_seed(seed))
+    return Sampling(1.0, np.random.default_rng(seed))
 
 
 def shake(policy: Policy, seed: int = 1) -> None:
@@ -107,22 +108,22 @@ def test_full_precision_on_request(new_policy):
         m.base_layer.weight for m in policy.peft_model.modules() if hasattr(m, "lora_A") and hasattr(m, "base_layer")
     ]
     assert {w.dtype for w in weights} == {torch.float32}
-    assert len(policy._layers) == 14
+    assert len(policy.adapted) == 14
 
 
 def test_twin_holds_the_dequantised_weights(policy, new_policy):
     from bitsandbytes.functional import dequantize_4bit
 
-    names = policy._layers
+    names = policy.adapted
     assert len(names) == 14
-    exact = new_policy(four_bit=False)._dense
+    exact, dense = base_weights(new_policy(four_bit=False)), base_weights(policy)
     for name, layer in names.items():
         weight = layer.base_layer.weight
-        assert torch.equal(policy._dense[name], dequantize_4bit(weight.data, weight.quant_state))
-        difference = (policy._dense[name] - exact[name]).abs().max()
+        assert torch.equal(dense[name], dequantize_4bit(weight.data, weight.quant_state))
+        difference = (dense[name] - exact[name]).abs().max()
         assert 0 < difference < 0.2  # NF4 rounds: this is not the full-precision weight
-    for name in set(policy._dense) - set(names):
-        assert torch.equal(policy._dense[name], exact[name])
+    for name in set(dense) - set(names):
+        assert torch.equal(dense[name], exact[name])
 
 
 def test_adapter_starts_at_nothing_from_its_seed(new_policy, tiny_model):
@@ -140,6 +141,19 @@ def test_adapter_starts_at_nothing_from_its_seed(new_policy, tiny_model):
 
 
 # ---- the twin computes what the 4-bit model computes -------------------------------------------------------------
+
+
+def base_weights(policy: Policy) -> dict[str, torch.Tensor]:
+    """The dequantised base, by the twin's names."""
+    return dict(policy.reference.named_parameters())
+
+
+def lora_gradients(policy: Policy, total: torch.Tensor) -> list[torch.Tensor]:
+    """d total / d LoRA, the way an update takes it."""
+    for p in policy.trainable():
+        p.grad = None
+    policy.pull_back(torch.autograd.grad(total, policy.leaves()))
+    return [p.grad.clone() for p in policy.trainable() if p.grad is not None]
 
 
 def own_log_probs(policy: Policy, batch: list[Sequence], allowed: torch.Tensor | None) -> list[torch.Tensor]:
@@ -233,13 +247,12 @@ def test_gradient_through_merged_weights_equals_that_of_the_4bit_model(policy, t
     batch = sequences(policy, toy_levels)
     weight = torch.randn(len(batch), generator=torch.Generator().manual_seed(0))
 
-    def gradients(total: torch.Tensor) -> dict[str, torch.Tensor]:
-        named = policy.named_trainable()
-        return dict(zip([n for n, _ in named], torch.autograd.grad(total, [p for _, p in named]), strict=True))
-
+    named = policy.named_trainable()
     scores = policy.log_probs(batch, None)
-    twin = gradients((torch.where(scores.mask, scores.logp, 0.0).sum(1) * weight).sum())
-    own = gradients(sum(w * logp.sum() for w, logp in zip(weight, own_log_probs(policy, batch, None), strict=True)))
+    total = (torch.where(scores.mask, scores.logp, 0.0).sum(1) * weight).sum()
+    twin = dict(zip([n for n, _ in named], lora_gradients(policy, total), strict=True))
+    total = sum(w * logp.sum() for w, logp in zip(weight, own_log_probs(policy, batch, None), strict=True))
+    own = dict(zip([n for n, _ in named], torch.autograd.grad(total, [p for _, p in named]), strict=True))
     assert len(own) == 28
     for name, wanted in own.items():
         if "lora_A" in name and not shaken:
@@ -259,7 +272,7 @@ def test_without_a_twin_the_4bit_model_computes_the_same(policy, toy_levels):
 
     def compute() -> list[torch.Tensor]:
         scores = policy.log_probs(batch, allowed)
-        gradient = torch.autograd.grad(scores.logp[scores.mask].sum(), policy.trainable())
+        gradient = lora_gradients(policy, scores.logp[scores.mask].sum())
         reference = policy.log_probs(batch, allowed, reference=True)
         return [scores.logp[scores.mask], scores.entropy[scores.mask], reference.logp[scores.mask], *gradient]
 
@@ -278,7 +291,7 @@ def test_only_lora_learns_and_the_4bit_weights_keep_their_bytes(policy, toy_leve
     groups = (blueprint_groups if kind == "planner" else flat_groups)(policy, toy_levels)
     frozen, before = frozen_bytes(policy), {n: p.detach().clone() for n, p in policy.named_trainable()}
     assert sum("absmax" in name for name in frozen) >= 14  # the scales are among what is compared
-    dense = {name: p.clone() for name, p in policy._dense.items()}
+    dense = {name: p.clone() for name, p in base_weights(policy).items()}
     with_gradient: set[str] = set()
 
     class Watched(torch.optim.AdamW):
@@ -309,7 +322,7 @@ def test_only_lora_learns_and_the_4bit_weights_keep_their_bytes(policy, toy_leve
     assert {id(p) for group in optimizer.param_groups for p in group["params"]} == {id(p) for p in policy.trainable()}
     assert all(not torch.equal(p, before[n]) for n, p in policy.named_trainable())
     assert frozen_bytes(policy) == frozen
-    assert all(torch.equal(p, dense[name]) for name, p in policy._dense.items() if name in policy._layers)
+    assert all(torch.equal(p, dense[name]) for name, p in base_weights(policy).items() if name in policy.adapted)
 
 
 def test_rollouts_after_an_update_use_the_new_weights(policy, toy_levels):
@@ -361,6 +374,7 @@ def test_a_gradient_that_is_not_finite_is_not_applied(policy, toy_levels):
     assert all(p.grad is None for p in policy.trainable())
     # The trainer can go on with what is sound.
     items = [item for group in groups for item in group]
+    (items,) = with_reference(policy, TASK, [items], Update(), 1.0)
     assert accumulate(policy, TASK, items, Update(), 1.0, {}) == sum(sum(i.sequence.action_mask) for i in items)
 
 

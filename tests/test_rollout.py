@@ -276,7 +276,7 @@ def test_a_failure_costs_the_same_however_early_it_ends(share, worth):
 def test_a_success_is_worth_one_however_late_it_comes(share):
     task = SokobanTask()
     policy = ScriptedPolicy(steps("r r r"), steps("u u u l r r r"))
-    soon, late = execute(policy, task, [(CORRIDOR, plan(FAR))] * 2, GREEDY, ReturnRule(share))
+    soon, late = execute(policy, task, [(CORRIDOR, plan(FAR))] * 2, Sampling(1.0), ReturnRule(share))
     assert (soon.steps, late.steps) == (3, 7)
     assert (soon.ret, late.ret) == (1.0, 1.0)
 
@@ -326,3 +326,18 @@ def test_the_oracle_is_a_blueprint_that_can_be_executed():
     assert task.parse_blueprint(oracle.text, True) == oracle
     assert {g.text for g in oracle.subgoals} == {FIRST, SECOND}
     assert [g.text for g in task.oracle(CORRIDOR).subgoals] == [FAR]
+
+
+def test_greedy_executions_that_coincide_are_played_once():
+    """Until their sub-goals differ, greedy executions of one level are one execution; each blueprint gets all of it."""
+    jobs = [(TWO, plan(FIRST, SECOND)), (TWO, plan(FIRST)), (TWO, plan(FIRST, SECOND)), (CORRIDOR, plan(FAR))]
+    policy = ScriptedPolicy(steps("l d done"), steps("r r r"), steps("u r r r d"))
+    done = execute(policy, SokobanTask(subgoal_budget=20), jobs, GREEDY, SPARSE)
+    assert policy.unused == 0
+    assert [c["rows"] for c in policy.calls] == [2, 1]  # jobs 0, 1 and 2 together, job 3; then jobs 0 and 2 together
+    whole, first, right = [steps("l d done"), steps("u r r r d")], [steps("l d done")], [steps("r r r")]
+    alone = [
+        execute(ScriptedPolicy(*scripts), SokobanTask(subgoal_budget=20), [job], GREEDY, SPARSE)[0]
+        for job, scripts in zip(jobs, [whole, first, whole, right], strict=True)
+    ]
+    assert done == alone

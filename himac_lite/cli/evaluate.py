@@ -24,12 +24,13 @@ def arguments(p: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> dict[str, Any]:
     from himac_lite import evaluation, hierarchy, runs, training
     from himac_lite.loading import load_policy
+    from himac_lite.parallel import one_thread_a_worker
     from himac_lite.sokoban.levels import load_levels
 
     if given.limit is not None and given.limit < 1:
         raise ConfigError(f"--limit must be at least 1, not {given.limit}")
     levels = load_levels(given.levels, "test")[: given.limit]
-    training.set_threads()
+    one_thread_a_worker()
     config, is_run = Train(), (Path(given.what) / "manifest.json").is_file()
     if is_run:
         run = runs.load_run(given.what)

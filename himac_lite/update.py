@@ -1,0 +1,159 @@
+"""Credited sequences → loss → step: what one phase of either level learns from.
+
+All segments of a phase are packed into micro-batches of similar length in which a group's prompt is encoded once; one
+denominator an update, so that the gradient depends neither on how it was cut nor on how many cores computed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from himac_lite.config import Update
+from himac_lite.errors import RunError
+from himac_lite.model import Policy
+from himac_lite.objective import clip_fraction, kl, policy_loss
+from himac_lite.parallel import map_in_order, summed_gradients
+from himac_lite.tasks import Task
+from himac_lite.types import Sequence as TokenSequence
+
+
+@dataclass(frozen=True)
+class Credited:
+    """A packed sequence, the advantage of the group member that it belongs to, and the base model's opinion of it.
+
+    reference: log-probability of each generated token under the base model; empty without a KL term.
+    """
+
+    sequence: TokenSequence
+    advantage: float
+    reference: tuple[float, ...] = ()
+
+
+def learn(
+    policy: Policy, task: Task, optimizer: torch.optim.Optimizer, groups: Sequence[Sequence[Credited]],
+    settings: Update, temperature: float, rng: np.random.Generator,
+) -> dict[str, float]:  # fmt: skip
+    """Some passes of clipped-surrogate steps over the groups of one phase; returns its means for the log.
+
+    A group stays in one minibatch: its members share their prompts' forward and backward pass.
+    """
+    if not groups:
+        return {}
+    groups = with_reference(policy, task, groups, settings, temperature) if settings.beta else groups
+    totals: dict[str, float] = {}
+    tokens = 0
+    for _ in range(settings.epochs):
+        order = rng.permutation(len(groups))
+        steps = min(settings.minibatches, -(-len(groups) // settings.groups_per_step))
+        for part in np.array_split(order, steps):
+            batch = [item for i in part for item in groups[i]]
+            counted = accumulate(policy, task, batch, settings, temperature, totals)
+            tokens += counted
+            norm = torch.nn.utils.clip_grad_norm_(policy.trainable(), settings.grad_clip)
+            if not torch.isfinite(norm):
+                optimizer.zero_grad(set_to_none=True)
+                raise RunError(
+                    "the gradient is not finite: the update was not applied; "
+                    "lower update.lr or resume from a checkpoint"
+                )
+            totals["grad_norm"] = totals.get("grad_norm", 0.0) + float(norm) * counted
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            policy.changed()
+    return {name: total / tokens for name, total in totals.items()}
+
+
+def with_reference(
+    policy: Policy, task: Task, groups: Sequence[Sequence[Credited]], settings: Update, temperature: float
+) -> list[list[Credited]]:
+    """The same groups with the base model's log-probabilities, which no step of the phase changes."""
+    parts = list(micro_batches([item for group in groups for item in group], settings.micro_tokens))
+
+    def scores(part: list[Credited]) -> list[list[float]]:
+        allowed = policy.allowed(task, part[0].sequence.role)
+        found = policy.log_probs([item.sequence for item in part], allowed, temperature, reference=True)
+        values: list[list[float]] = found.logp.tolist()
+        return values
+
+    known: dict[int, tuple[float, ...]] = {}
+    for part, rows in zip(parts, map_in_order(scores, parts, policy.workers), strict=True):
+        for item, row in zip(part, rows, strict=True):
+            known[id(item)] = tuple(row[: len(item.sequence.ids) - item.sequence.prompt_len])
+    return [[replace(item, reference=known[id(item)]) for item in group] for group in groups]
+
+
+def accumulate(
+    policy: Policy, task: Task, batch: Sequence[Credited], settings: Update, temperature: float,
+    totals: dict[str, float],
+) -> int:  # fmt: skip
+    """Add the gradient of one minibatch, in micro-batches under one denominator: all its trained tokens.
+
+    Returns that denominator; adds token-weighted sums to `totals`. Raises ValueError if a KL term lacks its reference.
+    """
+    if settings.beta and not all(item.reference for item in batch):
+        raise ValueError("beta > 0 needs the base model's log-probabilities: call with_reference first")
+    denominator = sum(sum(item.sequence.action_mask) for item in batch)
+    parts = list(micro_batches(batch, settings.micro_tokens))
+    measured: list[dict[str, float]] = [{} for _ in parts]
+
+    def loss_of(number: int) -> torch.Tensor:
+        part = parts[number]
+        new = policy.log_probs([i.sequence for i in part], policy.allowed(task, part[0].sequence.role), temperature)
+        reference = torch.zeros_like(new.behaviour)
+        for row, item in zip(reference, part, strict=True):
+            row[: len(item.reference)] = torch.tensor(item.reference, device=row.device)
+        advantage_b = torch.tensor([item.advantage for item in part], device=policy.device)
+        advantage_bt = advantage_b[:, None].expand_as(new.logp)
+        loss = policy_loss(
+            new.logp, new.behaviour, reference, advantage_bt, new.mask, denominator=denominator,
+            clip_low=settings.clip_low, clip_high=settings.clip_high, beta=settings.beta,
+        )  # fmt: skip
+        with torch.no_grad():
+            kept = new.mask.float()
+            clipped = clip_fraction(
+                new.logp, new.behaviour, advantage_bt, new.mask, denominator=denominator,
+                clip_low=settings.clip_low, clip_high=settings.clip_high,
+            )  # fmt: skip
+            measured[number] = {
+                "loss": loss.item() * denominator,
+                "entropy": (new.entropy * kept).sum().item(),
+                "clip_fraction": clipped.item() * denominator,
+                "kl": (kl(new.logp, reference) * kept).sum().item() if settings.beta else 0.0,
+            }
+        return loss
+
+    _, gradients = summed_gradients(loss_of, range(len(parts)), policy.leaves(), policy.workers)
+    policy.pull_back(gradients)
+    for sums in measured:
+        for name, value in sums.items():
+            totals[name] = totals.get(name, 0.0) + value
+    return denominator
+
+
+def micro_batches(batch: Sequence[Credited], tokens: int) -> Iterator[list[Credited]]:
+    """Sequences of one role, at most `tokens` tokens together: shared prompts once, padding of the rest included."""
+
+    def key(item: Credited) -> tuple[Any, ...]:
+        s = item.sequence
+        return s.role.value, s.prompt_len, s.ids[: s.prompt_len], len(s.ids)
+
+    part: list[Credited] = []
+    prompts: set[tuple[int, ...]] = set()
+    longest = 0
+    for item in sorted(batch, key=key):
+        s = item.sequence
+        prompt, length = s.ids[: s.prompt_len], len(s.ids) - s.prompt_len
+        cost = sum(map(len, prompts | {prompt})) + (len(part) + 1) * max(longest, length)
+        if part and (s.role is not part[0].sequence.role or cost > tokens):
+            yield part
+            part, prompts, longest = [], set(), 0
+        part.append(item)
+        prompts.add(prompt)
+        longest = max(longest, length)
+    if part:
+        yield part
