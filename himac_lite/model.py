@@ -94,7 +94,7 @@ class Policy:
         """`generation.decode` with this policy's current weights."""
         if not prompts:
             return []
-        model = self._computing()
+        model = self.computing()
         model.eval()
         return decode(
             model, prompts, react, pad_id=self.tokenizer.pad_token_id or 0,
@@ -144,7 +144,7 @@ class Policy:
         cache = Cache(layer_class_to_replicate=DynamicLayer)
         off = self.peft_model.disable_adapter() if reference and self.twin is None else contextlib.nullcontext()
         with off:
-            model = self._computing(reference)
+            model = self.computing(reference)
             first = _forward(model, ids, mask, cache, 1)[pick]  # [B, 1, V]: predicts the first generated token
             if target.shape[1] == 1:
                 return first
@@ -175,7 +175,7 @@ class Policy:
         """What a loss is differentiated by: the LoRA parameters, or the twin's merged weights (see `pull_back`)."""
         if self.twin is None:
             return list(self.trainable())
-        self._computing()
+        self.computing()
         return [p for _, p in self._merged_parameters()]
 
     def pull_back(self, gradients: Sequence[torch.Tensor]) -> None:
@@ -197,7 +197,7 @@ class Policy:
     def _merged_parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [(n, p) for n, p in self.twin.named_parameters() if n in self.adapted]
 
-    def _computing(self, reference: bool = False) -> Any:
+    def computing(self, reference: bool = False) -> Any:
         """The model that computes, its weights up to date."""
         if self.twin is None:
             return self.peft_model

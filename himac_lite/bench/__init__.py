@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from typing import Any
 
 from himac_lite.errors import ConfigError
 
-BENCHMARKS = ("env", "levels", "rollout", "train")
+BENCHMARKS = ("rollout", "train")
 """Names of `himac-lite bench`, each a module of this package."""
 
 
@@ -72,6 +73,16 @@ def ratio(name: str, ours: Figure, other: Figure) -> Figure:
     """How many times faster ours is; its spread pairs the runs in order."""
     pairs = tuple(a / b for a, b in zip(ours.values, other.values, strict=False))
     return Figure(name, "×", ours.value / other.value, pairs)
+
+
+def peak_memory() -> Figure:
+    """The most memory that this process has held, in MB."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return Figure("peak memory", "MB", float("nan"), note="not known on this system")
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return Figure("peak memory", "MB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
 
 
 def machine() -> str:

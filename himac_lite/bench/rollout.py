@@ -1,0 +1,98 @@
+"""`himac-lite bench rollout`: episodes a second, beside a loop over `model.generate` with the same weights and levels.
+
+The loop is what agent trainers do around an engine that knows nothing of turns: every turn encodes the whole
+conversation again, for one action. It is spared what peers pay on top: finished episodes leave its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from himac_lite.bench import Figure, Report, machine, measure, peak_memory, ratio
+from himac_lite.config import Train
+from himac_lite.generation import left_padded
+from himac_lite.loading import load_policy
+from himac_lite.model import Policy
+from himac_lite.parallel import one_thread_a_worker
+from himac_lite.rollout import GREEDY, ReturnRule, Sampling, execute, play_flat, sample_blueprints
+from himac_lite.sokoban.levels import load_levels
+from himac_lite.tasks import Episode, Task
+from himac_lite.training import make_task, resolve_model
+from himac_lite.types import Level, Role
+
+RULE = ReturnRule()
+
+
+def bench(*, runs: int, quick: bool) -> Report:
+    """Flat episodes against the loop; hierarchical ones; and how the cost grows."""
+    one_thread_a_worker()
+    policy, task = load_policy(resolve_model("sokoban-base")), make_task(Train())
+    levels = load_levels("core/validation")[: 2 if quick else 32]
+    jobs = [level for level in levels for _ in range(2 if quick else 8)]
+
+    def flat(policy: Policy = policy, task: Task = task, jobs: Sequence[Level] = jobs) -> float:
+        return float(len(play_flat(policy, task, jobs, Sampling(1.0, np.random.default_rng(0)), RULE)))
+
+    ours = measure(f"flat, {len(jobs)} episodes at once", "episodes/s", flat, runs)
+
+    def by_generate() -> float:
+        return float(len(generate_each_turn(policy, task, jobs)))
+
+    note = "the whole conversation encoded every turn"
+    loop = measure("the same, generate() every turn", "episodes/s", by_generate, runs, note)
+    figures = [ours, loop, ratio("flat: ours / generate()", ours, loop)]
+    figures.append(measure("HiMAC: blueprints, greedy", "episodes/s", lambda: planned(policy, task, levels), runs))
+    if not quick:
+        figures += growth(policy, runs)
+    return Report("rollouts of sokoban-base", (*figures, peak_memory()), machine())
+
+
+def planned(policy: Policy, task: Task, levels: Sequence[Level]) -> float:
+    """Phase A: 8 blueprints a level, each executed greedily."""
+    plans = sample_blueprints(policy, task, levels, 8, Sampling(1.0, np.random.default_rng(0)))
+    jobs = [(level, plan) for level, group in zip(levels, plans, strict=True) for _, plan in group]
+    return float(len(execute(policy, task, jobs, GREEDY, RULE)))
+
+
+def generate_each_turn(policy: Policy, task: Task, levels: Sequence[Level], greedy: bool = False) -> list[Episode]:
+    """Flat episodes by `model.generate`, one call a turn for all that still run."""
+    codes = policy.codes(task)
+    episodes = [task.start(level) for level in levels]
+    texts = [policy.encode(e.prompt(Role.FLAT)) + list(codes.prefix) for e in episodes]
+    pad, allowed = policy.tokenizer.pad_token_id or 0, list(codes.actions)
+    model: Any = policy.computing()
+    how = {"do_sample": False} if greedy else {"do_sample": True, "top_k": 0}
+    torch.manual_seed(0)
+    while running := [i for i, e in enumerate(episodes) if not e.success and e.steps < task.max_steps]:
+        ids, mask = left_padded([texts[i] for i in running], pad, policy.device)
+        with torch.inference_mode():
+            out = model.generate(
+                input_ids=ids, attention_mask=mask, max_new_tokens=1, pad_token_id=pad,
+                prefix_allowed_tokens_fn=lambda *_: allowed, **how,
+            )  # fmt: skip
+        for i, token in zip(running, out[:, -1].tolist(), strict=True):
+            index, rest = codes.actions[token]
+            seen = policy.encode(episodes[i].act(index), prompt=False)
+            texts[i] += [token, *rest, *seen, *codes.prefix]
+    return episodes
+
+
+def growth(policy: Policy, runs: int) -> list[Figure]:
+    """Episodes a second as the group and the episode grow."""
+    levels, out = load_levels("core/validation")[:32], []
+    for group in (4, 8, 16):
+        jobs = [level for level in levels for _ in range(group)]
+        for steps in (25, 50, 100):
+            config = Train()
+            task = make_task(replace(config, rollout=replace(config.rollout, max_steps=steps)))
+
+            def play(jobs: list[Level] = jobs, task: Task = task) -> float:
+                return float(len(play_flat(policy, task, jobs, Sampling(1.0, np.random.default_rng(0)), RULE)))
+
+            out.append(measure(f"flat, group {group}, {steps} steps", "episodes/s", play, max(1, runs // 2)))
+    return out

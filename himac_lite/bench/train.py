@@ -1,0 +1,115 @@
+"""`himac-lite bench train`: tokens a second of an update, as a share of what this machine's matrix products reach.
+
+The products are measured in the same run, in the model's own sizes, on as many workers. FLOPs are counted as 6 N a
+token (forward 2 N, backward 4 N) and 2 N a token for the base model's pass, with N the weights of all products;
+attention and everything else is overhead by this count.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from himac_lite.bench import Figure, Report, machine, measure, peak_memory
+from himac_lite.coevolution import credit_actions, iterate, play
+from himac_lite.config import Train, Update
+from himac_lite.hierarchy import preset
+from himac_lite.parallel import cores, map_in_order, one_thread_a_worker
+from himac_lite.rollout import ReturnRule, Sampling
+from himac_lite.sokoban.levels import load_levels
+from himac_lite.training import draw_levels, make_learner, make_task
+from himac_lite.update import Credited, learn, micro_batches
+
+KINDS = {
+    "matrix products": ("mm", "addmm", "bmm", "linear", "matmul"),
+    "attention": ("scaled_dot_product", "flash_attention"),
+    "copies and concatenation": ("copy_", "cat", "index", "clone", "contiguous", "_to_copy"),
+}
+
+
+def bench(*, runs: int, quick: bool) -> Report:
+    """Update, matrix products, where the rest goes, and iterations of the default run a minute."""
+    one_thread_a_worker()
+    config = Train()
+    config = replace(config, rollout=replace(config.rollout, levels=2 if quick else config.rollout.levels))
+    learner, task = make_learner(config), make_task(config)
+    levels = [lv for lv in load_levels("core/train") if (lv.optimal_moves or 0) >= config.rollout.min_length]
+    groups = episodes(learner.policy, task, draw_levels(levels, config, 0), config.rollout.group)
+    once = replace(Update(), epochs=1, lr=0.0)
+    tokens, flops = work(learner.policy, groups, once)
+
+    def update() -> float:
+        learn(learner.policy, task, learner.optimizer, groups, once, 1.0, np.random.default_rng(0))
+        return tokens
+
+    updated = measure("update of flat episodes, one pass", "tokens/s", update, runs, "prompts counted once a group")
+    width, inner = learner.policy.twin.config.hidden_size, learner.policy.twin.config.intermediate_size
+    products = measure("matrix products of the model's size", "GFLOP/s", lambda: multiply(width, inner), runs)
+    rate = updated.value / tokens * flops / 1e9
+    figures = [
+        updated, products, Figure("update, useful products", "GFLOP/s", rate),
+        Figure("share of the machine's products", "%", 100 * rate / products.value),
+        *shares(update),
+    ]  # fmt: skip
+    if not quick:
+        variant = preset("himac")
+
+        def iteration() -> float:
+            iterate(
+                learner.policy, task, variant, learner.optimizer, draw_levels(levels, config, 0), config,
+                np.random.SeedSequence(0),
+            )  # fmt: skip
+            return 60.0
+
+        for group in learner.optimizer.param_groups:
+            group["lr"] = 0.0  # every measured iteration is the first one
+        figures.append(measure("iterations of the default run", "a minute", iteration, max(1, runs // 2)))
+    return Report("updates of sokoban-base", (*figures, peak_memory()), machine())
+
+
+def episodes(policy: Any, task: Any, levels: Any, n: int) -> list[list[Credited]]:
+    """Flat episodes with an advantage of their own each: work for an update."""
+    groups = play(policy, task, levels, n, Sampling(1.0, np.random.default_rng(0)), ReturnRule())
+    return credit_actions(groups, np.random.default_rng(1).standard_normal((len(levels), n)))
+
+
+def work(policy: Any, groups: list[list[Credited]], settings: Update) -> tuple[int, float]:
+    """(tokens of one pass, each group's prompt once; FLOPs of its products, the base model's pass included)."""
+    tokens = 0
+    for part in micro_batches([item for group in groups for item in group], settings.micro_tokens):
+        prompts = {item.sequence.ids[: item.sequence.prompt_len] for item in part}
+        tokens += sum(map(len, prompts)) + sum(len(i.sequence.ids) - i.sequence.prompt_len for i in part)
+    n = sum(p.numel() for name, p in policy.twin.named_parameters() if name in policy.adapted)
+    return tokens, 8.0 * n * tokens
+
+
+def multiply(width: int, inner: int) -> float:
+    """Products [4096, width]·[width, inner] and back on every worker for a moment; returns GFLOP."""
+    x, w, v = torch.randn(4096, width), torch.randn(width, inner), torch.randn(inner, width)
+
+    def some(_: int) -> int:
+        begun, count = time.perf_counter(), 0
+        while time.perf_counter() - begun < 0.5:
+            (x @ w) @ v
+            count += 1
+        return count
+
+    return 4.0 * 4096 * width * inner * sum(map_in_order(some, range(cores()))) / 1e9
+
+
+def shares(run: Callable[[], float]) -> list[Figure]:
+    """Where the time of one update goes, by kind of operation, in the time of all threads."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True) as profile:
+        run()
+    spent: dict[str, float] = dict.fromkeys(KINDS, 0.0) | {"element by element, and the rest": 0.0}
+    for event in profile.key_averages():
+        name = event.key.removeprefix("aten::")
+        kind = next((k for k, names in KINDS.items() if any(n in name for n in names)), [*spent][-1])
+        spent[kind] += event.self_cpu_time_total
+    total = sum(spent.values())
+    return [Figure(f"  time in {kind}", "%", 100 * value / total) for kind, value in spent.items()]
