@@ -18,7 +18,7 @@ from himac_lite.config import Train
 from himac_lite.generation import left_padded
 from himac_lite.loading import load_policy
 from himac_lite.model import Policy
-from himac_lite.parallel import one_thread_a_worker
+from himac_lite.parallel import cores, one_thread_a_worker
 from himac_lite.rollout import GREEDY, ReturnRule, Sampling, execute, play_flat, sample_blueprints
 from himac_lite.sokoban.levels import load_levels
 from himac_lite.tasks import Episode, Task
@@ -41,7 +41,11 @@ def bench(*, runs: int, quick: bool) -> Report:
     ours = measure(f"flat, {len(jobs)} episodes at once", "episodes/s", flat, runs)
 
     def by_generate() -> float:
-        return float(len(generate_each_turn(policy, task, jobs)))
+        torch.set_num_threads(cores())  # one call at a time: it may have all of them
+        try:
+            return float(len(generate_each_turn(policy, task, jobs)))
+        finally:
+            one_thread_a_worker()
 
     note = "the whole conversation encoded every turn"
     loop = measure("the same, generate() every turn", "episodes/s", by_generate, runs, note)
