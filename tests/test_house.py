@@ -50,6 +50,7 @@ ORDER = (
     "pretrain",
     "plots",
     "widgets",
+    "course",
     "exercises.*",
     "bench.*",
     "cli.*",
