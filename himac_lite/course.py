@@ -5,6 +5,7 @@ Pictures here need no kernel and no network once they are drawn. Whatever a mode
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import cycle
@@ -20,6 +21,8 @@ from himac_lite.sokoban.rules import Board
 _COLOURS = (plots.BLUE, plots.VERMILION, plots.GREEN, plots.PURPLE, plots.TEXT)
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
+FAST = os.environ.get("HIMAC_FAST") == "1"
+"""Set by the tests: notebooks then take few levels and one iteration."""
 _GRID = "rgba(128,128,128,.25)"
 
 

@@ -116,14 +116,15 @@ course.bars(names, share, "optimal length in moves", "% of the split")
 # ### Exercise 2: the dead corner
 #
 # `rows` are the rows of a level, `cell` a floor cell. Is a box there lost for ever, because it stands in a corner that
-# is not a target? *Hint: one wall above or below **and** one to the left or right. Which characters are targets?*
+# is not a target? *Hint: `r, c = cell`, and `rows[r - 1][c]` lies above it. One wall above or below **and** one to the
+# left or right. Which characters are targets?*
 
 
 # %%
 def my_dead_corner(rows, cell):
     """Whether a box in this cell could never move again and is on no target."""
-    r, c = cell
     ### BEGIN SOLUTION
+    r, c = cell
     upright = "#" in (rows[r - 1][c], rows[r + 1][c])
     level_with = "#" in (rows[r][c - 1], rows[r][c + 1])
     return upright and level_with and rows[r][c] not in ".*+"
