@@ -32,7 +32,7 @@ from himac_lite.training import resolve_model, set_threads
 from himac_lite.types import Role
 
 set_threads()
-policy, task = load_policy(resolve_model("sokoban-base")), SokobanTask()
+policy, task = load_policy(resolve_model("sokoban-base"), device="cpu"), SokobanTask()
 levels = [lv for lv in himac_lite.load_levels("core/validation") if 9 <= lv.optimal_moves <= 14]
 level = levels[0]
 course.boards({level.title: board_from_level(level)}, 200)

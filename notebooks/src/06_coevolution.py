@@ -74,7 +74,7 @@ from himac_lite.tasks.sokoban import SokobanTask
 from himac_lite.training import resolve_model, set_threads
 
 set_threads()
-policy, task, rule = load_policy(resolve_model("sokoban-base")), SokobanTask(), ReturnRule()
+policy, task, rule = load_policy(resolve_model("sokoban-base"), device="cpu"), SokobanTask(), ReturnRule()
 levels = [lv for lv in himac_lite.load_levels("core/train") if lv.optimal_moves >= 10][: 3 if course.FAST else 8]
 sampling, settings = Sampling(1.0, torch.Generator().manual_seed(0)), PRESETS["quick"].update
 optimizer = torch.optim.AdamW(policy.trainable(), lr=settings.lr)
