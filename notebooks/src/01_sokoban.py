@@ -207,14 +207,12 @@ check_at_least_one(my_at_least_one)
 # ## What can go wrong: a language model plays flat
 #
 # The shipped base model played some levels *flat*: one move after another, no plan, eight times each. This was
-# recorded; you need no model to look at it. We take the first level where some of the eight succeeded and some did
-# not.
+# recorded; you need no model to look at it. We take the level on which the eight episodes differ most.
 
 # %%
 flat = widgets.recorded_run("flat")
 records = flat.rollouts(flat.recorded_iterations()[0])
-mixed = [r for r in records if len({m["return"] for m in r["micro"]["members"]}) > 1]
-record = (mixed or records)[0]
+record = max(records, key=lambda r: len({(m["success"], m["steps"]) for m in r["micro"]["members"]}))
 members = record["micro"]["members"]
 print(record["title"], "· returns", [int(m["return"]) for m in members], "· moves", [m["steps"] for m in members])
 failed = next((i for i, m in enumerate(members) if not m["success"]), 0)
@@ -238,14 +236,11 @@ def distance_line(moves):
     return [np.nan if d is None else d for d in found]
 
 
-shown = [
-    next((i for i, m in enumerate(members) if m["success"]), 0),
-    *[i for i, m in enumerate(members) if not m["success"]][:3],
-]
-curves = {
-    f"episode {i + 1}, {'solved' if members[i]['success'] else 'not solved'}": distance_line(members[i]["moves"])
-    for i in shown
-}
+kinds = {}  # one solved episode, one that became unsolvable, one that only walked about: whichever there are
+for i, member in enumerate(members):
+    lost = np.isnan(distance_line(member["moves"])[-1])
+    kinds.setdefault("solved" if member["success"] else "lost" if lost else "out of steps", i)
+curves = {f"episode {i + 1}: {kind}": distance_line(members[i]["moves"]) for kind, i in kinds.items()}
 width = max(map(len, curves.values()))
 course.lines(
     range(width), {k: [*v, *[np.nan] * (width - len(v))] for k, v in curves.items()}, "move", "moves from a solution"
