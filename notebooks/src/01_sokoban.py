@@ -207,59 +207,60 @@ check_at_least_one(my_at_least_one)
 # ## What can go wrong: a language model plays flat
 #
 # The shipped base model played some levels *flat*: one move after another, no plan, eight times each. This was
-# recorded; you need no model to look at it. We take the level on which the eight episodes differ most.
-
-# %%
-flat = widgets.recorded_run("flat")
-records = flat.rollouts(flat.recorded_iterations()[0])
-record = max(records, key=lambda r: len({(m["success"], m["steps"]) for m in r["micro"]["members"]}))
-members = record["micro"]["members"]
-print(record["title"], "· returns", [int(m["return"]) for m in members], "· moves", [m["steps"] for m in members])
-failed = next((i for i, m in enumerate(members) if not m["success"]), 0)
-widgets.RolloutPlayer(record, "micro", failed)
-
-# %% [markdown]
-# Now the distance to the nearest solution after every move. The solver knows it for every position of a layout. A line
-# that falls one step a move is perfect play, a zigzag is walking about, and a line that *ends* has become unsolvable:
-# at that move the game was lost, whatever came after.
+# recorded; you need no model to look at it. The solver knows the distance to the nearest solution for every position
+# of a layout. So we can say, after every move, whether the level can still be solved. We take the recorded level whose
+# episodes ended in the most different ways, and play one that failed.
 
 # %%
 from himac_lite.types import Level
 
-layout = board_from_level(Level(tuple(record["level"].split("\n"))))
-table = distances(layout)
+
+def distance_lines(record):
+    """For each episode: moves from a solution before the first move and after each; nan once there is none."""
+    layout = board_from_level(Level(tuple(record["level"].split("\n"))))
+    table, out = distances(layout), []
+    for member in record["micro"]["members"]:
+        found = [table.distance(play(layout, member["moves"][:k])) for k in range(len(member["moves"]) + 1)]
+        out.append([np.nan if d is None else d for d in found])
+    return out
 
 
-def distance_line(moves):
-    """Distance to a solution before the first move and after each; nan once there is none."""
-    found = [table.distance(play(layout, moves[:k])) for k in range(len(moves) + 1)]
-    return [np.nan if d is None else d for d in found]
+def ending(member, line):
+    """How an episode ended: solved, lost for ever, or walking about until the steps ran out."""
+    return "solved" if member["success"] else "lost for ever" if np.isnan(line[-1]) else "out of steps"
 
 
-kinds = {}  # one solved episode, one that became unsolvable, one that only walked about: whichever there are
-for i, member in enumerate(members):
-    lost = np.isnan(distance_line(member["moves"])[-1])
-    kinds.setdefault("solved" if member["success"] else "lost" if lost else "out of steps", i)
-curves = {f"episode {i + 1}: {kind}": distance_line(members[i]["moves"]) for kind, i in kinds.items()}
-width = max(map(len, curves.values()))
-course.lines(
-    range(width), {k: [*v, *[np.nan] * (width - len(v))] for k, v in curves.items()}, "move", "moves from a solution"
-)
+flat = widgets.recorded_run("flat")
+episodes = []  # for every recorded level: its record, and (ending, number of the episode, its line) of each episode
+for record in flat.rollouts(flat.recorded_iterations()[0]):
+    pairs = zip(record["micro"]["members"], distance_lines(record), strict=True)
+    episodes.append((record, [(ending(member, line), i, line) for i, (member, line) in enumerate(pairs)]))
+record, ended = max(episodes, key=lambda e: len({kind for kind, _, _ in e[1]}))
+print(record["title"], "·", ", ".join(kind for kind, _, _ in ended))
+failed = next((i for kind, i, _ in ended if kind != "solved"), 0)
+widgets.RolloutPlayer(record, "micro", failed)
+
+# %% [markdown]
+# Now the whole story of one episode of each kind. A line that falls one step a move is perfect play, a zigzag is
+# walking about, and a line that *ends* early has become unsolvable: there the game was lost, whatever came after.
+
+# %%
+firsts = {}
+for kind, i, line in ended:
+    firsts.setdefault(kind, (i, line))
+width = max(len(line) for _, line in firsts.values())
+curves = {f"episode {i + 1}: {kind}": [*line, *[np.nan] * (width - len(line))] for kind, (i, line) in firsts.items()}
+course.lines(range(width), curves, "move", "moves from a solution")
 
 # %% [markdown]
 # Over all recorded flat failures: how did they end, and how many moves were made after the fatal one?
 
 # %%
-lost, wandering, after = 0, 0, []
-for each in records:
-    layout = board_from_level(Level(tuple(each["level"].split("\n"))))
-    table = distances(layout)
-    for member in each["micro"]["members"]:
-        if not member["success"]:
-            gone = np.isnan(distance_line(member["moves"]))
-            lost, wandering = lost + gone[-1], wandering + (not gone[-1])
-            after += [gone.sum()] if gone[-1] else []
-print(f"{lost + wandering} failures: {lost} had become unsolvable, {wandering} were still solvable at the last move")
+failures = [(kind, np.isnan(line).sum()) for _, ended in episodes for kind, _, line in ended if kind != "solved"]
+after = [moves for kind, moves in failures if kind == "lost for ever"]
+print(
+    f"{len(failures)} failures: {len(after)} had become unsolvable, {len(failures) - len(after)} could still be solved"
+)
 if after:
     print(f"moves made after the fatal one: {np.mean(after):.0f} on average")
 

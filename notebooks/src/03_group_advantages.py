@@ -91,9 +91,9 @@ check_leave_one_out(my_leave_one_out)
 # ## What the std does to hard levels
 #
 # Let k of 8 members succeed. Below: the advantage of one success, for every k. Dividing by the std makes a rare
-# success (k = 1) loud, and by symmetry a rare failure (k = 7: it gets −2.65). Is that good? A group with one success is perhaps a hard level that
-# was solved for once, and perhaps a lucky accident. GRPO shouts in both cases; Dr. GRPO does not. This is the **std
-# bias**.
+# success (k = 1) loud, and by symmetry a rare failure (k = 7: it gets −2.65). Is that good? A group with one success
+# is perhaps a hard level that was solved for once, and perhaps a lucky accident. GRPO shouts in both cases; Dr. GRPO
+# does not. This is the **std bias**.
 
 # %%
 from himac_lite import course, plots
