@@ -165,3 +165,21 @@ def test_a_whole_notebook_in_a_fresh_kernel(path):
     environment = {**os.environ, "HIMAC_FAST": "1"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("path", WITHOUT_TORCH, ids=lambda p: p.stem)
+def test_the_light_notebooks_stay_light(path):
+    """00 to 03 in a process of their own, in which torch cannot be imported: under 900 MB."""
+    code = f"""
+import resource, sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+sys.modules |= dict.fromkeys({TORCH!r})
+from pathlib import Path
+from test_notebooks import run_in_process
+run_in_process(Path({str(path)!r}))
+print("LARGEST", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout.rsplit("LARGEST", 1)[1]) < 900e6
