@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pkgutil
+from importlib import import_module
+
 import numpy as np
 import pytest
 
@@ -122,7 +125,19 @@ def test_an_exercise_not_begun_is_not_passed_and_not_an_error(check, capsys):
     assert "not begun yet" in capsys.readouterr().out
 
 
-ALL = (exercises.GROUP_ADVANTAGE, exercises.TRAINED_TOKENS, exercises.CLIPPED_SURROGATE)
+ALL = [
+    value
+    for module in pkgutil.iter_modules(exercises.__path__)
+    for value in vars(import_module(f"himac_lite.exercises.{module.name}")).values()
+    if isinstance(value, exercises.Exercise)
+]
+
+
+def test_the_course_has_its_exercises():
+    """Each is handed to the notebooks by one public check."""
+    checks = [name for name in exercises.__all__ if name.startswith("check_")]
+    assert len(checks) == len(ALL) >= 20
+    assert len({exercise.name for exercise in ALL}) == len(ALL)
 
 
 @pytest.mark.parametrize("exercise", ALL, ids=lambda e: e.name)

@@ -80,33 +80,78 @@ def run_in_process(path: Path) -> dict:
     return names
 
 
+TORCH = ("torch", "transformers", "peft", "bitsandbytes")
+WITHOUT_TORCH = [path for path in BOOKS if path.stem < "04"]
+
+
 @pytest.fixture
-def no_torch(tmp_path, monkeypatch):
-    """A data folder with a small recorded run, and a Python in which importing torch fails."""
-    (tmp_path / "levels").symlink_to(data_dir() / "levels")
-    make_run(tmp_path / "runs" / "quickstart")
-    monkeypatch.setattr("himac_lite.sokoban.levels.data_dir", lambda: tmp_path)
+def fast(monkeypatch):
+    """The least that a notebook can do; the test process keeps its threads."""
+    import torch
+
+    threads = torch.get_num_threads()
     monkeypatch.setenv("HIMAC_FAST", "1")
-    for name in ("torch", "transformers", "peft", "bitsandbytes"):
+    monkeypatch.setattr("himac_lite.course.FAST", True)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def no_torch(monkeypatch, fast):
+    """A Python in which importing torch fails."""
+    for name in TORCH:
         monkeypatch.setitem(sys.modules, name, None)
 
 
 @pytest.mark.usefixtures("no_torch")
-def test_the_quickstart_runs_without_torch_up_to_training(capsys):
-    names = run_in_process(ROOT / "notebooks" / "00_quickstart.ipynb")
-    assert names["mine"] is None
+@pytest.mark.parametrize("path", WITHOUT_TORCH, ids=lambda p: p.stem)
+def test_it_runs_without_torch(path, capsys):
+    """A notebook as a student opens it: nothing begun, no torch (00 then says so where it would train)."""
+    names = run_in_process(path)
     out = capsys.readouterr().out
-    assert "mean 0.25, std 0.433: +1.73, -0.58" in out
-    assert out.count("not begun yet") == 2
-    assert "Training needs torch, transformers, peft, bitsandbytes" in out
+    assert out.count("not begun yet") == path.read_text("utf-8").count("raise NotImplementedError")
+    if path.stem.startswith("00"):
+        assert names["mine"] is None
+        assert "mean 0.25, std 0.433: +1.73, -0.58" in out
+        assert "Training needs torch, transformers, peft, bitsandbytes" in out
 
 
 @pytest.mark.usefixtures("no_torch")
-def test_the_solutions_pass_their_checks(capsys):
+def test_the_quickstart_runs_on_a_run_that_has_little_to_show(tmp_path, monkeypatch, capsys):
+    (tmp_path / "levels").symlink_to(data_dir() / "levels")
+    make_run(tmp_path / "runs" / "quickstart")
+    monkeypatch.setattr("himac_lite.sokoban.levels.data_dir", lambda: tmp_path)
     run_in_process(ROOT / "notebooks" / "solutions" / "00_quickstart.ipynb")
     out = capsys.readouterr().out
     assert "✓ group advantage" in out
     assert "✓ trained tokens" in out
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("path", [path for path in SOLVED if path.stem >= "01"], ids=lambda p: p.stem)
+def test_the_solutions_pass_their_checks(path, capsys):
+    run_in_process(path)
+    out = capsys.readouterr().out
+    student = (ROOT / "notebooks" / path.name).read_text("utf-8")
+    assert out.count("✓") == student.count("raise NotImplementedError") >= 2
+    assert "not begun yet" not in out
+
+
+def test_every_exercise_of_the_package_is_set_in_one_notebook():
+    from himac_lite import exercises
+
+    books = [path.read_text("utf-8") for path in BOOKS]
+    for name in exercises.__all__:
+        if name.startswith("check_"):
+            assert sum(f"{name}(" in text for text in books) == 1, name
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=lambda p: p.stem)
+def test_a_notebook_has_what_every_notebook_has(path):
+    """The question, the toy numbers, what goes wrong, something to discuss; and the address that Colab opens."""
+    words = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    for needed in ("**The question.**", "y hand", "hat can go wrong", "## To discuss", f"notebooks/{path.name}"):
+        assert needed in words, needed
 
 
 NEEDED = [data_dir() / "runs" / "quickstart" / "manifest.json", data_dir() / "models" / "sokoban-base" / "config.json"]
@@ -120,3 +165,21 @@ def test_a_whole_notebook_in_a_fresh_kernel(path):
     environment = {**os.environ, "HIMAC_FAST": "1"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("path", WITHOUT_TORCH, ids=lambda p: p.stem)
+def test_the_light_notebooks_stay_light(path):
+    """00 to 03 in a process of their own, in which torch cannot be imported: under 900 MB."""
+    code = f"""
+import resource, sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+sys.modules |= dict.fromkeys({TORCH!r})
+from pathlib import Path
+from test_notebooks import run_in_process
+run_in_process(Path({str(path)!r}))
+print("LARGEST", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout.rsplit("LARGEST", 1)[1]) < 900e6

@@ -123,23 +123,17 @@ check_group_advantage(my_group_advantage)
 # In phase A these are the blueprint's tokens, in phase B the actions and `<sub_done>`. The prompt was given; the
 # observations after each action were written by the environment. A chosen token has a mark below it.
 
-
 # %%
-def underlined(tokens, sampled):
-    """Two lines a row: the tokens, and a mark under those that the model chose."""
-    words = [token.strip() for token in tokens]
-    for start in range(0, len(words), 8):
-        row = list(zip(words[start : start + 8], sampled[start : start + 8], strict=True))
-        print("  ".join(word for word, _ in row))
-        print("  ".join(("▔" if chosen else " ") * len(word) for word, chosen in row))
-
+from himac_lite import course
 
 best = record["macro"]["members"][record["macro"]["best"]]
 print(f"PLANNER, phase A, advantage {best['advantage']:+.2f}")
-underlined(best["tokens"], best["sampled"])
+course.marked(best["tokens"], best["sampled"])
+
+# %%
 execution = next(member for member in record["micro"]["members"] if member["sequences"])
 print(f"EXECUTOR, phase B, first sub-goal, advantage {execution['advantage']:+.2f}")
-underlined(execution["sequences"][0]["tokens"], execution["sequences"][0]["sampled"])
+course.marked(execution["sequences"][0]["tokens"], execution["sequences"][0]["sampled"])
 
 # %% [markdown]
 # ### Exercise 2: the mask of trained tokens

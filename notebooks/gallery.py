@@ -1,0 +1,191 @@
+"""Executed copies of the notebooks as web pages: `python notebooks/gallery.py [NUMBER …] [--fast] [--out FOLDER]`.
+
+Every page shows its pictures with no kernel and no network: curves by one plotly.min.js that lies beside them, widgets
+as what they showed at last. Each notebook runs in a fresh kernel; its seconds and its largest memory are printed. Needs
+`pip install "himac-lite[gallery]"`. The folder (notebooks/gallery/ by default) is never committed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import plotly.io
+import plotly.offline
+
+HERE = Path(__file__).resolve().parent
+PLOTLY, WIDGET = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
+
+PRELUDE = """
+def _still():
+    import json
+    from html import escape
+    from IPython import get_ipython
+    from IPython.display import HTML, display
+
+    shell, shown = get_ipython(), []
+
+    def styled(player):
+        data = player.data
+        frames = [0, *[n for n in range(1, len(data["frames"])) if n == len(data["frames"]) - 1 or n % 8 == 0]]
+        from himac_lite.sokoban.render import to_svg
+        from himac_lite.sokoban.rules import Board
+        from himac_lite.widgets import Level, board_from_level
+        import re
+        walls = player._level
+        cells = []
+        for n in frames:
+            at = [divmod(cell, data["width"]) for cell in data["frames"][n]]
+            board = Board(walls.height, walls.width, walls.walls, walls.targets, frozenset(at[1:]), at[0])
+            words = "start" if n == 0 else f"after {n} moves"
+            picture = f"{to_svg(board, 110)}<figcaption>{words}</figcaption>"
+            cells.append(f'<figure style="margin:0 12px 8px 0">{picture}</figure>')
+        ends = [(goal["text"], goal["end"] or "not begun") for goal in data["subgoals"]]
+        goals = "".join(f"<li>{escape(text)} <b>{escape(end)}</b></li>" for text, end in ends)
+        strip = f'<div style="display:flex;flex-wrap:wrap">{"".join(cells)}</div>'
+        return f"<p><b>{escape(data['title'])}</b></p>{strip}<ol>{goals}</ol><p>{escape(data['note'])}</p>"
+
+    def explorer(widget):
+        return f"{widget.children[0].value}{widget.groups.value}{styled(widget.player)}{widget.arithmetic.value}"
+
+    def figure(dashboard):
+        return f"<!--still:{id(dashboard)}-->{dashboard.summary.value}<!--plotly:{dashboard.figure().to_json()}-->"
+
+    def remember(dashboard):
+        shown.append((dashboard, dashboard.summary.value))
+        return figure(dashboard)
+
+    def later(*_):
+        for n, (dashboard, before) in enumerate(shown):
+            if dashboard.summary.value != before:
+                shown[n] = (dashboard, dashboard.summary.value)
+                display(HTML(figure(dashboard)))
+
+    from himac_lite import widgets
+
+    init, show = widgets.RolloutPlayer.__init__, widgets.RolloutPlayer.show
+
+    def keep(player, record, *rest, **more):
+        player._level = widgets.board_from_level(widgets.Level(tuple(record["level"].split("\\n"))))
+
+    def made(player, record, *rest, **more):
+        keep(player, record)
+        init(player, record, *rest, **more)
+
+    def shows(player, record, *rest, **more):
+        keep(player, record)
+        show(player, record, *rest, **more)
+
+    widgets.RolloutPlayer.__init__, widgets.RolloutPlayer.show = made, shows
+    html = shell.display_formatter.formatters["text/html"]
+    html.for_type(widgets.RolloutPlayer, styled)
+    html.for_type(widgets.AdvantageExplorer, explorer)
+    html.for_type(widgets.TrainingDashboard, remember)
+    shell.events.register("post_run_cell", later)
+
+_still()
+"""
+"""Run before a notebook's first cell: widgets also say what they show as plain HTML."""
+
+MEASURE = """
+import sys as _sys
+try:
+    import resource as _resource
+    print(_resource.getrusage(_resource.RUSAGE_SELF).ru_maxrss * (1 if _sys.platform == "darwin" else 1024))
+except ImportError:
+    print(0)
+"""
+
+
+def picture(figure: str) -> str:
+    """A plotly figure's JSON as HTML that needs the page's plotly.min.js."""
+    options = {"full_html": False, "include_plotlyjs": False, "config": {"responsive": True}}
+    return str(plotly.io.to_html(json.loads(figure), **options))
+
+
+def still(outputs: list[Any]) -> list[Any]:
+    """Outputs as a page without a kernel shows them; a dashboard drawn again stands there once, at its last."""
+    made = []
+    for output in outputs:
+        if output.output_type == "stream" and output.name == "stderr":
+            continue
+        data = output.get("data", {})
+        if PLOTLY in data:
+            data = {"text/html": picture(json.dumps(data[PLOTLY]))}
+        elif WIDGET in data and "text/html" in data:
+            data = {"text/html": data["text/html"]}
+        if "text/html" in data and (found := re.match(r"<!--still:\d+-->", data["text/html"])):
+            mark = found[0]
+            made = [o for o in made if not o.get("data", {}).get("text/html", "").startswith(mark)]
+            before, figure = data["text/html"].split("<!--plotly:")
+            data = {"text/html": before + picture(figure.removesuffix("-->"))}
+        if "data" in output:
+            output = nbformat.from_dict({**output, "data": data})
+        made.append(output)
+    return made
+
+
+def page(path: Path, fast: bool) -> tuple[str, dict[str, Any]]:
+    """Run one notebook in a fresh kernel; its page, and what it cost."""
+    from nbclient import NotebookClient
+    from nbconvert import HTMLExporter
+
+    book = nbformat.read(path, as_version=4)
+    hidden = [nbformat.v4.new_code_cell(PRELUDE), nbformat.v4.new_code_cell(MEASURE)]
+    book.cells = [hidden[0], *book.cells, hidden[1]]
+    os.environ["HIMAC_FAST"] = "1" if fast else "0"
+    begun = time.monotonic()
+    NotebookClient(
+        book, timeout=600, store_widget_state=False, resources={"metadata": {"path": str(path.parent)}}
+    ).execute()
+    seconds = time.monotonic() - begun
+    memory = int("".join(o.text for o in book.cells[-1].outputs))
+    book.cells = book.cells[1:-1]
+    loud = [
+        o.text for c in book.cells for o in c.get("outputs", []) if o.output_type == "stream" and o.name == "stderr"
+    ]
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            cell.outputs = still(cell.outputs)
+    exporter = HTMLExporter(mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="", widget_renderer_url="")
+    text, _ = exporter.from_notebook_node(book, {"metadata": {"name": path.stem}})
+    text = text.replace("<head>", '<head><script src="plotly.min.js"></script>', 1)
+    code = sum(cell.cell_type == "code" for cell in book.cells)
+    return text, {"seconds": seconds, "memory": memory, "cells": code, "warnings": "".join(loud)}
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("numbers", nargs="*", help="which notebooks, such as 00 03; all by default")
+    parser.add_argument("--fast", action="store_true", help="few levels and one iteration, as in the tests")
+    parser.add_argument("--out", type=Path, default=HERE / "gallery")
+    given = parser.parse_args(arguments)
+    books = [b for b in sorted(HERE.glob("*.ipynb")) if not given.numbers or b.stem[:2] in given.numbers]
+    if not books:
+        parser.error(f"no notebook has the number {' or '.join(given.numbers)}")
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / "plotly.min.js").write_text(plotly.offline.get_plotlyjs(), "utf-8")
+    for book in books:
+        text, cost = page(book, given.fast)
+        (given.out / f"{book.stem}.html").write_text(text, "utf-8")
+        shown = f"{cost['seconds']:6.1f} s  {cost['memory'] / 1e6:6.0f} MB  {cost['cells']} code cells"
+        loud = f"  WARNINGS: {cost['warnings']}" if cost["warnings"] else ""
+        print(f"{book.stem:28} {shown}  {len(text) / 1e3:.0f} kB{loud}", flush=True)
+    links = "".join(f'<li><a href="{b.stem}.html">{b.stem}</a></li>' for b in sorted(given.out.glob("[0-9]*.html")))
+    index = (
+        f'<!doctype html><meta charset="utf-8"><title>himac-lite</title><h1>The course, executed</h1><ul>{links}</ul>'
+    )
+    (given.out / "index.html").write_text(index, "utf-8")
+    print(given.out / "index.html")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,292 @@
+# %% [markdown]
+# # Sokoban: why is a game of four moves hard?
+#
+# [Open in
+# Colab](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/01_sokoban.ipynb) ·
+# [Open on Binder](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/01_sokoban.ipynb)
+#
+# **The question.** A player knows the rules perfectly and chooses a good move nine times out of ten. Why does it fail
+# at almost every level? And when it has failed, after fifty moves: *which move was it?*
+#
+# Push every box (the crosses) onto a target (the rings). You can push, never pull, and only one box at a time. No
+# PyTorch in this notebook.
+
+# %%
+import sys
+
+if "google.colab" in sys.modules:
+    # %pip install -q "himac-lite @ git+https://github.com/himac-lite/himac-lite"
+    print("himac-lite is installed")
+
+# %%
+import numpy as np
+
+import himac_lite
+from himac_lite import course
+from himac_lite.sokoban.rules import board_from_level, play, step
+
+splits = {name: himac_lite.load_levels(f"{name}/validation") for name in ("warmup", "core", "hard")}
+course.boards(
+    {f"{name}: {len(levels)} levels like this": board_from_level(levels[0]) for name, levels in splits.items()}
+)
+
+# %% [markdown]
+# ## The rules, by hand
+#
+# A cell is (row, column), counted from the upper left corner, as the numbers on the walls say. A level is text: `#`
+# wall, `$` box, `.` target, `@` player, `*` box on target, `+` player on target. What a move does depends on two
+# characters only: the cell *ahead*, and the cell *beyond* it.
+
+# %%
+level = splits["warmup"][0]
+board = board_from_level(level)
+print(level.text)
+for move in "udlr":
+    after, outcome = step(board, move)
+    print(f"{move}: {outcome.name.lower():8} player {board.player} → {after.player}")
+
+# %% [markdown]
+# ### Exercise 1: the whole rule book
+#
+# `ahead` and `beyond` are two characters of the board, for the next cell and the one after it. Say what happens:
+# `"moved"`, `"pushed"` or `"blocked"`. *Hint: there are two characters for a box.*
+
+
+# %%
+def my_outcome(ahead, beyond):
+    """What a move does: moved, pushed or blocked."""
+    ### BEGIN SOLUTION
+    if ahead == "#":
+        return "blocked"
+    if ahead not in "$*":
+        return "moved"
+    return "blocked" if beyond in "#$*" else "pushed"
+    ### END SOLUTION
+
+
+# %%
+from himac_lite.exercises import check_at_least_one, check_dead_corner, check_outcome
+
+check_outcome(my_outcome)
+
+# %% [markdown]
+# ## What the solver knows
+#
+# `solve` searches all positions, breadth first, so what it finds is as short as can be. Capitals push. Play it: the
+# buttons work without the kernel.
+
+# %%
+from himac_lite import widgets
+
+
+def as_record(level, moves, success, title):
+    """One episode in the form that runs are recorded in, for the player."""
+    segment = {"end": "success" if success else "truncated", "steps": len(moves), "subgoal": ""}
+    member = {"return": float(success), "success": success, "moves": moves, "segments": [segment]}
+    return {"level": level.text, "title": title, "micro": {"members": [member]}}
+
+
+core = splits["core"]
+longest = max(core, key=lambda lv: lv.optimal_moves)
+solution = himac_lite.solve(longest)
+print(solution.lurd, "·", solution.moves, "moves, of which", solution.pushes, "push")
+widgets.RolloutPlayer(as_record(longest, solution.lurd, True, "a longest level of core"))
+
+# %% [markdown]
+# How long are the levels? A level that takes four moves needs no plan, and chance will find it. Much published work on
+# Sokoban plays levels like that. So the levels here are frozen in files, and counted by their optimal length.
+
+# %%
+from itertools import pairwise
+
+edges = [0, 4, 8, 12, 16, 20, 25, 30, 40]
+names = [f"{low + 1}–{high}" for low, high in pairwise(edges)]
+share = {
+    name: 100 * np.histogram([lv.optimal_moves for lv in levels], np.array(edges) + 0.5)[0] / len(levels)
+    for name, levels in splits.items()
+}
+course.bars(names, share, "optimal length in moves", "% of the split")
+
+# %% [markdown]
+# ## No way back
+#
+# In most games a bad move costs time. In Sokoban it can cost the game: a box in a corner never comes out again. From
+# then on everything is in vain, but nothing tells you.
+#
+# ### Exercise 2: the dead corner
+#
+# `rows` are the rows of a level, `cell` a floor cell. Is a box there lost for ever, because it stands in a corner that
+# is not a target? *Hint: `r, c = cell`, and `rows[r - 1][c]` lies above it. One wall above or below **and** one to the
+# left or right. Which characters are targets?*
+
+
+# %%
+def my_dead_corner(rows, cell):
+    """Whether a box in this cell could never move again and is on no target."""
+    ### BEGIN SOLUTION
+    r, c = cell
+    upright = "#" in (rows[r - 1][c], rows[r + 1][c])
+    level_with = "#" in (rows[r][c - 1], rows[r][c + 1])
+    return upright and level_with and rows[r][c] not in ".*+"
+    ### END SOLUTION
+
+
+# %%
+check_dead_corner(my_dead_corner)
+
+# %% [markdown]
+# Corners are the beginning. The solver marks every cell from which a lone box can no longer reach any target: often
+# the whole side of a room. Below `x` marks these cells. Why is one beside a wall dead, if it is no corner?
+
+# %%
+from himac_lite.sokoban.solver import Geometry, distances
+
+start = board_from_level(longest)
+geometry = Geometry.of(start)
+dead = {cell for cell, alive in zip(geometry.cells, geometry.alive, strict=True) if not alive}
+for r, row in enumerate(longest.rows):
+    print(row, "  ", "".join("x" if (r, c) in dead else ch for c, ch in enumerate(row)))
+print(f"{len(dead)} of {len(geometry.cells)} floor cells are dead for a box")
+
+# %% [markdown]
+# ## Nine good moves out of ten
+#
+# Toy numbers: if every move has to be right, and each is right with chance q, then n moves are right with chance qⁿ.
+# With q = 0.9 that is 0.9⁴ = 0.66 for a short level and 0.9²⁰ = 0.12 for a long one. Nothing is wrong with the player;
+# the level is just long. (Real levels forgive a detour, and never forgive a corner.)
+
+# %%
+n = np.arange(1, 26)
+course.lines(n, {f"q = {q}": q**n for q in (0.99, 0.95, 0.9)}, "moves that must be right", "chance", markers=False)
+
+# %% [markdown]
+# And pure chance? All levels of `warmup` and `core`, fifty random moves each, all boards at once in Gymnasium's
+# vector environment. Whatever chance solves, no curve should be proud of.
+
+# %%
+import gymnasium
+
+
+def random_success(levels, moves=50):
+    """Which levels uniformly random play solves: bool [L]."""
+    envs = gymnasium.make_vec("himac_lite/Sokoban-v0", num_envs=len(levels), levels=levels, max_steps=moves)
+    envs.reset(seed=0, options={"level": list(range(len(levels)))})
+    rng, solved = np.random.default_rng(0), np.zeros(len(levels), bool)
+    running = np.ones(len(levels), bool)
+    for _ in range(moves):
+        _, _, terminated, truncated, _ = envs.step(rng.integers(0, 4, len(levels)))
+        solved |= running & terminated  # a board that has ended starts another level: not counted
+        running &= ~(terminated | truncated)
+    return solved
+
+
+for name in ("warmup", "core"):
+    solved = random_success(splits[name])
+    short = np.array([lv.optimal_moves <= 6 for lv in splits[name]])
+    print(f"{name}: {solved.mean():.1%} of all levels, {solved[short].mean():.1%} of those of up to six moves")
+
+# %% [markdown]
+# ### Exercise 3: eight attempts
+#
+# One attempt succeeds with chance p. What is the chance that at least one of n independent attempts does? *Hint: first
+# the chance that none does.*
+
+
+# %%
+def my_at_least_one(p, n):
+    """The chance that at least one of n attempts succeeds."""
+    ### BEGIN SOLUTION
+    return 1 - (1 - p) ** n
+    ### END SOLUTION
+
+
+# %%
+check_at_least_one(my_at_least_one)
+
+# %% [markdown]
+# ## What can go wrong: a language model plays flat
+#
+# The shipped base model played some levels *flat*: one move after another, no plan, eight times each. This was
+# recorded; you need no model to look at it. The solver knows the distance to the nearest solution for every position
+# of a layout. So we can say, after every move, whether the level can still be solved. We take the recorded level whose
+# episodes ended in the most different ways, and play one that failed.
+
+# %%
+from himac_lite.types import Level
+
+
+def distance_lines(record):
+    """For each episode: moves from a solution before the first move and after each; nan once there is none."""
+    layout = board_from_level(Level(tuple(record["level"].split("\n"))))
+    table, out = distances(layout), []
+    for member in record["micro"]["members"]:
+        found = [table.distance(play(layout, member["moves"][:k])) for k in range(len(member["moves"]) + 1)]
+        out.append([np.nan if d is None else d for d in found])
+    return out
+
+
+def ending(member, line):
+    """How an episode ended: solved, lost for ever, or walking about until the steps ran out."""
+    return "solved" if member["success"] else "lost for ever" if np.isnan(line[-1]) else "out of steps"
+
+
+flat = widgets.recorded_run("flat")
+episodes = []  # for every recorded level: its record, and (ending, number of the episode, its line) of each episode
+for record in flat.rollouts(flat.recorded_iterations()[0]):
+    pairs = zip(record["micro"]["members"], distance_lines(record), strict=True)
+    episodes.append((record, [(ending(member, line), i, line) for i, (member, line) in enumerate(pairs)]))
+record, ended = max(episodes, key=lambda e: len({kind for kind, _, _ in e[1]}))
+print(record["title"], "·", ", ".join(kind for kind, _, _ in ended))
+failed = next((i for kind, i, _ in ended if kind != "solved"), 0)
+widgets.RolloutPlayer(record, "micro", failed)
+
+# %% [markdown]
+# Now the whole story of one episode of each kind. A line that falls one step a move is perfect play, a zigzag is
+# walking about, and a line that *ends* early has become unsolvable: there the game was lost, whatever came after.
+
+# %%
+firsts = {}
+for kind, i, line in ended:
+    firsts.setdefault(kind, (i, line))
+width = max(len(line) for _, line in firsts.values())
+curves = {f"episode {i + 1}: {kind}": [*line, *[np.nan] * (width - len(line))] for kind, (i, line) in firsts.items()}
+course.lines(range(width), curves, "move", "moves from a solution")
+
+# %% [markdown]
+# Over all recorded flat failures: how did they end, and how many moves were made after the fatal one?
+
+# %%
+failures = [(kind, np.isnan(line).sum()) for _, ended in episodes for kind, _, line in ended if kind != "solved"]
+after = [moves for kind, moves in failures if kind == "lost for ever"]
+print(
+    f"{len(failures)} failures: {len(after)} had become unsolvable, {len(failures) - len(after)} could still be solved"
+)
+if after:
+    print(f"moves made after the fatal one: {np.mean(after):.0f} on average")
+
+# %% [markdown]
+# **This is the reason one can see.** Some failures are one fatal push, followed by dozens of moves that could not
+# matter. In the others nothing is lost at all: the player forgets where it was going and walks about until the steps
+# run out. Yet training sees one number for the whole episode, return 0, and blames all moves alike.
+#
+# Does length matter? The scores of the recorded flat and hierarchical base models on the test levels, by optimal
+# length (the same weights, asked in two ways):
+
+# %%
+scores = {}
+for name, words in (("flat", "base model, flat"), ("quickstart", "base model, with a blueprint")):
+    score = widgets.recorded_run(name).results["base"]
+    scores[f"{words} ({score['n']} levels)"] = score["by_length"]
+common = [b for b in next(iter(scores.values())) if all(b in s for s in scores.values())]
+course.bars(
+    common, {name: [100 * s[b]["success"] for b in common] for name, s in scores.items()}, "optimal length", "% solved"
+)
+
+# %% [markdown]
+# ## To discuss
+#
+# 1. Reward every box that is put on a target: does that help to find the fatal move, or does it teach something else?
+# 2. Could the model be told that a position is dead? Who would tell it outside a game?
+# 3. qⁿ says that long tasks fail. What would you change: q, or n?
+#
+# **Next**: 02 makes n small. A plan of three sub-goals is three decisions, not twenty.

@@ -1,0 +1,240 @@
+# %% [markdown]
+# # Rollouts, tokens, masks: what exactly was chosen?
+#
+# [Open in
+# Colab](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/04_rollouts_tokens_masks.ipynb)
+# · [Open on
+# Binder](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/04_rollouts_tokens_masks.ipynb)
+#
+# **The question.** To you the model writes *up, up, right*. To the optimizer it drew numbers from distributions. For
+# every token the update has to know three things: which number it was, whether the *model* chose it, and with what
+# probability **at that moment**. Each of the three can be silently wrong, and training then fails without an error.
+#
+# You need: what a softmax is; a little PyTorch. The model is small (a few million weights) and runs on any CPU.
+
+# %%
+import sys
+
+if "google.colab" in sys.modules:
+    # %pip install -q "himac-lite[qlora] @ git+https://github.com/himac-lite/himac-lite"
+    print("himac-lite is installed")
+
+# %%
+import numpy as np
+import torch
+
+import himac_lite
+from himac_lite import course
+from himac_lite.loading import load_policy
+from himac_lite.parallel import one_thread_a_worker
+from himac_lite.sokoban.rules import board_from_level
+from himac_lite.tasks.sokoban import SokobanTask
+from himac_lite.training import resolve_model
+from himac_lite.types import Role
+
+one_thread_a_worker()
+policy, task = load_policy(resolve_model("sokoban-base"), device="cpu"), SokobanTask()
+levels = [lv for lv in himac_lite.load_levels("core/validation") if 9 <= lv.optimal_moves <= 14]
+level = levels[0]
+course.boards({level.title: board_from_level(level)}, 200)
+
+# %% [markdown]
+# ## Text becomes numbers
+#
+# A tokenizer cuts text into pieces of its vocabulary. The one of this model is made for the game: a cell of the board,
+# a coordinate, a whole observation is one token each. A tokenizer from a hub would need four times as many.
+
+# %%
+prompt = policy.encode(task.start(level).prompt(Role.PLANNER))
+print(f"{len(policy.tokenizer)} tokens in the vocabulary, {len(prompt)} in this prompt")
+print(prompt[:12], "…")
+print([policy.text([i]) for i in prompt[:12]], "…")
+assert policy.text(prompt) == task.start(level).prompt(Role.PLANNER)
+
+# %% [markdown]
+# ## Log-probabilities, by hand
+#
+# A model gives one number for every token of the vocabulary, a **logit**. Toy: three tokens with logits 2, 1, 0.
+# Softmax: e² = 7.39, e¹ = 2.72, e⁰ = 1, sum 11.11, so the first has probability 0.665 and log-probability log 0.665 =
+# **−0.41**. At temperature 2 the logits are halved first: 2.72, 1.65, 1, sum 5.37, probability 0.506. Higher
+# temperature, flatter choice.
+
+# %%
+from himac_lite.objective import token_log_probs
+
+logits = np.array([2.0, 1.0, 0.0])
+for temperature in (1.0, 2.0):
+    p = np.exp(logits / temperature) / np.exp(logits / temperature).sum()
+    library = token_log_probs(torch.tensor(logits)[None, None], torch.tensor([[0]]), temperature)
+    print(f"temperature {temperature}: {p.round(3)}, log-probability of the first {np.log(p[0]):.3f}")
+    assert np.isclose(library.item(), np.log(p[0]))
+
+# %% [markdown]
+# ### Exercise 1: the log-probability of what was sampled
+#
+# `logits` is [T, V], `ids` [T] the sampled tokens, and they were sampled at `temperature`. Return T log-probabilities.
+# *Hint: divide, then subtract `np.log(np.exp(z).sum(axis=1))`; `z[np.arange(len(ids)), ids]` picks.*
+
+
+# %%
+def my_sampled_log_prob(logits, ids, temperature):
+    """log π(ids[t]) at this temperature, for every t."""
+    ### BEGIN SOLUTION
+    z = logits / temperature
+    return z[np.arange(len(ids)), ids] - np.log(np.exp(z).sum(axis=1))
+    ### END SOLUTION
+
+
+# %%
+from himac_lite.exercises import check_constrained_log_prob, check_next_token_log_probs, check_sampled_log_prob
+
+check_sampled_log_prob(my_sampled_log_prob)
+
+# %% [markdown]
+# ### Exercise 2: in step
+#
+# A model reads `ids` and returns as many rows of logits. Row t was computed *after* reading ids[t], so it speaks about
+# ids[t + 1]. Return the log-probabilities of ids[1:] (temperature 1). *Hint: which row of logits says something about
+# ids[1]? Which row about nothing that we have?*
+
+
+# %%
+def my_next_token_log_probs(logits, ids):
+    """log π(ids[t + 1] | ids[: t + 1]) for every t but the last."""
+    ### BEGIN SOLUTION
+    z = logits[:-1]
+    return z[np.arange(len(z)), ids[1:]] - np.log(np.exp(z).sum(axis=1))
+    ### END SOLUTION
+
+
+# %%
+check_next_token_log_probs(my_next_token_log_probs)
+
+# %% [markdown]
+# Out of step by one, nothing crashes: every token just gets the probability of another one. On a real blueprint you
+# can see what that does.
+#
+# ## Eight blueprints
+#
+# The planner writes freely, at temperature 1. Below each token stands its log-probability as it was recorded when it
+# was drawn: near 0 is certain. Where does the planner hesitate, in the words or in the coordinates?
+
+# %%
+from himac_lite.rollout import ReturnRule, Sampling, execute, sample_blueprints
+
+sampling = Sampling(1.0, np.random.default_rng(0))
+groups = sample_blueprints(policy, task, levels[:8], 8, sampling)
+group = max(groups, key=lambda g: len({b.text for _, b in g}))  # the level on which it is least sure
+sequence, blueprint = max(group, key=lambda pair: len(pair[1].subgoals))
+print(f"{len({b.text for _, b in group})} different blueprints among 8, {sum(not b.invalid for _, b in group)} valid")
+n = sequence.prompt_len
+course.marked([policy.text([i]) for i in sequence.ids[n:]], sequence.action_mask[n:], sequence.logp[n:])
+
+# %%
+scores = policy.log_probs([sequence], None)
+shifted = [*sequence.logp[n + 1 :], 0.0]  # the same numbers, one place too early
+print("recomputed − recorded, in step:     ", f"{(scores.logp[0].detach() - scores.behaviour[0]).abs().max():.1e}")
+print("recomputed − recorded, out of step: ", f"{(scores.logp[0].detach() - torch.tensor(shifted)).abs().max():.1e}")
+
+# %% [markdown]
+# ## The executor: actions, and what the world answers
+#
+# The executor's sequence is a conversation. It chooses an action, the environment writes an observation, and so on
+# until `<sub_done>`. Only the underlined tokens were chosen. The mask must say so: whoever trains the observations
+# trains the model to predict the world, which is something else.
+
+# %%
+plan = task.oracle(level)
+trajectory = execute(policy, task, [(level, plan)], sampling, ReturnRule())[0]
+segment = trajectory.segments[0]
+m = segment.prompt_len
+print(plan.subgoals[0].text, "·", segment.end.value)
+course.marked([policy.text([i]) for i in segment.ids[m:]], segment.action_mask[m:], segment.logp[m:])
+
+# %% [markdown]
+# ## Under a constraint
+#
+# The executor may only say one of the four moves or `<sub_done>`; everything else is forbidden while sampling. Its
+# probabilities then sum to 1 over *five* tokens, not over the vocabulary. By hand, with the toy logits 2, 1, 0: if
+# only the last two are allowed, the second has e¹ / (e¹ + e⁰) = 0.731, not 2.72 / 11.11 = 0.245.
+#
+# ### Exercise 3: the log-probability under a constraint
+#
+# `logits` [V], `allowed` a tuple of ids, `token` one of them. *Hint: subtract log Σ exp over the allowed logits only.*
+
+
+# %%
+def my_constrained_log_prob(logits, allowed, token):
+    """log π(token) when only the allowed ids can be sampled."""
+    ### BEGIN SOLUTION
+    return logits[token] - np.log(np.exp(logits[list(allowed)]).sum())
+    ### END SOLUTION
+
+
+# %%
+check_constrained_log_prob(my_constrained_log_prob)
+
+# %% [markdown]
+# ## What can go wrong: the ratio that is not 1
+#
+# Before the first step of an update the new policy *is* the old one. So the ratio ρ = π_new / π_old of every chosen
+# token must be exactly 1 (up to rounding). This is the cheapest and best test of a rollout. Here are 16 executions,
+# scored four ways. Only one is right.
+
+# %%
+jobs = [(lv, task.oracle(lv)) for lv in levels[: 4 if course.FAST else 16]]
+warm = Sampling(1.5, np.random.default_rng(1))  # sampled at temperature 1.5, to make the mistake visible
+segments = [s for t in execute(policy, task, jobs, warm, ReturnRule()) for s in t.segments]
+allowed = policy.allowed(task, Role.EXECUTOR)
+behaviour = policy.log_probs(segments, allowed, 1.5)
+
+
+def ratios(scored):
+    """ρ of every chosen token: [M]."""
+    return torch.exp(scored.logp - behaviour.behaviour)[behaviour.mask].detach().numpy()
+
+
+with torch.no_grad():
+    found = {
+        "as it was sampled": ratios(behaviour),
+        "temperature forgotten": ratios(policy.log_probs(segments, allowed, 1.0)),
+        "constraint forgotten": ratios(policy.log_probs(segments, None, 1.5)),
+        "both forgotten": ratios(policy.log_probs(segments, None, 1.0)),
+    }
+for name, rho in found.items():
+    print(f"{name:22} ρ from {rho.min():.3f} to {rho.max():.3f}, outside [0.8, 1.2]: {np.mean(abs(rho - 1) > 0.2):.0%}")
+assert np.allclose(found["as it was sampled"], 1, atol=5e-3)
+
+# %%
+edges = np.linspace(0, 2, 41)
+heights = {name: np.histogram(rho.clip(0, 2), edges)[0] / len(rho) for name, rho in found.items()}
+course.lines((edges[1:] + edges[:-1]) / 2, heights, "ratio ρ before the first step", "share of tokens", markers=False)
+
+# %% [markdown]
+# Tokens outside [0.8, 1.2] are what the clip of the next notebook throws away. With a forgotten temperature a part of
+# the batch is dead before anything was learnt, and nobody gets an error message.
+#
+# ## How much does sampling cost?
+#
+# Sampling explores, and it spoils: the same blueprints, executed greedily (temperature 0) and at random. How often
+# does the executor finish a *good* plan (the solver's) in each case?
+
+# %%
+few = levels[: 8 if course.FAST else 48]
+for temperature in (0.0, 1.0, 2.0):
+    how = Sampling(temperature, np.random.default_rng(2))
+    done = execute(policy, task, [(lv, task.oracle(lv)) for lv in few], how, ReturnRule())
+    solved, steps = np.mean([t.success for t in done]), np.mean([t.steps for t in done])
+    print(f"temperature {temperature:.0f}: {solved:.0%} of {len(few)} levels solved, {steps:.1f} steps")
+
+# %% [markdown]
+# ## To discuss
+#
+# 1. Token ids are carried from the rollout to the loss, and text is only for people. What could happen if the text
+#    were tokenized again?
+# 2. The executor's prompt is longer than what it writes. Eight members of a group share it. What can be saved?
+# 3. The last action of a solved level is followed by nothing, and a sub-goal whose budget is used up ends without
+#    `<sub_done>`. Which tokens are trained in each case?
+# 4. Why is a macro group executed greedily, and a micro group sampled?
+#
+# **Next**: 05 puts advantages and log-probabilities together: the loss.
