@@ -96,7 +96,7 @@ class Update:
     """Weight of the KL divergence from the base model (paper: 0.01)."""
     grad_clip: float = 1.0
     """Largest norm of a gradient."""
-    micro_tokens: int = 4096
+    micro_tokens: int = 2048
     """Tokens of one forward and backward pass: bounds memory, does not change the gradient."""
 
 

@@ -8,9 +8,7 @@ the parts: the same bits for any number of cores.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -28,23 +26,8 @@ def cores() -> int:
 
 
 def one_thread_a_worker() -> None:
-    """Make torch compute on the calling thread alone, and keep freed memory for the next tensor."""
+    """Make torch compute on the calling thread alone."""
     torch.set_num_threads(1)
-    _keep_freed_memory()
-
-
-@cache
-def _keep_freed_memory() -> None:
-    """glibc hands large freed blocks back to the system, and every new tensor pays page faults: 14 % of a step."""
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):  # another C library
-        return
-    mmap_threshold, trim_threshold, largest = -3, -1, 2**31 - 1
-    mallopt(mmap_threshold, largest)
-    mallopt(trim_threshold, largest)
 
 
 @cache
