@@ -16,10 +16,12 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from himac_lite.errors import ConfigError, LevelError
-from himac_lite.sokoban.env import ENV_ID, SokobanEnv, SokobanVectorEnv, register
+from himac_lite.sokoban.env import ENV_ID, SokobanEnv, register
 from himac_lite.sokoban.levels import load_levels
-from himac_lite.sokoban.render import to_rgb, to_svg, to_text
+from himac_lite.sokoban.pixels import to_rgb
+from himac_lite.sokoban.render import to_svg, to_text
 from himac_lite.sokoban.rules import board_from_level
+from himac_lite.sokoban.vector import SokobanVectorEnv
 from himac_lite.types import Level
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sokoban_boards import boards
 
-from himac_lite.sokoban.render import PLAYER, rgb_of_cells, to_ansi, to_rgb, to_svg, to_text
-from himac_lite.sokoban.rules import BOX, TARGET, WALL, board_from_level
+from himac_lite.sokoban.pixels import rgb_of_cells, to_rgb
+from himac_lite.sokoban.render import to_ansi, to_svg, to_text
+from himac_lite.sokoban.rules import BOX, PLAYER, TARGET, WALL, board_from_level
 from himac_lite.types import Level
 
 SVG = "{http://www.w3.org/2000/svg}"

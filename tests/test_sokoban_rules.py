@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 from sokoban_boards import boards
 
 from himac_lite.errors import LevelError
+from himac_lite.sokoban.batch import step_batch
+from himac_lite.sokoban.cells import pack, solved_batch
 from himac_lite.sokoban.rules import (
     BOX,
     MOVES,
     NAMES,
+    PLAYER,
     STEP,
     TARGET,
     WALL,
     Outcome,
     board_from_level,
-    pack,
     play,
     rows_of,
-    solved_batch,
     step,
-    step_batch,
 )
 from himac_lite.types import Level
 
@@ -113,11 +113,11 @@ def test_capitals_move_as_small_letters_do():
 
 def test_pack_pads_with_walls_to_the_largest():
     cells, player = pack([board("#####", "#+*$#", "#####"), board("####", "#@.#", "#  #", "####")])
-    w, t, b = WALL, TARGET, BOX
+    w, t, b, p = WALL, TARGET, BOX, PLAYER
     assert cells.dtype == np.uint8
     assert cells.tolist() == [
-        [[w, w, w, w, w], [w, t, t | b, b, w], [w, w, w, w, w], [w, w, w, w, w]],
-        [[w, w, w, w, w], [w, 0, t, w, w], [w, 0, 0, w, w], [w, w, w, w, w]],
+        [[w, w, w, w, w], [w, t | p, t | b, b, w], [w, w, w, w, w], [w, w, w, w, w]],
+        [[w, w, w, w, w], [w, p, t, w, w], [w, 0, 0, w, w], [w, w, w, w, w]],
     ]
     assert player.tolist() == [[1, 1], [1, 1]]
 
