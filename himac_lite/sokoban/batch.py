@@ -15,10 +15,10 @@ from functools import cache
 import numpy as np
 from numba import njit
 
-from himac_lite.sokoban.rules import BOX, MOVES, PLAYER, STEP, TARGET, WALL, Outcome
+from himac_lite.sokoban.rules import BOX, MOVES, PLAYER, STEP, TARGET, Outcome
 
 _DELTA = np.array([STEP[m] for m in MOVES], np.int64)  # [4, 2]
-_MOVED, _PUSHED, _BLOCKED = (outcome.value for outcome in Outcome)
+_OUTCOME = np.array([Outcome.BLOCKED.value, Outcome.MOVED.value, Outcome.PUSHED.value], np.int64)
 _PART = 16_384  # boards: about a tenth of a millisecond, some ten times what handing them to a thread costs
 
 
@@ -66,32 +66,34 @@ def _pool_of(process: int) -> ThreadPoolExecutor:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _step(board: np.ndarray, player: np.ndarray, action: int) -> int:
-    """One move on one board, in place; the outcome."""
-    dr, dc = _DELTA[action, 0], _DELTA[action, 1]
-    r, c = player[0], player[1]
-    ahead = board[r + dr, c + dc]
-    if ahead & WALL:
-        return _BLOCKED
-    outcome = _MOVED
-    if ahead & BOX:
-        if board[r + 2 * dr, c + 2 * dc] & (WALL | BOX):
-            return _BLOCKED
-        board[r + dr, c + dc] ^= np.uint8(BOX)
-        board[r + 2 * dr, c + 2 * dc] ^= np.uint8(BOX)
-        outcome = _PUSHED
-    board[r, c] ^= np.uint8(PLAYER)
-    board[r + dr, c + dc] ^= np.uint8(PLAYER)
-    player[0], player[1] = r + dr, c + dc
-    return outcome
+def _step(flat: np.ndarray, at: int, d: int) -> int:
+    """One move of the player at index `at` by `d` cells, in place; returns 1 for a move, 2 for a push, 0 for neither.
+
+    Without branches: on thousands of boards no branch could be foretold.
+    """
+    ahead = np.int64(flat[at + d])
+    box = ahead >> 2 & 1
+    last = at + d + d * box  # the cell that must be free: behind the box, if there is one
+    blocked = (ahead | flat[last] | (box & flat[last] >> 2)) & 1
+    push = box & ~blocked
+    mark = np.uint8(PLAYER * (1 - blocked))
+    flat[at] ^= mark
+    flat[at + d] ^= mark | np.uint8(BOX * push)
+    flat[at + d + d * push] ^= np.uint8(BOX * push)
+    return 1 - blocked + push
 
 
 @njit(cache=True, nogil=True)
 def _step_all(
     low: int, high: int, cells: np.ndarray, player: np.ndarray, action: np.ndarray, outcome: np.ndarray
 ) -> None:
+    flat, size, width = cells.reshape(-1), cells.shape[1] * cells.shape[2], cells.shape[2]
     for i in range(low, high):
-        outcome[i] = _step(cells[i], player[i], action[i])
+        dr, dc = _DELTA[action[i], 0], _DELTA[action[i], 1]
+        done = _step(flat, i * size + player[i, 0] * width + player[i, 1], dr * width + dc)
+        player[i, 0] += dr * (done > 0)
+        player[i, 1] += dc * (done > 0)
+        outcome[i] = _OUTCOME[done]
 
 
 @njit(cache=True, nogil=True)
@@ -104,15 +106,19 @@ def step_episodes(
     missing: boxes that are not on a target; moves: steps taken; gained: boxes pushed onto targets, less those pushed
     off; solved: no box is missing now; late: not solved, and `limit` steps were taken.
     """
+    flat, size, width = cells.reshape(-1), cells.shape[1] * cells.shape[2], cells.shape[2]
     for i in range(low, high):
         gained[i] = 0
         if skip[i]:
             solved[i] = late[i] = False
             continue
-        if _step(cells[i], player[i], action[i]) == _PUSHED:
-            here = cells[i, player[i, 0], player[i, 1]]  # where the box was; it is one cell further now
-            there = cells[i, player[i, 0] + _DELTA[action[i], 0], player[i, 1] + _DELTA[action[i], 1]]
-            gained[i] = np.int64(there & TARGET > 0) - np.int64(here & TARGET > 0)
+        dr, dc = _DELTA[action[i], 0], _DELTA[action[i], 1]
+        at, d = i * size + player[i, 0] * width + player[i, 1], dr * width + dc
+        done = _step(flat, at, d)
+        player[i, 0] += dr * (done > 0)
+        player[i, 1] += dc * (done > 0)
+        if done == 2:  # the box is one cell further than the player now
+            gained[i] = np.int64(flat[at + 2 * d] & TARGET > 0) - np.int64(flat[at + d] & TARGET > 0)
             missing[i] -= gained[i]
         moves[i] += 1
         solved[i] = missing[i] == 0
