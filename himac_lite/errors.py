@@ -13,8 +13,8 @@ class HimacError(Exception):
 class LevelError(HimacError, ValueError):
     """A level, or a file of levels, that cannot be read.
 
-    source: the file, where it comes from one; level: its number in the file, from 1; line: the line of the file, from 1,
-    where the level begins. The message says them too.
+    source: the file, where it comes from one; level: its number in the file, from 1; line: where in the file the level
+    begins, from 1. The message says them too.
     """
 
     def __init__(

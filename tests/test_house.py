@@ -23,6 +23,7 @@ ORDER = (
     "sokoban.render",
     "sokoban.pixels",
     "sokoban.solver",
+    "sokoban.files",
     "sokoban.levels",
     "sokoban.generator",
     "sokoban.game",

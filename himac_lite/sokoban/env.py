@@ -17,6 +17,7 @@ from himac_lite.sokoban.cells import texts_of_cells
 from himac_lite.sokoban.game import METADATA, TILE, Game
 from himac_lite.sokoban.pixels import rgb_of_cells
 from himac_lite.sokoban.rules import BOX, PLAYER, Board, Outcome
+from himac_lite.types import Cell
 
 ENV_ID = "himac_lite/Sokoban-v0"
 
@@ -121,7 +122,7 @@ class SokobanEnv(Game, gymnasium.Env[Any, Any]):
         """The position in `render_mode`: coloured text, uint8 [16·H, 16·W, 3], SVG, or None where there is no mode."""
         return self._frame(self.board, self._cells)
 
-    def _follow(self, here: rules.Cell, there: rules.Cell, outcome: Outcome) -> None:
+    def _follow(self, here: Cell, there: Cell, outcome: Outcome) -> None:
         """Move the player, and the box that was pushed, in the cells."""
         self._cells[here] ^= PLAYER
         self._cells[there] ^= PLAYER

@@ -51,7 +51,7 @@ class _Head:
         if found := _OPTIMAL.match(line):
             self.optimal = (int(found[1]), int(found[2]))
         elif not self.title:
-            self.title = line.lstrip("; ")
+            self.title = line.lstrip("; ").removeprefix("Title:").strip()
         else:
             self.comments.append(line.lstrip("; "))
 
@@ -62,18 +62,17 @@ def read_levels(lines: Iterable[str], source: str = "text") -> Iterator[Level | 
     Comments and ``Key: value`` lines before a board belong to it, and keys directly below it, with a comment block up
     to ``Comment-End:``. An ``Author:`` before the first board is that of every level that names none.
     """
-    rows: list[str] = []  # of the board being read
-    head, ready = _Head(), None  # of the next board; and the board that waits for keys below it: (number, line, rows)
-    collection_author, n, first, blank, binary = "", 0, 0, False, False
-    in_comment = False
+    head, rows, whole = _Head(), list[str](), False  # rows of the board being read; whether they came from one line
+    ready: tuple[int, int, list[str]] | None = None  # (number, line, rows) of a board that waits for keys below it
+    collection_author, n, first, blank, binary, in_comment = "", 0, 0, False, False, False
 
     def finish() -> Level | LevelError:
         assert ready is not None
-        number, line, board = ready
         try:
-            return _checked(board, head, collection_author)
+            return _checked(ready[2], head, collection_author)
         except LevelError as error:
-            return LevelError(f"{source}, level {number} (line {line}): {error}", source, number, line)
+            where = f"{source}, level {ready[0]} (line {ready[1]})"
+            return LevelError(f"{where}: {error}", source, ready[0], ready[1])
 
     for number, line in enumerate(lines, 1):
         if in_comment:
@@ -87,20 +86,16 @@ def read_levels(lines: Iterable[str], source: str = "text") -> Iterator[Level | 
                 yield LevelError(message, source, None, number)
             binary, line = True, ""
         found = _rows_of_line(line)
-        if rows and (found is None or _is_whole(found) or _is_whole(rows)):
+        if rows and (not found or whole or len(found) > 1):
             n += 1
-            ready, rows = (n, first, rows), []
-            blank = False
-        if found is not None:
+            ready, rows, blank = (n, first, rows), [], False
+        if found:
             if ready:
                 yield finish()
                 head, ready = _Head(), None
-            if not rows:
-                first = number
-            if len(rows) <= MAX_SIDE:
-                rows = [*rows, *found] if len(found) > 1 else rows
-                if len(found) == 1:
-                    rows.append(found[0])
+            first = first if rows else number
+            whole = len(found) > 1
+            rows += found if len(rows) <= MAX_SIDE else []
             continue
         text, key = line.strip(), _KEY.match(line)
         if ready and not (key and not blank):  # anything but a key directly below ends what belongs to the board
@@ -126,42 +121,31 @@ def read_levels(lines: Iterable[str], source: str = "text") -> Iterator[Level | 
         yield LevelError(f"{source}: no level found. A level is lines of # . $ * @ + and spaces.", source)
 
 
-def _is_whole(rows: Sequence[str]) -> bool:
-    """A level written on one line with ``|`` between its rows; the next such line is the next level."""
-    return len(rows) > 2 and getattr(rows, "whole", False)
+def _rows_of_line(line: str) -> list[str]:
+    """The rows that a line holds: one, several with ``|`` between them, or none where it is no part of a board.
 
-
-class _Line(list[str]):
-    """Rows that came from one line."""
-
-    whole = True
-
-
-def _rows_of_line(line: str) -> list[str] | None:
-    """The rows that a line holds: one, or several with ``|`` between them; None for a line that is no part of a board.
-
-    Run lengths (``3#``, ``2(-#)``) and letters (``p`` player, ``b`` box, capitals on a target) count only where every row
-    begins and ends with a wall, so that a comment is not taken for a board.
+    Run lengths (``3#``, ``2(-#)``) and letters (``p`` player, ``b`` box, capitals on a target) count only where every
+    row begins and ends with a wall, so that a comment is not taken for a board.
     """
     line = line.rstrip()
     if _PLAIN.fullmatch(line):
         return [line.translate(_ONE_LETTER).rstrip()]
     if not _ENCODED.fullmatch(line):
-        return None
+        return []
     for _ in range(4):  # groups may be nested, and no one nests them deeper
         line = _GROUP.sub(lambda g: g[2] * min(int(g[1][:5] or 1), MAX_SIDE) if len(g[2]) <= MAX_SIDE else "?", line)
         if len(line) > MAX_SIDE * MAX_SIDE:
-            return None
-    rows = _Line()
+            return []
+    rows = []
     for part in line.strip("|").split("|"):
         if _RUN.sub("", part):
-            return None  # a number at the end
+            return []  # a number at the end
         row = "".join(run[2] * min(int(run[1][:5] or 1), MAX_SIDE + 1) for run in _RUN.finditer(part))
         row = row.translate(_ONE_LETTER).rstrip()
         if not row.lstrip().startswith("#") or not row.endswith("#") or not _PLAIN.fullmatch(row):
-            return None
+            return []
         rows.append(row[: MAX_SIDE + 1])
-    return rows if len(rows) > 2 else list(rows)
+    return rows
 
 
 def _checked(rows: Sequence[str], head: _Head, author: str) -> Level:
@@ -213,7 +197,9 @@ def format_levels(levels: Iterable[Level]) -> str:
     blocks = []
     for level in levels:
         title, author = " ".join(level.title.split()), " ".join(level.author.split())
-        plain = not title or (title == title.lstrip("; ") and not _KEY.match(title) and not _OPTIMAL.match(f"; {title}"))
+        plain = not title or (
+            title == title.lstrip("; ") and not _KEY.match(title) and not _OPTIMAL.match(f"; {title}")
+        )
         lines = [f"; {title}"] if title and plain else []
         if level.optimal_moves is not None:
             lines.append(f"; moves {level.optimal_moves}, pushes {level.optimal_pushes}")
