@@ -498,9 +498,18 @@ def test_read(tmp_path, capsys):
         "boxes": {"1": 1, "2": 1},
         "optimal_moves": {"min": 1, "median": 1.0, "max": 1},
         "levels": [
-            {"title": "one", "rows": ["#####", "#@$.#", "#####"], "optimal_moves": 1, "optimal_pushes": 1},
+            {
+                "title": "one",
+                "author": "",
+                "comments": [],
+                "rows": ["#####", "#@$.#", "#####"],
+                "optimal_moves": 1,
+                "optimal_pushes": 1,
+            },
             {
                 "title": "",
+                "author": "",
+                "comments": [],
                 "rows": ["######", "#@$ .#", "# *  #", "######"],
                 "optimal_moves": None,
                 "optimal_pushes": None,
@@ -513,13 +522,28 @@ def test_read(tmp_path, capsys):
     assert commands.read(file, json=True) == found == json.loads(printed(capsys))
 
 
+def test_read_without_the_bad_ones(tmp_path, capsys):
+    file = tmp_path / "some.xsb"
+    file.write_text(f"{TINY}\n#####\n#@@.#\n#####\n\n{TINY}")
+    found = commands.read(file, skip_bad=True)
+    assert found["n"] == 2
+    assert len(found["errors"]) == 1
+    assert "level 2 (line 5): 2 players" in printed(capsys)
+    file.write_text("#####\n#@@.#\n#####\n")
+    with pytest.raises(LevelError, match="2 players"):
+        commands.read(file, skip_bad=True)
+
+
 def test_solve(tmp_path, capsys):
     file = tmp_path / "two.xsb"
     file.write_text(f"; easy\n{TINY}\n#####\n#@ .#\n#$  #\n#####\n")
     found = commands.solve(file, json=True)
     assert found == json.loads(printed(capsys))
     assert (found["n"], found["solved"], found["optimal"]) == (2, 1, "moves")
-    assert found["levels"][0] == {"level": 1, "title": "easy", "solution": "R", "moves": 1, "pushes": 1}
+    assert found["levels"][0] == {
+        "level": 1, "title": "easy", "solution": "R", "moves": 1, "pushes": 1,
+        "blueprint": "push the box at (1,2) right to (1,3)",
+    }  # fmt: skip
     assert found["levels"][1]["solution"] is None
     assert found["levels"][1]["reason"].startswith("no solution")
     commands.solve(file, optimal="pushes")

@@ -82,7 +82,7 @@ def search(
     began, k = time.monotonic(), len(boxes)
     nb64, targets = nb.astype(np.int64), np.asarray(targets, np.int64)
     distance = push_distances(nb64, targets)
-    alive, target = (distance < FAR).any(axis=0), np.zeros(len(nb), np.bool_)
+    alive, target = np.asarray((distance < FAR).any(axis=0)), np.zeros(len(nb), np.bool_)
     target[targets] = True
     table = _Table(k, len(nb), len(targets))
     start = np.array([player, *sorted(boxes)], np.int64)
@@ -112,7 +112,7 @@ def search(
 
 
 @njit(cache=True)
-def _hash(state: np.ndarray, mask: int) -> int:
+def _hash(state: np.ndarray, mask: int) -> np.int64:
     h = np.uint64(0xCBF29CE484222325)
     for value in state:
         h = (h ^ np.uint64(value)) * np.uint64(0x9E3779B97F4A7C15)
@@ -121,7 +121,7 @@ def _hash(state: np.ndarray, mask: int) -> int:
 
 
 @njit(cache=True)
-def _slot(states: np.ndarray, slots: np.ndarray, state: np.ndarray) -> int:
+def _slot(states: np.ndarray, slots: np.ndarray, state: np.ndarray) -> np.int64:
     """The slot that holds a state, or the empty one where it belongs."""
     mask = len(slots) - 1
     at = _hash(state, mask)
