@@ -30,6 +30,7 @@ ORDER = (
     "sokoban.files",
     "sokoban.levels",
     "sokoban.generator",
+    "sokoban.binned",
     "sokoban.game",
     "sokoban.env",
     "sokoban.vector",

@@ -145,7 +145,7 @@ def _fill_slots(states: np.ndarray, n: int, slots: np.ndarray) -> None:
 
 
 @njit(cache=True)
-def _walk(nb: np.ndarray, occupied: np.ndarray, player: int, steps: np.ndarray, queue: np.ndarray) -> int:
+def walk_steps(nb: np.ndarray, occupied: np.ndarray, player: int, steps: np.ndarray, queue: np.ndarray) -> int:
     """Steps from the player to every cell, −1 where it cannot get; returns the least cell that it can get to."""
     steps[:] = -1
     steps[player], queue[0], head, tail, least = 0, player, 0, 1, player
@@ -189,7 +189,7 @@ def _begin(
     if least >= FAR:
         return False
     if not by_moves:
-        start[0] = _walk(nb, occupied, start[0], np.empty(len(nb), np.int32), np.empty(len(nb), np.int64))
+        start[0] = walk_steps(nb, occupied, start[0], np.empty(len(nb), np.int32), np.empty(len(nb), np.int64))
     states[0] = start.astype(states.dtype)
     cost[0], bound[0], parent[0] = 0, least, -1
     slots[_slot(states, slots, states[0])] = 0
@@ -232,7 +232,7 @@ def _expand(
         for i in range(k):
             boxes[i] = states[here, i + 1]
             occupied[boxes[i]] = True
-        _walk(nb, occupied, states[here, 0], steps, queue)
+        walk_steps(nb, occupied, states[here, 0], steps, queue)
         for i in range(k):
             box = boxes[i]
             for a in range(4):
@@ -252,7 +252,7 @@ def _expand(
                         j += 1
                     for j in range(k):
                         child[j + 1] = moved[j]
-                    child[0] = box if by_moves else _walk(nb, occupied, box, other_steps, queue)
+                    child[0] = box if by_moves else walk_steps(nb, occupied, box, other_steps, queue)
                     price = cost[here] + 1 + (steps[behind] if by_moves else 0)
                     slot = _slot(states, slots, child)
                     known = slots[slot]

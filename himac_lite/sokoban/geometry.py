@@ -12,8 +12,6 @@ from numba import njit
 from himac_lite.sokoban.rules import MOVES, STEP, Board
 from himac_lite.types import Cell
 
-_NONE = -1
-
 
 @dataclass(frozen=True)
 class Geometry:
@@ -35,12 +33,10 @@ class Geometry:
     @cached_property
     def neighbours(self) -> np.ndarray:
         """int16 [F, 4]: the floor cell one step away, −1 for a wall."""
-        out = np.full((len(self.cells), 4), _NONE, np.int16)
-        for i, (r, c) in enumerate(self.cells):
-            for a, move in enumerate(MOVES):
-                dr, dc = STEP[move]
-                out[i, a] = self.index.get((r + dr, c + dc), _NONE)
-        return out
+        at = np.array(self.cells).reshape(-1, 2) + 1
+        number = np.full(at.max(axis=0) + 2, -1, np.int16)  # of every cell, with a margin
+        number[at[:, 0], at[:, 1]] = np.arange(len(at))
+        return np.stack([number[at[:, 0] + STEP[m][0], at[:, 1] + STEP[m][1]] for m in MOVES], axis=1)
 
     def bits(self, n_boxes: int) -> int:
         """Bits for one floor index, or 0 if a state of so many boxes does not fit 64 bits."""
