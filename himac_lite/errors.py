@@ -11,7 +11,17 @@ class HimacError(Exception):
 
 
 class LevelError(HimacError, ValueError):
-    """A level, or a file of levels, that cannot be read."""
+    """A level, or a file of levels, that cannot be read.
+
+    source: the file, where it comes from one; level: its number in the file, from 1; line: where in the file the level
+    begins, from 1. The message says them too.
+    """
+
+    def __init__(
+        self, message: str, source: str | None = None, level: int | None = None, line: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.source, self.level, self.line = source, level, line
 
 
 class ModelError(HimacError, ValueError):

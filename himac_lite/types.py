@@ -34,6 +34,8 @@ class Level:
     title: str = ""
     optimal_moves: int | None = None
     optimal_pushes: int | None = None
+    author: str = ""
+    comments: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from himac_lite import language, pretrain
+from himac_lite import language, stage
 from himac_lite.augment import apply_symmetry, symmetry_tables
 from himac_lite.config import Pretrain
 from himac_lite.demonstrations import (
@@ -476,7 +476,7 @@ def test_symmetry_tables_are_permutations_of_what_a_board_of_that_size_can_say(s
 
 def test_batches_of_pretraining_are_games_too():
     config = Pretrain(batch_tokens=1024)
-    found = list(itertools.islice(pretrain.batches(config, MIXED, 1, set()), 12))
+    found = list(itertools.islice(stage.batches(config, MIXED, 1, set()), 12))
     roles = Counter()
     for ids, learn in found:
         assert ids.shape == learn.shape
@@ -491,7 +491,7 @@ def test_batches_of_pretraining_are_games_too():
             )
             roles[read(row[:n]).role] += 1
     assert len(roles) == 3
-    again = list(itertools.islice(pretrain.batches(config, MIXED, 1, set()), 2))
+    again = list(itertools.islice(stage.batches(config, MIXED, 1, set()), 2))
     assert all(
         (a == b).all() for pair, other in zip(found, again, strict=False) for a, b in zip(pair, other, strict=True)
     )

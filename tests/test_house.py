@@ -18,16 +18,27 @@ ORDER = (
     "types",
     "config",
     "sokoban.rules",
+    "sokoban.cells",
+    "sokoban.batch",
+    "sokoban.render",
+    "sokoban.pixels",
+    "sokoban.geometry",
+    "sokoban.distances",
+    "sokoban.bounds",
+    "sokoban.astar",
     "sokoban.solver",
+    "sokoban.files",
     "sokoban.levels",
     "sokoban.generator",
-    "sokoban.render",
+    "sokoban.binned",
+    "sokoban.game",
     "sokoban.env",
-    "sokoban.commands",
-    "sokoban",
+    "sokoban.vector",
     "language",
     "tokenizer",
     "tasks.*",
+    "sokoban.commands",
+    "sokoban",
     "planners",
     "demonstrations",
     "augment",
@@ -61,7 +72,7 @@ ORDER = (
 is ``himac_lite/__init__.py``, the roof, which may import everything and which nothing imports."""
 
 MAX_LINES = 300
-LONGER = {"sokoban.solver": 430}
+LONGER: dict[str, int] = {}
 """Files that were already longer when the rule was made, and how long they may be. Take entries out; add none."""
 
 HEAVY = ("torch", "transformers", "bitsandbytes", "peft", "plotly")

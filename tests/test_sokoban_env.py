@@ -16,10 +16,12 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from himac_lite.errors import ConfigError, LevelError
-from himac_lite.sokoban.env import ENV_ID, SokobanEnv, SokobanVectorEnv, register
+from himac_lite.sokoban.env import ENV_ID, SokobanEnv, register
 from himac_lite.sokoban.levels import load_levels
-from himac_lite.sokoban.render import to_rgb, to_svg, to_text
+from himac_lite.sokoban.pixels import to_rgb
+from himac_lite.sokoban.render import to_svg, to_text
 from himac_lite.sokoban.rules import board_from_level
+from himac_lite.sokoban.vector import SokobanVectorEnv
 from himac_lite.types import Level
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,9 +51,11 @@ def fresh(code: str) -> str:
 
 @pytest.mark.parametrize("observation", ["symbolic", "text", "rgb"])
 @pytest.mark.parametrize("reward", ["sparse", "gym_sokoban"])
-def test_gymnasium_finds_nothing_to_object_to(observation, reward):
+@pytest.mark.parametrize("render_mode", [None, "ansi", "rgb_array", "svg"])
+def test_gymnasium_finds_nothing_to_object_to(observation, reward, render_mode):
     """Every complaint of the checker that is not an error is a warning, and warnings are errors here."""
-    check_env(gymnasium.make(ENV_ID, levels="warmup/test", observation=observation, reward=reward).unwrapped)
+    arguments = {"levels": "warmup/test", "observation": observation, "reward": reward, "render_mode": render_mode}
+    check_env(gymnasium.make(ENV_ID, **arguments).unwrapped)
 
 
 def test_make_by_module_name_in_a_new_process():
@@ -261,34 +265,39 @@ def test_bad_action(action):
 # The vector environment
 
 
+def same(a, b):
+    """Equal in value, type and mask; masks and dicts of `final_info` are compared all the way down."""
+    assert a.keys() == b.keys() if isinstance(a, dict) else type(a) is type(b)
+    if isinstance(a, dict):
+        for key in a:
+            same(a[key], b[key])
+    elif isinstance(a, tuple) or a.dtype == object:
+        assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+    else:
+        assert a.dtype == b.dtype
+        assert np.array_equal(a, b)
+
+
 @pytest.mark.parametrize("observation", ["symbolic", "text", "rgb"])
 @pytest.mark.parametrize("reward", ["sparse", "gym_sokoban"])
 @pytest.mark.parametrize("levels", ["mixed sizes", "easy ones"])
-def test_the_batched_environment_is_the_single_one_many_times(observation, reward, levels):
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_the_batched_environment_is_the_single_one_many_times(observation, reward, levels, mode):
     """Against Gymnasium's own loop over `SokobanEnv`, which plays by the other form of the rules: everything is equal,
     over ends of both kinds and resets of single boards."""
     chosen = SMALL if levels == "mixed sizes" else [lv for lv in load_levels("warmup/test") if lv.optimal_moves <= 5]
     arguments = {"levels": chosen, "observation": observation, "reward": reward}
     arguments |= {"max_steps": 12, "render_mode": "rgb_array"}
-    ours = gymnasium.make_vec(ENV_ID, num_envs=6, **arguments)
-    loop = gymnasium.make_vec(ENV_ID, num_envs=6, vectorization_mode="sync", **arguments)
+    ours = gymnasium.make_vec(ENV_ID, num_envs=6, autoreset_mode=mode, **arguments)
+    loop = gymnasium.make_vec(
+        ENV_ID, num_envs=6, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}, **arguments
+    )
+    assert ours.metadata["autoreset_mode"] is loop.metadata["autoreset_mode"] is mode
     assert ours.observation_space == loop.observation_space
     assert ours.single_observation_space == loop.single_observation_space
     assert ours.action_space == loop.action_space
     rng = np.random.default_rng(0)
     ends = {"terminated": 0, "truncated": 0}
-
-    def same(a, b):
-        assert a.keys() == b.keys() if isinstance(a, dict) else type(a) is type(b)
-        if isinstance(a, dict):
-            for key in a:
-                assert a[key].dtype == b[key].dtype
-                assert a[key].tolist() == b[key].tolist(), key
-        elif isinstance(a, tuple):
-            assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
-        else:
-            assert a.dtype == b.dtype
-            assert (a == b).all()
 
     for x, y in zip(ours.reset(seed=11), loop.reset(seed=11), strict=True):
         same(x, y)
@@ -300,11 +309,45 @@ def test_the_batched_environment_is_the_single_one_many_times(observation, rewar
         assert result[0] in ours.observation_space
         ends["terminated"] += result[2].sum()
         ends["truncated"] += result[3].sum()
+        over = result[2] | result[3]
+        if mode is AutoresetMode.DISABLED and over.any():
+            for x, y in zip(*(env.reset(options={"reset_mask": over}) for env in (ours, loop)), strict=True):
+                same(x, y)
     same(ours.render(), loop.render())
     for x, y in zip(ours.reset(seed=[5, 4, 3, 2, 1, 0]), loop.reset(seed=[5, 4, 3, 2, 1, 0]), strict=True):
         same(x, y)
     assert ends["truncated"] > 0
     assert ends["terminated"] > 0
+
+
+def test_without_autoreset_an_episode_that_is_over_needs_a_reset():
+    env = SokobanVectorEnv(2, SMALL, autoreset_mode="DISABLED")
+    env.reset(options={"level": [0, 1]})
+    env.step([UP, RIGHT])
+    with pytest.raises(error.ResetNeeded, match=r"boards \[1\] are over"):
+        env.step([UP, UP])
+    env.reset(options={"reset_mask": np.array([False, True]), "level": 1})
+    assert env.step([UP, RIGHT])[4]["moves"].tolist() == [2, 1], "the other board plays on"
+    with pytest.raises(ConfigError, match="reset_mask"):
+        env.reset(options={"reset_mask": np.array([False, False])})
+    with pytest.raises(ConfigError, match="autoreset_mode must be one of NEXT_STEP, SAME_STEP, DISABLED, not 'LATER'"):
+        SokobanVectorEnv(2, SMALL, autoreset_mode="LATER")
+
+
+def test_a_large_batch_is_shared_among_threads_and_plays_the_same(monkeypatch):
+    """Parts are played by several threads; each board must go where it goes in a small batch."""
+    from himac_lite.sokoban import batch
+
+    actions = np.random.default_rng(0).integers(4, size=(30, 40))
+
+    def played(part):
+        monkeypatch.setattr(batch, "_PART", part)
+        monkeypatch.setattr(batch, "_cores", lambda: 3)
+        env = SokobanVectorEnv(40, "warmup/test", max_steps=8, reward="gym_sokoban")
+        env.reset(seed=3)
+        return [[x.tolist() for x in env.step(row)[:4]] for row in actions]
+
+    assert played(10) == played(1_000)
 
 
 def test_autoreset_on_the_next_step():

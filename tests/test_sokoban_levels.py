@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -174,9 +175,128 @@ def test_an_oversized_file_is_refused_before_it_is_read(tmp_path, monkeypatch):
     file = tmp_path / "big.xsb"
     file.write_text(TINY)
     monkeypatch.setattr(levels, "MAX_BYTES", len(TINY) - 1)
-    monkeypatch.setattr(Path, "read_text", lambda *_: pytest.fail("it was read"))
-    with pytest.raises(LevelError, match=r"big\.xsb: larger than .* MB; split the collection"):
+    monkeypatch.setattr(Path, "open", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(LevelError, match=r"big\.xsb: larger than .* MB; split the collection .* iter_levels") as caught:
         load_levels(file)
+    assert caught.value.source == str(file)
+
+
+def test_an_endless_file_is_read_in_bounded_memory(tmp_path):
+    """40 MB: one line of 20 MB, a level, 20 MB of rows that are no level, and a level. A tenth of it is never held."""
+    file = tmp_path / "long.xsb"
+    with file.open("w") as out:
+        for _ in range(200):
+            out.write("#" * 100_000)
+        out.write("\n\n; one\n" + TINY + "\n")
+        for _ in range(200):
+            out.write(("#" * 99 + "\n") * 1_000)
+        out.write("\n; two\n" + TINY)
+    tracemalloc.start()
+    found = list(levels.iter_levels(file))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4_000_000
+    assert [one.title if isinstance(one, Level) else (one.level, one.line) for one in found] == [
+        (1, 1), "one", (3, 8), "two",
+    ]  # fmt: skip
+
+
+def test_the_other_levels_of_a_bad_file_on_request(tmp_path):
+    bad = "#####\n#@@.#\n#####\n"
+    file = tmp_path / "mixed.xsb"
+    file.write_bytes(f"; a\n{TINY}\n; b\n{bad}\n; c\n{TINY}\n".encode() + b"\x00\xff\x01\n\n; d\n" + TINY.encode())
+    with pytest.raises(LevelError, match="2 players") as caught:
+        load_levels(file)
+    assert (caught.value.source, caught.value.level, caught.value.line) == (str(file), 2, 7)
+    assert [one.title for one in load_levels(file, errors="skip")] == ["a", "c", "d"]
+    errors = [one for one in levels.iter_levels(file) if isinstance(one, LevelError)]
+    assert [(error.level, error.line) for error in errors] == [(2, 7), (None, 16)]
+    assert "not a text file" in str(errors[1])
+    with pytest.raises(ValueError, match="'raise' or 'skip', not 'warn'"):
+        load_levels(file, errors="warn")
+
+
+# SOK collections, run lengths, Boxoban
+
+
+def test_a_sok_collection():
+    text = f"""\
+::::::::::::::: SOK :::::::::::::::
+A collection of mine
+Author: The Collector
+
+First
+{TINY}Author: A. Nother
+Comment: short
+Comment:
+long
+
+#####
+not a level, but a picture of one
+Comment-End:
+Solution: R
+
+{TINY}Title: Second
+"""
+    first, second = parse_levels(text)
+    assert (first.title, first.author) == ("First", "A. Nother")
+    assert first.comments == ("short", "long", "", "#####", "not a level, but a picture of one")
+    assert (second.title, second.author, second.comments) == ("Second", "The Collector", ())
+
+
+def test_old_collections_are_latin_1(tmp_path):
+    file = tmp_path / "old.sok"
+    file.write_bytes(TINY.encode() + "Author: André\n".encode("latin-1"))
+    assert load_levels(file)[0].author == "André"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5#|#@$.#|5#",
+        "5#|#@$.#|5#|",
+        "5#\n#p b.#\n5#",
+        "7#\n#@-$-.#\n7#",
+        "4(2#)#|#3(-)@-$.#|9#",
+        "----3#\n#####-#\n#@-b-.#\n7#",
+    ],
+)
+def test_run_lengths_and_letters(text):
+    (one,) = parse_levels(text)
+    assert solve(one).lurd.lstrip("r") in ("R", "RR")
+
+
+def test_levels_on_one_line_each():
+    found = parse_levels("; one\n5#|#@$.#|5#\n; two\n6#|#@-$.#|6#\n5#|#.$@#|5#\n")
+    assert [(one.title, one.rows[1]) for one in found] == [("one", "#@$.#"), ("two", "#@ $.#"), ("", "#.$@#")]
+
+
+@pytest.mark.parametrize("words", ["#1", "# 2 (b)", "12", "3#4", "99999999999#|#@$.#|5#", "9(9(9(9(9(9(9(#)))))))"])
+def test_words_and_bombs_are_no_board(words):
+    found = parse_levels(f"{words}\n\n{TINY}", errors="skip")
+    assert [one.rows for one in found] == [("#####", "#@$.#", "#####")]
+
+
+def test_a_boxoban_file(tmp_path):
+    """Levels under ``; 0`` headings, the last one without a newline at its end, as DeepMind's files have it."""
+    board = "##########\n" * 4 + "#@$. #####\n" + "##########\n" * 4 + "##########"
+    file = tmp_path / "000.txt"
+    file.write_text("\n\n".join(f"; {i}\n{board}" for i in range(1000)))
+    found = load_levels(file)
+    assert [one.title for one in found] == [str(i) for i in range(1000)]
+
+
+WORDS = st.text("abc #$@.:;-_'é", max_size=12).map(lambda t: " ".join(t.split()))
+
+
+@given(st.lists(st.tuples(puzzles(), WORDS, WORDS, st.lists(WORDS, max_size=3)), min_size=1, max_size=4))
+@settings(max_examples=150, deadline=None)
+def test_titles_authors_and_comments_are_read_as_they_were_written(described):
+    made = [
+        Level(parse_levels("\n".join(rows_of(board)))[0].rows, title, None, None, author, tuple(comments))
+        for board, title, author, comments in described
+    ]
+    assert parse_levels(format_levels(made)) == made
 
 
 def test_writing_where_no_file_can_be(tmp_path):
@@ -197,7 +317,7 @@ def test_any_text_is_levels_or_a_level_error(text):
 @pytest.mark.parametrize("text", ["#" * 1_000_000 + "x", "#" * 1_000_000, "#\n" * 100_000, " " * 1_000_000 + "x"])
 def test_a_long_text_is_read_in_linear_time(text):
     """A quadratic reader would need hours for the first."""
-    with pytest.raises(LevelError, match=r"no level found|0 players"):
+    with pytest.raises(LevelError, match=r"no level found|0 players|over 1,000 rows"):
         parse_levels(text)
 
 
@@ -378,9 +498,18 @@ def test_read(tmp_path, capsys):
         "boxes": {"1": 1, "2": 1},
         "optimal_moves": {"min": 1, "median": 1.0, "max": 1},
         "levels": [
-            {"title": "one", "rows": ["#####", "#@$.#", "#####"], "optimal_moves": 1, "optimal_pushes": 1},
+            {
+                "title": "one",
+                "author": "",
+                "comments": [],
+                "rows": ["#####", "#@$.#", "#####"],
+                "optimal_moves": 1,
+                "optimal_pushes": 1,
+            },
             {
                 "title": "",
+                "author": "",
+                "comments": [],
                 "rows": ["######", "#@$ .#", "# *  #", "######"],
                 "optimal_moves": None,
                 "optimal_pushes": None,
@@ -393,13 +522,28 @@ def test_read(tmp_path, capsys):
     assert commands.read(file, json=True) == found == json.loads(printed(capsys))
 
 
+def test_read_without_the_bad_ones(tmp_path, capsys):
+    file = tmp_path / "some.xsb"
+    file.write_text(f"{TINY}\n#####\n#@@.#\n#####\n\n{TINY}")
+    found = commands.read(file, skip_bad=True)
+    assert found["n"] == 2
+    assert len(found["errors"]) == 1
+    assert "level 2 (line 5): 2 players" in printed(capsys)
+    file.write_text("#####\n#@@.#\n#####\n")
+    with pytest.raises(LevelError, match="2 players"):
+        commands.read(file, skip_bad=True)
+
+
 def test_solve(tmp_path, capsys):
     file = tmp_path / "two.xsb"
     file.write_text(f"; easy\n{TINY}\n#####\n#@ .#\n#$  #\n#####\n")
     found = commands.solve(file, json=True)
     assert found == json.loads(printed(capsys))
     assert (found["n"], found["solved"], found["optimal"]) == (2, 1, "moves")
-    assert found["levels"][0] == {"level": 1, "title": "easy", "solution": "R", "moves": 1, "pushes": 1}
+    assert found["levels"][0] == {
+        "level": 1, "title": "easy", "solution": "R", "moves": 1, "pushes": 1,
+        "blueprint": "push the box at (1,2) right to (1,3)",
+    }  # fmt: skip
     assert found["levels"][1]["solution"] is None
     assert found["levels"][1]["reason"].startswith("no solution")
     commands.solve(file, optimal="pushes")

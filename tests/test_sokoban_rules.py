@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,21 +13,21 @@ from hypothesis import strategies as st
 from sokoban_boards import boards
 
 from himac_lite.errors import LevelError
+from himac_lite.sokoban.batch import step_batch
+from himac_lite.sokoban.cells import pack, solved_batch, unpack
 from himac_lite.sokoban.rules import (
     BOX,
     MOVES,
     NAMES,
+    PLAYER,
     STEP,
     TARGET,
     WALL,
     Outcome,
     board_from_level,
-    pack,
     play,
     rows_of,
-    solved_batch,
     step,
-    step_batch,
 )
 from himac_lite.types import Level
 
@@ -113,11 +117,11 @@ def test_capitals_move_as_small_letters_do():
 
 def test_pack_pads_with_walls_to_the_largest():
     cells, player = pack([board("#####", "#+*$#", "#####"), board("####", "#@.#", "#  #", "####")])
-    w, t, b = WALL, TARGET, BOX
+    w, t, b, p = WALL, TARGET, BOX, PLAYER
     assert cells.dtype == np.uint8
     assert cells.tolist() == [
-        [[w, w, w, w, w], [w, t, t | b, b, w], [w, w, w, w, w], [w, w, w, w, w]],
-        [[w, w, w, w, w], [w, 0, t, w, w], [w, 0, 0, w, w], [w, w, w, w, w]],
+        [[w, w, w, w, w], [w, t | p, t | b, b, w], [w, w, w, w, w], [w, w, w, w, w]],
+        [[w, w, w, w, w], [w, p, t, w, w], [w, 0, 0, w, w], [w, w, w, w, w]],
     ]
     assert player.tolist() == [[1, 1], [1, 1]]
 
@@ -188,3 +192,37 @@ def test_a_step_without_a_push_can_be_taken_back_and_a_push_cannot(start, moves,
 @settings(max_examples=100, deadline=None)
 def test_rows_say_everything(start):
     assert board_from_level(Level(rows_of(start))) == start
+
+
+@given(boards(), st.text("udlr", max_size=40))
+@settings(max_examples=50, deadline=None)
+def test_cells_say_everything(start, moves):
+    now = play(start, moves)
+    assert unpack(pack([now])[0][0], start) == now
+
+
+@pytest.mark.parametrize("bad", [[4], [-1], [0, 0]])
+def test_the_batched_form_refuses_what_it_does_not_know(bad):
+    cells, player = pack([board("#####", "#@$.#", "#####")])
+    with pytest.raises(ValueError, match=r"an action is|expected"):
+        step_batch(cells, player, np.array(bad))
+
+
+def test_one_board_is_played_shown_and_read_without_numpy():
+    """The page without installation has a Python, and nothing else: rules, level files, text and SVG do with that."""
+    code = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("numpy", "numba", "gymnasium"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Refuse())
+from himac_lite.sokoban.levels import load_levels, parse_levels
+from himac_lite.sokoban.render import to_ansi, to_svg
+from himac_lite.sokoban.rules import board_from_level, play
+board = board_from_level(parse_levels("#####\\n#@$.#\\n#####")[0])
+print(play(board, "R").solved, to_svg(board)[:4], len(to_ansi(board)) > 15, len(load_levels("core/test")))
+"""
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=False)
+    assert done.stdout == "True <svg True 512\n", done.stderr

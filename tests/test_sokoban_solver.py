@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, permutations
 
 import numpy as np
 import pytest
@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from sokoban_boards import puzzles
 
 from himac_lite.errors import LevelError
+from himac_lite.sokoban.bounds import FAR, is_deadlock, is_frozen, least_cost, push_distances
 from himac_lite.sokoban.generator import random_layout
+from himac_lite.sokoban.geometry import Geometry
 from himac_lite.sokoban.levels import load_levels
 from himac_lite.sokoban.rules import MOVES, Board, Outcome, board_from_level, play, rows_of, step
-from himac_lite.sokoban.solver import Solution, distances, solve
+from himac_lite.sokoban.solver import Solution, distances, pushes_of, search, solve, walk
 from himac_lite.types import Level
 
 
@@ -126,13 +128,128 @@ def test_optimal_must_be_moves_or_pushes():
         solve(level("#####", "#@$.#", "#####"), "steps")
 
 
-def test_a_level_that_does_not_fit_64_bits_is_not_guessed_at():
-    """324 floor cells take 9 bits each; 12 boxes and a player take 117."""
+def large_hall(row: str) -> Level:
+    """A hall of 324 floor cells, 9 bits each; with 12 boxes and a player a position takes 117 bits."""
     rows = ["#" * 20, *["#" + " " * 18 + "#"] * 18, "#" * 20]
-    rows[1], rows[3], rows[5] = "#@" + " " * 17 + "#", "#  " + "$" * 12 + "    #", "#  " + "." * 12 + "    #"
-    assert solve(level(*rows)) is None
+    rows[1], rows[3], rows[5] = "#@" + " " * 17 + "#", row, "#  " + "." * 12 + "    #"
+    return level(*rows)
+
+
+def test_a_position_need_not_fit_64_bits():
+    hall = large_hall("#  " + "$" * 12 + "    #")
+    found = solve(hall, "pushes")
+    assert found.pushes == 24, "every box two cells down"
+    assert play(board_from_level(hall), found.lurd).solved
     with pytest.raises(LevelError, match="12 boxes on 324 floor cells"):
-        distances(board_from_level(level(*rows)))
+        distances(board_from_level(hall))
+
+
+@pytest.mark.parametrize(
+    ("limits", "outcome"),
+    [({"max_states": 1000}, "STATES"), ({"max_bytes": 1_000_000}, "STATES"), ({"seconds": 0.2}, "SECONDS")],
+)
+def test_a_search_says_that_it_was_stopped(limits, outcome):
+    """Two rows of six boxes in the middle of a hall: too much for a second, in moves."""
+    hall = large_hall("#   $ $ $ $ $ $    #")
+    rows = list(hall.rows)
+    rows[9], rows[5] = "#   $ $ $ $ $ $    #", "#  ......          #"
+    rows[16] = "#      ......      #"
+    found = search(level(*rows), "moves", **limits)
+    assert found.solution is None
+    assert found.outcome.name == outcome
+
+
+# Deadlocks and bounds
+
+
+def numbered(*rows: str):
+    """A board, its geometry, and the push distances to its targets."""
+    board = board_from_level(level(*rows))
+    geometry = Geometry.of(board)
+    return board, geometry, push_distances(geometry.neighbours.astype(np.int64), np.array(geometry.targets))
+
+
+@given(puzzles(max_boxes=1))
+@settings(max_examples=80, deadline=None)
+def test_push_distance_is_the_fewest_pushes_of_a_lone_box(board):
+    """The least over all cells of the player, by the plain search."""
+    geometry = Geometry.of(board)
+    (found,) = push_distances(geometry.neighbours.astype(np.int64), np.array(geometry.targets))
+    for i, box in enumerate(geometry.cells[:6]):
+        pushes = [
+            fewest(Board(board.height, board.width, board.walls, board.targets, frozenset({box}), player), True)
+            for player in geometry.cells
+            if player != box
+        ]
+        solvable = [n for n in pushes if n is not None]
+        # On its target, a box that no player stands beside is at distance 0 too.
+        assert min(solvable, default=FAR) == found[i] or box in board.targets
+
+
+@given(st.integers(1, 5), st.integers(0, 3), st.integers(0, 10**6))
+@settings(max_examples=150, deadline=None)
+def test_least_cost_is_the_best_of_all_assignments(boxes, spare, seed):
+    cost = np.random.default_rng(seed).integers(0, 12, (boxes + spare, boxes)).astype(np.int32)
+    cost[cost > 9] = FAR
+    best = min(sum(cost[t, b] for b, t in enumerate(order)) for order in permutations(range(boxes + spare), boxes))
+    found = least_cost(cost, np.arange(boxes), boxes, np.empty((5, boxes + spare + 1), np.int32))
+    assert found == best or min(found, best) >= FAR
+
+
+FROZEN = [  # rows, and whether the box marked * or $ in the middle row, third column, is frozen
+    (("#####", "#. .#", "# $ #", "#  @#", "#####"), False),
+    (("#####", "#.  #", "##$ #", "#. @#", "#####"), False),  # a wall on one side only
+    (("######", "#.  .#", "# $$ #", "# @$.#", "######"), False),
+    (("######", "#.## #", "# $$.#", "# @  #", "######"), True),  # two side by side along a wall above
+    (("######", "#. . #", "# $$ #", "# $$.#", "#@  .#", "######"), True),  # a block of four
+]
+
+
+@pytest.mark.parametrize(("rows", "frozen"), FROZEN)
+def test_frozen(rows, frozen):
+    board, geometry, distance = numbered(*rows)
+    occupied = np.zeros(len(geometry.cells), np.bool_)
+    occupied[[geometry.index[box] for box in board.boxes]] = True
+    walls = np.zeros(len(occupied), np.bool_)
+    alive = (distance < FAR).any(axis=0)
+    nb = geometry.neighbours.astype(np.int64)
+    assert is_frozen(geometry.index[2, 2], occupied, walls, nb, np.ones_like(alive)) == frozen
+    assert not walls.any()
+
+
+@given(puzzles(high=5, max_boxes=2))
+@settings(max_examples=40, deadline=None)
+def test_no_solvable_position_is_called_a_deadlock(board):
+    """Of all placements of the boxes that the plain search solves from somewhere."""
+    geometry = Geometry.of(board)
+    nb = geometry.neighbours.astype(np.int64)
+    distance = push_distances(nb, np.array(geometry.targets))
+    alive, target = (distance < FAR).any(axis=0), np.zeros(len(nb), np.bool_)
+    target[list(geometry.targets)] = True
+    table = distances(board)
+    for key in table.keys[:: max(1, len(table.keys) // 60)]:
+        solvable = table.board(board, int(key))
+        boxes = [geometry.index[box] for box in solvable.boxes]
+        occupied = np.zeros(len(nb), np.bool_)
+        occupied[boxes] = True
+        for box in boxes:
+            assert not is_deadlock(box, occupied, np.zeros_like(occupied), nb, alive, target)
+
+
+# Written out
+
+
+def test_a_solution_as_lurd_pushes_and_runs():
+    # Push the upper box right twice; then around to the left of the lower one, and push it right twice.
+    start = board_from_level(level("######", "#    #", "#@$ .#", "# $ .#", "######"))
+    lurd = solve(Level(rows_of(start))).lurd
+    assert lurd == "RRlldRR"
+    assert pushes_of(start, lurd) == [((2, 2), "right", (2, 4)), ((3, 2), "right", (3, 4))]
+
+
+def test_no_walk_through_a_box():
+    with pytest.raises(ValueError, match=r"cannot walk from \(1, 1\) to \(1, 4\)"):
+        walk(board_from_level(level("######", "#@$. #", "######")), (1, 4))
 
 
 # The distance table

@@ -12,6 +12,7 @@ def arguments(p: argparse.ArgumentParser) -> None:
     verbs = p.add_subparsers(required=True, metavar="verb")
     read = verbs.add_parser("read", help="check a level file and say what it holds")
     read.add_argument("path", help="level file or split")
+    read.add_argument("--skip-bad", action="store_true", help="leave out levels that cannot be read, and say why")
     generate = verbs.add_parser("generate", help="write new random levels to a file")
     generate.add_argument("out", type=Path)
     for name, default in (("n", 16), ("seed", 0), ("size", 7), ("boxes", 2), ("min-length", 6), ("max-length", 25)):
@@ -20,6 +21,7 @@ def arguments(p: argparse.ArgumentParser) -> None:
     solve = verbs.add_parser("solve", help="solve every level of a file")
     solve.add_argument("path", help="level file or split")
     solve.add_argument("--optimal", choices=("moves", "pushes"), default="moves")
+    solve.add_argument("--seconds", type=float, help="time that a level may take; default: as long as memory lasts")
     split = verbs.add_parser("split", help="counts and hashes of a frozen split")
     split.add_argument("name", help="warmup, core or hard; or a part such as core/test")
     split.add_argument("--write", type=Path, metavar="FOLDER", help="make all splits again in this folder")

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from himac_lite.errors import ConfigError, LevelError
+from himac_lite.language import subgoal_text
 from himac_lite.sokoban import generator, solver
 from himac_lite.sokoban import levels as files
 from himac_lite.sokoban.rules import board_from_level
@@ -27,11 +28,24 @@ MAX_LEVELS = 100_000
 MAX_SIZE = 50
 
 
-def read(path: str | os.PathLike[str], json: bool = False) -> dict[str, Any]:
-    """Read a file or split. Returns path, n, sizes, boxes, optimal_moves and, for each level, its rows and title."""
-    found = files.load_levels(path)
+def read(path: str | os.PathLike[str], skip_bad: bool = False, json: bool = False) -> dict[str, Any]:
+    """Read a file or split. Returns path, n, sizes, boxes, optimal_moves and, for each level, its rows and title.
+
+    skip_bad: leave levels out that cannot be read, and return what is wrong with each under ``errors``.
+    """
+    errors: list[str] = []
+    if skip_bad:
+        every = list(files.iter_levels(path))
+        found = [one for one in every if isinstance(one, Level)]
+        errors = [str(one) for one in every if isinstance(one, LevelError)]
+    else:
+        found = files.load_levels(path)
+    if not found:
+        raise LevelError(errors[0])
     out = {"path": os.fspath(path), **_summary(found), "levels": [_entry(level) for level in found]}
-    return _show(out, [f"{os.fspath(path)}: {_sentence(out)}", "first level:", found[0].text], json)
+    if skip_bad:
+        out["errors"] = errors
+    return _show(out, [*errors, f"{os.fspath(path)}: {_sentence(out)}", "first level:", found[0].text], json)
 
 
 def generate(
@@ -69,24 +83,30 @@ def generate(
     return _show(result, [f"wrote {os.fspath(out)}: {_sentence(result)}", f"sha256 {sha256}"], json)
 
 
-def solve(path: str | os.PathLike[str], optimal: str = "moves", json: bool = False) -> dict[str, Any]:
+def solve(
+    path: str | os.PathLike[str], optimal: str = "moves", seconds: float | None = None, json: bool = False
+) -> dict[str, Any]:
     """Solve every level of a file or split, with the fewest ``moves`` or ``pushes``.
 
+    seconds: time that a level may take; None for as long as memory lasts.
     Returns path, optimal, n, solved (how many) and, for each level, its number from 1, title, solution (LURD, capitals
-    push), moves, pushes and, where the solution is None, the reason.
+    push), moves, pushes, blueprint (its straight runs of pushes as sub-goals, one a line) and, where the solution is
+    None, the reason.
     """
     if optimal not in ("moves", "pushes"):
         raise ConfigError(f"optimal must be moves or pushes, not {optimal!r}")
     entries, lines = [], []
     for number, level in enumerate(files.load_levels(path), 1):
         name = f"level {number} ({level.title})" if level.title else f"level {number}"
-        found = solver.solve(level, optimal)
+        search = solver.search(level, optimal, seconds=seconds)
         entry: dict[str, Any] = {"level": number, "title": level.title, "solution": None, "moves": None, "pushes": None}
-        if found:
+        if found := search.solution:
+            runs = solver.pushes_of(board_from_level(level), found.lurd)
             entry |= {"solution": found.lurd, "moves": found.moves, "pushes": found.pushes}
+            entry["blueprint"] = "\n".join(subgoal_text(*run) for run in runs)
             lines.append(f"{name}: {found.moves} moves, {found.pushes} pushes: {found.lurd}")
         else:
-            entry["reason"] = _why_unsolved(level)
+            entry["reason"] = f"{search.outcome.value} ({search.states:,} states)"
             lines.append(f"{name}: {entry['reason']}")
         entries.append(entry)
     solved = sum(entry["solution"] is not None for entry in entries)
@@ -130,16 +150,11 @@ def _between(name: str, value: float, low: float, high: float) -> None:
         raise ConfigError(f"{name} must be from {low} to {high}, not {value}")
 
 
-def _why_unsolved(level: Level) -> str:
-    board = board_from_level(level)
-    if solver.Geometry.of(board).bits(len(board.boxes)) == 0:
-        return "too many boxes for this solver"
-    return f"no solution (or none within {solver.MAX_STATES:,} states)"
-
-
 def _entry(level: Level) -> dict[str, Any]:
     return {
         "title": level.title,
+        "author": level.author,
+        "comments": list(level.comments),
         "rows": list(level.rows),
         "optimal_moves": level.optimal_moves,
         "optimal_pushes": level.optimal_pushes,

@@ -1,22 +1,21 @@
-"""Level files (XSB text), the frozen splits, and the hash that tells puzzles apart up to symmetry."""
+"""Levels by name: files, the frozen splits, and the hash that tells puzzles apart up to symmetry."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TextIO
 
 from himac_lite.errors import LevelError
+from himac_lite.sokoban import files
+from himac_lite.sokoban.files import enclosed, format_levels
 from himac_lite.types import Level
 
 MAX_BYTES = 50_000_000
 PARTS = ("train", "validation", "test")
-_BOARD_LINE = re.compile(r"(?=[^#]*#)[ #.$*@+_-]+")
-_KEY = re.compile(r"([A-Za-z]+):(.*)")
-_OPTIMAL = re.compile(r";\s*moves ([0-9]{1,9}), pushes ([0-9]{1,9})\s*$")
 
 
 @dataclass(frozen=True)
@@ -47,112 +46,89 @@ def data_dir() -> Path:
 # Files
 
 
-def parse_levels(text: str, source: str = "text") -> list[Level]:
-    """Read every level of an XSB text. Comments before a board belong to it, and a SOK ``Title:`` directly below it.
+def parse_levels(text: str, source: str = "text", errors: str = "raise") -> list[Level]:
+    """Every level of a text. Comments before a board belong to it, and ``Title:``, ``Author:``, ``Comment:`` below it.
 
-    Raises `LevelError` that names source, level number and line.
+    errors: ``raise`` the first `LevelError`, which names source, level number and line; or ``skip`` levels that cannot
+    be read.
     """
-    levels: list[Level] = []
-    rows: list[str] = []
-    comments: list[str] = []
-    first, below = 0, False
-    for number, line in enumerate([*text.splitlines(), ""], 1):
-        if _BOARD_LINE.fullmatch(line):
-            if not rows:
-                first = number
-            rows.append(line.rstrip())
-            continue
-        if rows:
-            levels.append(_checked(rows, comments, f"{source}, level {len(levels) + 1} (line {first})"))
-            rows, comments, below = [], [], True
-        if below and (found := _KEY.match(line)):
-            if found[1] == "Title":
-                levels[-1] = replace(levels[-1], title=found[2].strip())
-            continue
-        below = False
-        if line.strip():
-            comments.append(line.strip())
-    if not levels:
-        raise LevelError(f"{source}: no level found. A level is lines of # . $ * @ + and spaces.")
+    return _collect(files.read_levels(text.splitlines(), source), errors)
+
+
+def load_levels(path: str | os.PathLike[str], part: str | None = None, errors: str = "raise") -> list[Level]:
+    """Levels of a file, or of a frozen split: ``core/test``, ``warmup/train``; ``core`` with `part` given.
+
+    errors: as for `parse_levels`. Raises `LevelError` with the file, the level and what is allowed, and for a file of
+    more than 50 MB, which `iter_levels` reads level by level.
+    """
+    file = _file_of(path, part)
+    try:
+        size = file.stat().st_size
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if size > MAX_BYTES:
+        limit = f"{MAX_BYTES // 1_000_000} MB"
+        how = "split the collection into smaller files, or read it level by level with iter_levels"
+        raise LevelError(f"{file}: larger than {limit}; {how}", str(file))
+    return _collect(iter_levels(path, part), errors)
+
+
+def iter_levels(path: str | os.PathLike[str], part: str | None = None) -> Iterator[Level | LevelError]:
+    """The levels of a file or split one after the other, in bounded memory however long the file is.
+
+    In the place of a level that cannot be read comes its error. Raises `LevelError` for a file that cannot be opened.
+    """
+    file = _file_of(path, part)
+    try:
+        with file.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
+            yield from files.read_levels(_short_lines(lines), str(file))
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _short_lines(lines: TextIO) -> Iterator[str]:
+    """Lines, but of an endless one only the beginning; what is not UTF-8 is Latin-1, as old collections have it."""
+    limit, within = 100 * files.MAX_SIDE, False
+    while line := lines.readline(limit):
+        if not within:
+            yield _decoded(line)
+        within = not line.endswith("\n")
+
+
+def _decoded(line: str) -> str:
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return line.encode("utf-8", "surrogateescape").decode("latin-1")
+    return line
+
+
+def _collect(found: Iterable[Level | LevelError], errors: str) -> list[Level]:
+    if errors not in ("raise", "skip"):
+        raise ValueError(f"errors must be 'raise' or 'skip', not {errors!r}")
+    levels = []
+    for one in found:
+        if isinstance(one, Level):
+            levels.append(one)
+        elif errors == "raise":
+            raise one
     return levels
 
 
-def _checked(rows: Sequence[str], comments: Sequence[str], where: str) -> Level:
-    width = max(map(len, rows))
-    grid = tuple(row.replace("-", " ").replace("_", " ").ljust(width) for row in rows)
-    text = "".join(grid)
-    players, boxes = text.count("@") + text.count("+"), text.count("$") + text.count("*")
-    targets = text.count(".") + text.count("*") + text.count("+")
-    if players != 1:
-        raise LevelError(f"{where}: {players} players (@ or +); a level has exactly one")
-    if boxes != targets or boxes == 0:
-        raise LevelError(f"{where}: {boxes} boxes but {targets} targets; a level has as many of each, at least one")
-    level = Level(_enclosed(grid, where))
-    for comment in comments:
-        if found := _OPTIMAL.match(comment):
-            level = replace(level, optimal_moves=int(found[1]), optimal_pushes=int(found[2]))
-        elif not level.title:
-            level = replace(level, title=comment.lstrip("; ").removeprefix("Title:").strip())
-    return level
-
-
-def _enclosed(grid: tuple[str, ...], where: str) -> tuple[str, ...]:
-    """Fill what the player cannot reach with walls; an opening to the outside is an error."""
-    height, width = len(grid), len(grid[0])
-    start = next((r, c) for r in range(height) for c in range(width) if grid[r][c] in "@+")
-    seen, stack = {start}, [start]
-    while stack:
-        r, c = stack.pop()
-        if r in (0, height - 1) or c in (0, width - 1):
-            raise LevelError(f"{where}: open to the outside at row {r}, column {c}; walls must enclose the player")
-        for cell in ((r - 1, c), (r + 1, c), (r, c - 1), (r, c + 1)):
-            if cell not in seen and grid[cell[0]][cell[1]] != "#":
-                seen.add(cell)
-                stack.append(cell)
-    filled = tuple(
-        "".join(ch if (r, c) in seen or ch != " " else "#" for c, ch in enumerate(row)) for r, row in enumerate(grid)
-    )
-    border = filled[0] + filled[-1] + "".join(row[0] + row[-1] for row in filled)
-    if border.strip("#"):
-        raise LevelError(f"{where}: a box or target lies outside the walls; the border of a level is all wall")
-    return filled
-
-
-def load_levels(path: str | os.PathLike[str], part: str | None = None) -> list[Level]:
-    """Levels of a file, or of a frozen split: ``core/test``, ``warmup/train``; ``core`` with `part` given.
-
-    Raises `LevelError` with the file, the level and what is allowed.
-    """
+def _file_of(path: str | os.PathLike[str], part: str | None) -> Path:
+    """The file that a name stands for: a split's, if there is no such file."""
     name = os.fspath(path)
     split, _, own_part = name.partition("/")
-    if split in SPLITS and not Path(name).is_file():
-        if (own_part or part) not in PARTS:
-            raise LevelError(f"unknown split {name!r}; say {split}/train, {split}/validation or {split}/test")
-        file = data_dir() / "levels" / f"{split}-{own_part or part}.xsb"
-    else:
-        file = Path(name)
-    try:
-        if file.stat().st_size > MAX_BYTES:
-            limit = f"{MAX_BYTES // 1_000_000} MB"
-            raise LevelError(f"{file}: larger than {limit}; split the collection into smaller files")
-        text = file.read_text("utf-8-sig")
-    except OSError as error:
-        allowed = f"give an XSB file or a split: {', '.join(SPLITS)}"
-        raise LevelError(f"cannot read levels from {name!r} ({error.strerror}); {allowed}") from None
-    except UnicodeDecodeError:
-        raise LevelError(f"{file}: not a text file; levels are XSB text in UTF-8") from None
-    return parse_levels(text, str(file))
+    if split not in SPLITS or Path(name).is_file():
+        return Path(name)
+    if (own_part or part) not in PARTS:
+        raise LevelError(f"unknown split {name!r}; say {split}/train, {split}/validation or {split}/test")
+    return data_dir() / "levels" / f"{split}-{own_part or part}.xsb"
 
 
-def format_levels(levels: Iterable[Level]) -> str:
-    """Levels as XSB text, title and optimal lengths in comment lines before each board."""
-    blocks = []
-    for level in levels:
-        lines = [f"; {level.title}"] if level.title else []
-        if level.optimal_moves is not None:
-            lines.append(f"; moves {level.optimal_moves}, pushes {level.optimal_pushes}")
-        blocks.append("\n".join([*lines, *level.rows]) + "\n")
-    return "\n".join(blocks)
+def _unreadable(path: str | os.PathLike[str], error: OSError) -> LevelError:
+    allowed = f"give an XSB file or a split: {', '.join(SPLITS)}"
+    return LevelError(f"cannot read levels from {os.fspath(path)!r} ({error.strerror}); {allowed}", os.fspath(path))
 
 
 def save_levels(levels: Iterable[Level], path: str | os.PathLike[str]) -> None:
@@ -181,7 +157,10 @@ def symmetries(level: Level) -> list[Level]:
 
 def closed(level: Level) -> Level:
     """The level with unreachable floor as wall, as the reader has it. Raises `LevelError` for an open level."""
-    return replace(level, rows=_enclosed(level.rows, "level"))
+    try:
+        return replace(level, rows=enclosed(level.rows))
+    except LevelError as error:
+        raise LevelError(f"level: {error}") from None
 
 
 def canonical_hash(level: Level) -> str:

@@ -1,15 +1,13 @@
-"""The rules of Sokoban, once for a single board in plain Python and once for a batch in NumPy.
+"""The rules of Sokoban, for one board, in plain Python: no NumPy, so that a page in a browser can play by them too.
 
-Both forms are checked against each other on random play. The solver works on the same geometry and its solutions are
-replayed here in the tests.
+`sokoban.batch` has the same rules for thousands of boards at once; the tests hold the two to each other on random play.
+The solver works on the same geometry, and its solutions are replayed here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-
-import numpy as np
 
 from himac_lite.errors import LevelError
 from himac_lite.types import Cell, Level
@@ -20,8 +18,8 @@ MOVES = "udlr"
 NAMES = ("up", "down", "left", "right")
 STEP: dict[str, Cell] = {"u": (-1, 0), "d": (1, 0), "l": (0, -1), "r": (0, 1)}
 
-WALL, TARGET, BOX = 1, 2, 4
-"""Bits of a cell in the batched form."""
+WALL, TARGET, BOX, PLAYER = 1, 2, 4, 8
+"""Bits of a cell, in the batched form and in observations."""
 
 
 class Outcome(Enum):
@@ -104,51 +102,3 @@ def play(board: Board, moves: str) -> Board:
     for move in moves:
         board, _ = step(board, move)
     return board
-
-
-# Batched form: cells uint8 [B, H, W] of WALL|TARGET|BOX bits, player int [B, 2]. Smaller boards are padded with WALL.
-
-
-def pack(boards: list[Board]) -> tuple[np.ndarray, np.ndarray]:
-    """Boards → (cells uint8 [B, H, W], player int64 [B, 2]), padded with walls to the largest."""
-    height, width = max(b.height for b in boards), max(b.width for b in boards)
-    cells = np.full((len(boards), height, width), WALL, np.uint8)
-    player = np.array([b.player for b in boards], np.int64).reshape(-1, 2)
-    for i, b in enumerate(boards):
-        cells[i, : b.height, : b.width] = 0
-        for bit, where in ((WALL, b.walls), (TARGET, b.targets), (BOX, b.boxes)):
-            for cell in where:
-                cells[(i, *cell)] |= bit
-    return cells, player
-
-
-_DELTA = np.array([STEP[m] for m in MOVES], np.int64)  # [4, 2]
-
-
-def step_batch(cells: np.ndarray, player: np.ndarray, action: np.ndarray) -> np.ndarray:
-    """One move on every board, in place; returns the outcome numbers [B] (see `Outcome`).
-
-    cells: uint8 [B, H, W]; player: int64 [B, 2]; action: int [B], 0–3 in the order of `MOVES`.
-    """
-    board = np.arange(len(cells))
-    limit = np.array(cells.shape[1:]) - 1
-    delta = _DELTA[action]  # [B, 2]
-    ahead = np.clip(player + delta, 0, limit)
-    beyond = np.clip(player + 2 * delta, 0, limit)
-    at_ahead = cells[board, ahead[:, 0], ahead[:, 1]]
-    at_beyond = cells[board, beyond[:, 0], beyond[:, 1]]
-    box = (at_ahead & BOX) > 0
-    blocked = ((at_ahead & WALL) > 0) | (box & ((at_beyond & (WALL | BOX)) > 0))
-    push = box & ~blocked
-    b, a, y = board[push], ahead[push], beyond[push]
-    cells[b, a[:, 0], a[:, 1]] &= 255 ^ BOX
-    cells[b, y[:, 0], y[:, 1]] |= BOX
-    player[~blocked] = ahead[~blocked]
-    outcome: np.ndarray = np.where(blocked, Outcome.BLOCKED.value, push.astype(np.int64))
-    return outcome
-
-
-def solved_batch(cells: np.ndarray) -> np.ndarray:
-    """bool [B]: every box stands on a target."""
-    solved: np.ndarray = ~((cells & (BOX | TARGET)) == BOX).any(axis=(1, 2))
-    return solved

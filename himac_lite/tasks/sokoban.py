@@ -6,31 +6,11 @@ from dataclasses import dataclass
 
 from himac_lite import language
 from himac_lite.errors import LevelError
-from himac_lite.sokoban.rules import MOVES, NAMES, Board, Outcome, board_from_level, step
-from himac_lite.sokoban.solver import solve
-from himac_lite.types import Blueprint, Cell, Level, Role, SubGoal
+from himac_lite.sokoban.rules import MOVES, Board, Outcome, board_from_level, step
+from himac_lite.sokoban.solver import Push, pushes_of, solve
+from himac_lite.types import Blueprint, Level, Role, SubGoal
 
-Push = tuple[Cell, str, Cell]
-"""(box, direction as one of 'up down left right', target): the content of one sub-goal."""
-
-_NAME = dict(zip(MOVES, NAMES, strict=True))
-
-
-def pushes_of(board: Board, moves: str) -> list[Push]:
-    """The blueprint of a solution: every straight run of pushes of one box is one sub-goal."""
-    runs: list[Push] = []
-    for move in moves.lower():
-        before = board
-        board, outcome = step(board, move)
-        if outcome is not Outcome.PUSHED:
-            continue
-        (box,) = before.boxes - board.boxes
-        (target,) = board.boxes - before.boxes
-        if runs and runs[-1][2] == box and runs[-1][1] == _NAME[move]:
-            runs[-1] = (runs[-1][0], _NAME[move], target)
-        else:
-            runs.append((box, _NAME[move], target))
-    return runs
+__all__ = ["Push", "SokobanEpisode", "SokobanTask", "pushes_of"]
 
 
 @dataclass

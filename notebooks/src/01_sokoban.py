@@ -139,11 +139,14 @@ check_dead_corner(my_dead_corner)
 # the whole side of a room. Below `x` marks these cells. Why is one beside a wall dead, if it is no corner?
 
 # %%
-from himac_lite.sokoban.solver import Geometry, distances
+from himac_lite.sokoban.bounds import FAR, push_distances
+from himac_lite.sokoban.distances import distances
+from himac_lite.sokoban.geometry import Geometry
 
 start = board_from_level(longest)
 geometry = Geometry.of(start)
-dead = {cell for cell, alive in zip(geometry.cells, geometry.alive, strict=True) if not alive}
+pushes = push_distances(geometry.neighbours, np.array(geometry.targets)).min(axis=0)  # to the nearest target
+dead = {cell for cell, distance in zip(geometry.cells, pushes, strict=True) if distance == FAR}
 for r, row in enumerate(longest.rows):
     print(row, "  ", "".join("x" if (r, c) in dead else ch for c, ch in enumerate(row)))
 print(f"{len(dead)} of {len(geometry.cells)} floor cells are dead for a box")

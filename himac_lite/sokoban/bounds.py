@@ -1,0 +1,163 @@
+"""How far boxes are from targets, and when they can never get there: the bounds and deadlocks that A* prunes by.
+
+Floor cells have numbers in reading order; ``nb[cell, a]`` is the neighbour in direction a (up, down, left, right), −1
+for a wall. ``a ^ 1`` is the opposite direction.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+FAR = 10_000
+"""A distance that stands for "never"."""
+
+
+@njit(cache=True)
+def push_distances(nb: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """int32 [G, F]: the fewest pushes that bring a lone box from each cell to each target, `FAR` where none do.
+
+    The player is taken into account: between two pushes it must be able to walk around the box. Searched backwards over
+    (cell of the box, side of it on which the player stands); the least over the four sides is returned.
+    """
+    n = len(nb)
+    part = np.full((n, 4), -1, np.int64)  # of the floor without the box's cell, the part that each side lies in
+    mark, stack = np.empty(n, np.int64), np.empty(n, np.int64)
+    for box in range(n):
+        mark[:] = -1
+        mark[box] = n
+        for a in range(4):
+            start = nb[box, a]
+            if start < 0:
+                continue
+            if mark[start] < 0:
+                mark[start] = a
+                stack[0], top = start, 1
+                while top:
+                    top -= 1
+                    here = stack[top]
+                    for b in range(4):
+                        near = nb[here, b]
+                        if near >= 0 and mark[near] < 0:
+                            mark[near] = a
+                            stack[top] = near
+                            top += 1
+            part[box, a] = mark[start]
+    return _pulls(nb, targets, part)
+
+
+@njit(cache=True)
+def _pulls(nb: np.ndarray, targets: np.ndarray, part: np.ndarray) -> np.ndarray:
+    n = len(nb)
+    out = np.full((len(targets), n), FAR, np.int32)
+    side = np.empty((n, 4), np.int32)
+    queue = np.empty((4 * n, 2), np.int64)
+    for t in range(len(targets)):
+        side[:] = FAR
+        head, tail = 0, 0
+        for a in range(4):
+            if part[targets[t], a] >= 0:
+                side[targets[t], a] = 0
+                queue[tail, 0], queue[tail, 1] = targets[t], a
+                tail += 1
+        out[t, targets[t]] = 0
+        while head < tail:
+            box, at = queue[head, 0], queue[head, 1]
+            head += 1
+            # The push that leaves the player on this side of the box came from where the player is now.
+            came = nb[box, at]
+            if nb[came, at] < 0:
+                continue
+            for before in range(4):  # where the player may have stood, to be able to walk to the pushing side
+                if part[came, before] == part[came, at] and side[came, before] == FAR:
+                    side[came, before] = side[box, at] + 1
+                    out[t, came] = min(out[t, came], side[came, before])
+                    queue[tail, 0], queue[tail, 1] = came, before
+                    tail += 1
+    return out
+
+
+@njit(cache=True)
+def least_cost(cost: np.ndarray, rows: np.ndarray, k: int, work: np.ndarray) -> int:
+    """The least sum of distances when each of k boxes gets a target of its own; at least `FAR` where none do.
+
+    The Hungarian method with potentials (Kuhn 1955; Jonker and Volgenant 1987), O(k² G). cost: int32 [G, F]; rows: the
+    cells of the boxes; work: int32 [5, G + 1] to be written on.
+    """
+    m = len(cost)
+    u, v, match, way, least = work[0], work[1], work[2], work[3], work[4]
+    u[: k + 1] = 0
+    v[: m + 1] = 0
+    match[: m + 1] = 0
+    used = np.zeros(m + 1, np.bool_)
+    for i in range(1, k + 1):
+        match[0] = i
+        column = 0
+        least[: m + 1] = 1_000_000
+        used[:] = False
+        while True:
+            used[column] = True
+            row, delta, following = match[column], 1_000_000, 0
+            for j in range(1, m + 1):
+                if not used[j]:
+                    reduced = cost[j - 1, rows[row - 1]] - u[row] - v[j]
+                    if reduced < least[j]:
+                        least[j] = reduced
+                        way[j] = column
+                    if least[j] < delta:
+                        delta = least[j]
+                        following = j
+            for j in range(m + 1):
+                if used[j]:
+                    u[match[j]] += delta
+                    v[j] -= delta
+                else:
+                    least[j] -= delta
+            column = following
+            if match[column] == 0:
+                break
+        while column:
+            match[column] = match[way[column]]
+            column = way[column]
+    total = 0
+    for j in range(1, m + 1):
+        if match[j]:
+            total += cost[j - 1, rows[match[j] - 1]]
+    return total
+
+
+@njit(cache=True)
+def is_frozen(box: int, occupied: np.ndarray, as_wall: np.ndarray, nb: np.ndarray, alive: np.ndarray) -> bool:
+    """Whether a box can never move again: blocked along both axes.
+
+    It is blocked along an axis by a wall, by cells on both sides from which no box gets to a target, or by a neighbour
+    that is itself frozen when this box counts as a wall. as_wall: bool [F], all false at the start and at the end.
+    """
+    as_wall[box] = True
+    frozen = True
+    for axis in (0, 2):
+        one, other = nb[box, axis], nb[box, axis + 1]
+        blocked = one < 0 or other < 0 or as_wall[one] or as_wall[other] or not (alive[one] or alive[other])
+        if not blocked and occupied[one]:
+            blocked = is_frozen(one, occupied, as_wall, nb, alive)
+        if not blocked and occupied[other]:
+            blocked = is_frozen(other, occupied, as_wall, nb, alive)
+        if not blocked:
+            frozen = False
+            break
+    as_wall[box] = False
+    return frozen
+
+
+@njit(cache=True)
+def is_deadlock(
+    box: int, occupied: np.ndarray, as_wall: np.ndarray, nb: np.ndarray, alive: np.ndarray, target: np.ndarray
+) -> bool:
+    """Whether the box that was just pushed, or one beside it, is frozen off a target."""
+    if not target[box] and is_frozen(box, occupied, as_wall, nb, alive):
+        return True
+    for a in range(4):
+        near = nb[box, a]
+        if near >= 0 and occupied[near] and not target[near] and is_frozen(near, occupied, as_wall, nb, alive):
+            return True
+    return False
