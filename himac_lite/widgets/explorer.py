@@ -182,9 +182,9 @@ class AdvantageExplorer(Pictured, widgets.HBox):
             raise RunError(
                 f"there is no {SYMBOLS.get(group, group)}{n + 1}: this {group} group has {len(members)} members"
             )
+        self.groups.chosen = [self._key, group, n]
         if group == "macro":
             self.groups.plan = [self._key, n]
-        self.groups.chosen = [self._key, group, n]
 
     @property
     def advantages(self) -> dict[str, np.ndarray]:
