@@ -19,7 +19,7 @@ const make = (tag, parent, properties = {}, attributes = {}) => {
 const paint = (node, a, limit) => {
   const part = Math.min(1, Math.abs(a) / limit);
   node.dataset.sign = Math.abs(a) < 5e-7 ? "0" : a > 0 ? "+" : "-";
-  node.style.cssText = `--depth:${0.1 + 0.42 * part};width:${50 * part}%`;
+  node.style.cssText = `--depth:${0.1 + 0.42 * part};--share:${50 * part}%`;
 };
 
 function explorer(model, el) {
