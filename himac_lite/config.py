@@ -130,6 +130,10 @@ class Train:
     """Checkpoints kept."""
     record_levels: int = 4
     """Levels of each iteration whose groups are written to rollouts/."""
+    probe_levels: int = 2
+    """Validation levels whose groups are recorded again and again, for the co-evolution strip; 0 for none."""
+    probe_every: int = 10
+    """Iterations between two such records; the first is that of the untrained model."""
     test_limit: int | None = None
     """Use only the first so many test levels (smoke tests)."""
     model: Model = field(default_factory=Model)
@@ -187,7 +191,8 @@ def validate(config: Train) -> Train:
         "minutes": (config.minutes, 0, 10**6), "env_steps": (config.env_steps, 0, 10**12),
         "test_limit": (config.test_limit, 1, 10**9), "validate_every": (config.validate_every, 0, 10**9),
         "validate_on": (config.validate_on, 1, 10**9), "keep_checkpoints": (config.keep_checkpoints, 1, 10**6),
-        "record_levels": (config.record_levels, 0, 10**6), "checkpoint_every": (config.checkpoint_every, 1, 10**9),
+        "record_levels": (config.record_levels, 0, 10**6), "probe_levels": (config.probe_levels, 0, 10**6),
+        "probe_every": (config.probe_every, 1, 10**9), "checkpoint_every": (config.checkpoint_every, 1, 10**9),
         "seed": (config.seed, 0, 2**32 - 1),
         "rollout.group": (config.rollout.group, 2, 10**4),
         "rollout.temperature": (config.rollout.temperature, 1e-3, 100),

@@ -58,3 +58,13 @@ def micro_record(group: MicroGroup, advantages: Sequence[float], decode: Any) ->
             for t, a in zip(group.trajectories, advantages, strict=True)
         ],
     }
+
+
+def level_record(
+    micro: MicroGroup, micro_adv: Sequence[float], decode: Any,
+    macro: tuple[MacroGroup, Sequence[float], int] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """One line of rollouts/*.jsonl: a level with its groups. macro: group, advantages and the index of z*, if any."""
+    record = {"level": micro.level.text, "title": micro.level.title, "optimal_moves": micro.level.optimal_moves}
+    above = {"macro": macro_record(*macro, decode)} if macro else {}
+    return {**record, **above, "micro": micro_record(micro, micro_adv, decode)}

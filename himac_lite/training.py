@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from himac_lite import config as configs
-from himac_lite import records, runs
+from himac_lite import probe, records, runs
 from himac_lite.coevolution import Iteration, iterate
 from himac_lite.config import Train
 from himac_lite.errors import ConfigError, ModelError, RunError
@@ -108,14 +108,20 @@ def train(
     task = make_task(config)
     run = run if resume else runs.create_run(out, config, levels)
     run.rewind(learner.iteration)
+    probed = [lv for lv in levels["validation"] if optimal_length(lv) >= config.rollout.min_length]
     begun = time.monotonic() - learner.seconds
     if learner.iteration == 0 and config.validate_every and not run.metrics():
         run.append_metrics({"iteration": 0, **_validation(learner, task, config, hierarchy, levels["validation"])})
+    if learner.iteration == 0 and (groups := probe.due(learner.policy, task, hierarchy, probed, config, 0)):
+        run.record(0, groups)
     while not _spent(learner, config):
         line, step = _one(learner, task, hierarchy, config, levels)
         learner.seconds = time.monotonic() - begun
         run.append_metrics({**line, "seconds": round(learner.seconds, 2)})
-        run.record(learner.iteration, _records(learner.policy, step, config.record_levels))
+        groups = _records(learner.policy, step, config.record_levels)
+        run.record(
+            learner.iteration, groups + probe.due(learner.policy, task, hierarchy, probed, config, learner.iteration)
+        )
         if learner.iteration % config.checkpoint_every == 0 or _spent(learner, config):
             _save(run, learner, config)
         if progress:
@@ -227,19 +233,10 @@ def base_score(policy: Policy, task: Task, levels: Sequence[Level], mode: str) -
 
 
 def _records(policy: Policy, step: Iteration, count: int) -> list[dict[str, Any]]:
-    def decode(ids: list[int]) -> str:
-        return policy.text(ids)
-
     out = []
     for p, micro in enumerate(step.micro[:count]):
-        record: dict[str, Any] = {"level": micro.level.text, "title": micro.level.title}
-        record["optimal_moves"] = micro.level.optimal_moves
-        if step.macro:
-            record["macro"] = records.macro_record(
-                step.macro[p], list(step.macro_adv_pg[p]), int(step.best_p[p]), decode
-            )
-        record["micro"] = records.micro_record(micro, list(step.micro_adv_pn[p]), decode)
-        out.append(record)
+        macro = (step.macro[p], list(step.macro_adv_pg[p]), int(step.best_p[p])) if step.macro else None
+        out.append(records.level_record(micro, list(step.micro_adv_pn[p]), policy.text, macro))
     return out
 
 

@@ -1,17 +1,19 @@
-// Plays one recorded trajectory. The kernel sends the positions once; from then on nothing needs it, so it plays while
-// the kernel trains. The rules stay in Python (every position was computed there). Text from a model is set as
-// textContent only; the one innerHTML is the empty board, drawn by himac_lite.sokoban.render.
+// Plays recorded trajectories of one level, one or two side by side. The kernel sends the positions once; from then on
+// nothing needs it, so it plays while the kernel trains. The rules stay in Python (every position was computed there).
+// Text from a model is set as textContent only; the one innerHTML is the empty board of himac_lite.sokoban.render.
 
 const UNIT = 20; // side of a tile in the board's SVG
 const NAMES = { u: "up", d: "down", l: "left", r: "right" };
-const HAPPENED = { moved: "moved", pushed: "pushed a box", blocked: "blocked" };
+const HAPPENED = { m: "moved", p: "pushed a box", b: "blocked" };
 const ENDED = {
   sub_done: "✓ <sub_done>", budget: "◷ budget used up, no <sub_done>", success: "★ level solved",
   truncated: "✂ episode out of steps", "": "not reached",
 };
+const signed = (x, digits = 2) => (x > 0 ? "+" : x < 0 ? "−" : "") + Math.abs(x).toFixed(digits);
 
-function make(tag, parent, properties = {}) {
+function make(tag, parent, properties = {}, label = "") {
   const node = Object.assign(document.createElement(tag), properties);
+  if (label) node.setAttribute("aria-label", label);
   parent.append(node);
   return node;
 }
@@ -23,19 +25,14 @@ function shape(tag, parent, attributes) {
   return node;
 }
 
-function player(data, el) {
-  const { frames, targets, width, subgoals } = data;
-  const last = frames.length - 1;
+// One trajectory: its board, what happened, its sub-goals and tokens. Answers with what draws a step.
+function stage(data, member, parent) {
+  const { targets, width } = data;
+  const { moves, size, goals, tokens } = member;
   const place = (cell) => `translate(${(cell % width) * UNIT} ${Math.floor(cell / width) * UNIT})`;
-  let frame = 0;
-  let timer = null;
-
-  const root = make("div", el, { className: "himac-rollout", tabIndex: 0 });
-  root.setAttribute("role", "group");
-  root.setAttribute("aria-label", "Recorded episode. Arrow keys step, space plays.");
-  make("div", root, { className: "himac-rollout-title", textContent: data.title });
-  const stage = make("div", root, { className: "himac-rollout-board", innerHTML: data.board });
-  const svg = stage.querySelector("svg");
+  const root = make("div", parent, { className: "himac-stage" });
+  make("div", root, { className: "himac-rollout-title", textContent: member.title });
+  const svg = make("div", root, { className: "himac-rollout-board", innerHTML: data.board }).querySelector("svg");
   svg.querySelectorAll("title, desc").forEach((node) => node.remove());
   const pawn = svg.querySelector("g[transform]"); // on an empty board the pawn alone is placed
   const rings = targets.map((cell) => {
@@ -43,7 +40,7 @@ function player(data, el) {
     pawn.before(ring);
     return ring;
   });
-  const boxes = frames[0].slice(1).map(() => {
+  const boxes = Array.from({ length: size - 1 }, () => {
     const box = shape("g", svg, {});
     shape("rect", box, { x: 2.6, y: 2.6, width: 14.8, height: 14.8, rx: 2 });
     shape("path", box, { d: "M6 6l8 8M14 6l-8 8", class: "himac-cross" });
@@ -51,43 +48,41 @@ function player(data, el) {
     pawn.before(box);
     return box;
   });
-
-  const bar = make("div", root, { className: "himac-rollout-bar" });
-  const button = (text, label, onclick) => {
-    const node = make("button", bar, { textContent: text, title: label, onclick });
-    node.setAttribute("aria-label", label);
-    return node;
-  };
-  button("|◀", "to the start", () => show(0));
-  button("◀", "one step back", () => show(frame - 1));
-  const toggle = button("▶ play", "play or pause", () => (timer ? pause() : play()));
-  button("▶", "one step forward", () => show(frame + 1));
-  button("▶|", "to the end", () => show(last));
-  const speed = make("select", bar, { title: "steps a second" });
-  speed.setAttribute("aria-label", "speed");
-  for (const rate of [2, 5, 15, 60]) make("option", speed, { value: rate, textContent: `${rate}/s`, selected: rate === 5 });
-  const slider = make("input", root, { type: "range", min: 0, max: last, value: 0, className: "himac-rollout-slider" });
-  slider.setAttribute("aria-label", "step");
-  slider.oninput = () => show(Number(slider.value));
   const caption = make("div", root, { className: "himac-rollout-caption" });
-  caption.setAttribute("aria-live", "polite");
   const list = make("ol", root, { className: "himac-rollout-plan" });
   let from = 0;
-  const goals = subgoals.map((goal) => {
+  const items = goals.map((goal) => {
     const item = make("li", list);
     make("div", item, { textContent: goal.text });
-    const state = make("div", item, { className: "himac-rollout-state" });
-    const entry = { ...goal, from, until: from + goal.steps, item, state };
+    const entry = { ...goal, from, until: from + goal.steps, item, state: make("div", item, { className: "himac-rollout-state" }) };
     from = entry.until;
     return entry;
   });
-  if (data.note) make("div", root, { className: "himac-rollout-note", textContent: data.note });
+  if (member.note) make("div", root, { className: "himac-rollout-note", textContent: member.note });
+  const strip = make("details", root, { className: "himac-tokens", open: data.open });
+  const above = make("summary", strip, { textContent: "tokens" });
+  strip.ontoggle = () => (data.open = strip.open);
+  const told = make("div", strip, { className: "himac-rollout-state" });
+  const tell = ([text, role, logp]) => {
+    const chosen = `mask 1: chosen by the model, log-prob ${signed(logp, 3)}, p = ${Math.exp(logp).toFixed(2)}`;
+    const mask = role === "given" ? "mask 0: not chosen by the model" : `${chosen}, trained with advantage ${signed(member.advantage)}`;
+    told.textContent = `${text.trim()} · ${role} · ${mask}`;
+  };
+  const depth = 0.1 + 0.42 * Math.min(1, Math.abs(member.advantage) / 3);
+  const chips = tokens.map((token) => {
+    const chip = make("span", strip, { className: "himac-token", textContent: token[0].trim(), tabIndex: -1, onclick: () => tell(token) });
+    chip.dataset.sign = token[1] === "given" ? "given" : member.advantage > 0 ? "+" : member.advantage < 0 ? "-" : "0";
+    chip.style.setProperty("--depth", depth);
+    chip.onmouseenter = chip.onclick;
+    return chip;
+  });
+  strip.hidden = !tokens.length;
+  let segment = -1;
 
-  function show(wanted) {
-    frame = Math.max(0, Math.min(last, wanted));
-    if (wanted !== frame || (wanted === last && timer)) pause();
-    slider.value = frame;
-    const [at, ...cells] = frames[frame];
+  return (wanted) => {
+    const last = moves.length;
+    const frame = Math.min(last, wanted);
+    const [at, ...cells] = member.frames.slice(frame * size, (frame + 1) * size);
     let home = 0;
     boxes.forEach((box, i) => {
       const done = targets.includes(cells[i]);
@@ -98,25 +93,83 @@ function player(data, el) {
     rings.forEach((ring, i) => ring.setAttribute("r", targets[i] === at ? 8.4 : 4.6));
     pawn.setAttribute("transform", place(at) + (targets.includes(at) ? " translate(2.6 2.6) scale(.74)" : ""));
     const boxText = `${home} of ${cells.length} boxes on target`;
-    const happened = frame ? `${NAMES[data.moves[frame - 1].toLowerCase()]}, ${HAPPENED[data.happened[frame - 1]]}` : "start";
-    caption.textContent = `step ${frame} of ${last}: ${happened} · ${boxText}`;
+    const happened = frame ? `${NAMES[moves[frame - 1].toLowerCase()]}, ${HAPPENED[member.happened[frame - 1]]}` : "start";
+    const reward = frame === last ? `return ${member.ret.toFixed(2)}` : "no reward yet";
+    caption.textContent = `step ${frame} of ${last}: ${happened} · ${boxText} · ${reward}`;
     svg.setAttribute("aria-label", `Sokoban board, ${boxText}`);
-    goals.forEach((goal) => {
+    let now = 0;
+    items.forEach((goal, k) => {
       const over = goal.end && frame >= goal.until && frame >= goal.from;
       const active = goal.end && !over && frame >= goal.from;
+      if (goal.end && frame > goal.from) now = k;
       goal.item.className = active ? "himac-active" : over ? "himac-over" : "";
       const steps = `${goal.steps} step${goal.steps === 1 ? "" : "s"}`;
       goal.state.textContent = active ? `▸ active, step ${frame - goal.from} of ${goal.steps}`
-        : over ? `${ENDED[goal.end]} after ${steps}` : goal.end ? "waits" : ENDED[""];
+        : over ? `${ENDED[goal.end] ?? goal.end} after ${steps}` : goal.end ? "waits" : ENDED[""];
     });
+    // An executor sees one segment at a time, and so does the reader; a blueprint's tokens (no move) are always there.
+    if (segment !== now) {
+      segment = now;
+      chips.forEach((chip, i) => (chip.hidden = (tokens[i][4] ?? now) !== now));
+      above.textContent = member.planned ? "tokens of the blueprint" : `tokens of segment ${now + 1}`;
+    }
+    chips.forEach((chip, i) => chip.classList.toggle("himac-now", tokens[i][3] === frame - 1));
+    const current = tokens.find((token) => token[3] === frame - 1);
+    if (current) tell(current);
+  };
+}
+
+function player(data, model, el) {
+  const [first, second] = model.get("shown").map((i) => data.members[i]);
+  const last = Math.max(first.moves.length, second ? second.moves.length : 0);
+  let frame = 0;
+  let timer = null;
+  const root = make("div", el, { className: "himac-rollout", tabIndex: 0 }, "Recorded episode. Arrow keys step, space plays.");
+  root.setAttribute("role", "group");
+  make("div", root, { className: "himac-rollout-title", textContent: data.title });
+  const bar = make("div", root, { className: "himac-rollout-bar" });
+  const button = (text, label, onclick) => make("button", bar, { textContent: text, title: label, onclick }, label);
+  button("|◀", "to the start", () => show(0));
+  button("◀", "one step back", () => show(frame - 1));
+  const toggle = button("▶ play", "play or pause", () => (timer ? pause() : play()));
+  button("▶", "one step forward", () => show(frame + 1));
+  button("▶|", "to the end", () => show(last));
+  const speed = make("select", bar, { title: "steps a second" }, "speed");
+  for (const rate of [2, 5, 15, 60]) make("option", speed, { value: rate, textContent: `${rate}/s`, selected: rate === 5 });
+  const choice = (label, from, at) => {
+    const select = make("select", bar, {}, label);
+    for (const [i, name] of from) make("option", select, { value: i, textContent: name, selected: i === at });
+    return select;
+  };
+  const names = data.members.map((member, i) => [i, member.name]);
+  const [mine, other] = model.get("shown");
+  const one = choice("episode", names, mine);
+  const two = choice("compare with", [[-1, "beside: –"], ...names.map(([i, name]) => [i, `beside: ${name}`])], other ?? -1);
+  one.onchange = two.onchange = () => {
+    model.set("shown", [Number(one.value), Number(two.value)].filter((i) => i >= 0));
+    model.save_changes();
+  };
+  const slider = make("input", root, { type: "range", min: 0, max: last, value: 0, className: "himac-rollout-slider" }, "step");
+  slider.oninput = () => show(Number(slider.value));
+  const both = make("div", root, { className: "himac-stages" });
+  const stages = [first, ...(second ? [second] : [])].map((member) => stage(data, member, both));
+  // Read out when it stands still; sixty captions a second are no help to a listener.
+  const quiet = (on) => both.setAttribute("aria-live", on ? "off" : "polite");
+
+  function show(wanted) {
+    frame = Math.max(0, Math.min(last, wanted));
+    if (wanted !== frame || (wanted === last && timer)) pause();
+    slider.value = frame;
+    stages.forEach((draw) => draw(frame));
   }
 
   function play() {
     if (frame === last) show(0);
     toggle.textContent = "❚❚ pause";
+    quiet(true);
     let due = performance.now();
     const tick = (now) => {
-      if (now >= due) {
+      if (now >= due - 1) {
         due = Math.max(due, now - 250) + 1000 / Number(speed.value);
         show(frame + 1);
       }
@@ -129,17 +182,18 @@ function player(data, el) {
     cancelAnimationFrame(timer);
     timer = null;
     toggle.textContent = "▶ play";
+    quiet(false);
   }
 
   root.onkeydown = (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1, Home: -last, End: last }[event.key];
-    const inside = event.target === root;
-    if (event.key === " " && inside) timer ? pause() : play();
-    else if (step && event.target !== slider && event.target !== speed) show(frame + step);
+    if (event.key === " " && event.target === root) timer ? pause() : play();
+    else if (step && event.target !== slider && event.target.tagName !== "SELECT") show(frame + step);
     else return;
     event.preventDefault();
     event.stopPropagation(); // the notebook has its own arrow keys
   };
+  pause();
   show(0);
   return pause;
 }
@@ -148,15 +202,19 @@ export default {
   render({ model, el }) {
     let stop = () => {};
     const build = () => {
+      const data = model.get("data");
+      if (!data.members[Math.max(...model.get("shown"))]) return; // the next message brings it
       stop();
       el.replaceChildren();
-      stop = player(model.get("data"), el);
+      stop = player(data, model, el);
     };
     build();
     model.on("change:data", build);
+    model.on("change:shown", build);
     return () => {
       stop();
       model.off("change:data", build);
+      model.off("change:shown", build);
     };
   },
 };

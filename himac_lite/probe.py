@@ -1,0 +1,72 @@
+"""The same few levels again and again: what the planner writes for them, and how each of its blueprints is executed.
+
+Training draws other levels every iteration, so that no recorded level shows how a blueprint changed. A probe plays
+fixed levels with the policy of the moment, learns nothing, and draws its randomness from a seed of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from himac_lite import records
+from himac_lite.coevolution import adapt, explore
+from himac_lite.config import Train
+from himac_lite.hierarchy import Hierarchy
+from himac_lite.model import Policy
+from himac_lite.rollout import ReturnRule, Sampling, execute
+from himac_lite.tasks import Task
+from himac_lite.types import Level
+
+_PROBE = 2
+"""What the derived seed is for; see himac_lite/training.py."""
+
+
+def probe(
+    policy: Policy, task: Task, hierarchy: Hierarchy, levels: Sequence[Level], config: Train, iteration: int
+) -> list[dict[str, Any]]:
+    """Records of macro and micro group as training writes them, with `micros`: the executions of every blueprint.
+
+    micros: index of a blueprint → {"members"}, for valid blueprints other than z*; equal ones share the executions of
+    the first. Members there have no tokens. The group sizes and the temperature are those of training.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([config.seed, _PROBE, iteration]))
+    n, rule = config.rollout.group, ReturnRule(config.rollout.progress_share)
+    sampling = Sampling(config.rollout.temperature, torch.Generator().manual_seed(int(rng.integers(2**31))))
+    groups = explore(policy, task, levels, n, sampling, rule)
+    return_pg = np.array([[t.ret for t in group.executions] for group in groups])  # [P, G]
+    macro_adv, best_p = hierarchy.macro_advantage(return_pg), hierarchy.choose(return_pg, rng)
+    micro = adapt(policy, task, groups, best_p, n, sampling, rule)
+    micro_adv = hierarchy.micro_advantage(np.array([[t.ret for t in group.trajectories] for group in micro]))
+
+    out = []
+    for p, (group, best) in enumerate(zip(groups, best_p, strict=True)):
+        record = records.level_record(micro[p], list(micro_adv[p]), policy.text, (group, list(macro_adv[p]), int(best)))
+        first = {
+            z.text: g for g, t in reversed(list(enumerate(group.executions))) if (z := t.blueprint) and not z.invalid
+        }
+        first.pop(getattr(group.executions[best].blueprint, "text", ""), None)
+        jobs = [(group.level, z) for g in first.values() if (z := group.executions[g].blueprint) for _ in range(n)]
+        done = execute(policy, task, jobs, sampling, rule)
+        played = {}
+        for k, text in enumerate(first):
+            own = done[k * n : (k + 1) * n]
+            credit = hierarchy.micro_advantage(np.array([[t.ret for t in own]]))[0]
+            played[text] = [records.trajectory_record(t, float(a)) for t, a in zip(own, credit, strict=True)]
+        texts = [t.blueprint.text if t.blueprint else "" for t in group.executions]
+        played[texts[best]] = []  # in `micro`; blueprints equal to z* share it
+        record["micros"] = {str(g): {"members": played[text]} for g, text in enumerate(texts) if played.get(text)}
+        out.append(record)
+    return out
+
+
+def due(
+    policy: Policy, task: Task, hierarchy: Hierarchy, levels: Sequence[Level], config: Train, iteration: int
+) -> list[dict[str, Any]]:
+    """The probe of an iteration of training, if one is wanted then: of the first of these levels."""
+    if not hierarchy.planner or not config.probe_levels or iteration % config.probe_every:
+        return []
+    return probe(policy, task, hierarchy, levels[: config.probe_levels], config, iteration)

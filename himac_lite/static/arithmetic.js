@@ -1,0 +1,48 @@
+// The formula of an advantage with the numbers of the chosen member in it. What is chosen comes from the explorer's
+// groups, by a link in the browser.
+
+const signed = (x, digits = 4) => (Number(Math.abs(x).toFixed(digits)) && (x > 0 ? "+" : "−")) + Math.abs(x).toFixed(digits);
+const fig = (x) => String(Number(x.toPrecision(4))).replace("-", "−");
+
+function lines({ r, pool, ret, a, step, d, kind, planned, count }) {
+  const over = d.over === "steps";
+  const base = over ? "mean" : d.baseline;
+  const from = base === "batch" ? pool : r;
+  const others = base === "leave_one_out";
+  const b = others ? (sum(r) - ret) / (r.length - 1) : mean(from);
+  const name = over ? "mean of all steps" : others ? "mean of the others" : `mean of the ${base === "mean" ? "group" : base}`;
+  const how = others ? `(${fig(sum(r))} − ${fig(ret)}) / ${r.length - 1}` : `${fig(sum(from))} / ${from.length}`;
+  const out = [`R = ${fig(ret)}`, `b = ${name} = ${how} = ${fig(b)}`];
+  if (!a && flat(r)) out.push("all returns are equal: A = 0, exactly");
+  else if (d.scale === "none") out.push(`A = R − b = ${fig(ret)} − ${fig(b)} = ${signed(a)}`);
+  else {
+    const of = d.scale === "batch" ? pool : r;
+    const s = fig(std(of, d.ddof));
+    const below = d.ddof ? `(${of.length} − ${d.ddof})` : of.length;
+    out.push(`s = std of the ${d.scale === "batch" ? "batch" : over ? "steps" : "group"} = √(Σ(R_j − mean)² / ${below}) = √(${fig(squares(of))} / ${below}) = ${s}`);
+    out.push(`A = (R − b) / (s + ε) = (${fig(ret)} − ${fig(b)}) / (${s} + ${d.eps.toExponential(0)}) = ${signed(a)}`);
+  }
+  if (step) out.push(`step ${step[0]}, ${step[1]}: A + ω · A_step = ${signed(a)} + ${fig(d.omega)} · ${signed(step[2])} = ${signed(step[3])}`);
+  const what = kind === "macro" ? "blueprint tokens, in phase A" : `action tokens (with <sub_done>)${planned ? ", in phase B" : ""}`;
+  out.push(`A is the credit of all its ${count} ${what}${d.omega && kind === "micro" ? "; each action has its own ω · A_step besides" : ""}.`);
+  return out;
+}
+
+export default {
+  render({ model, el }) {
+    const root = document.createElement("details");
+    root.className = "hx hx-sum";
+    root.open = true;
+    const title = document.createElement("summary");
+    el.append(root);
+    const draw = () => {
+      const picked = model.get("picked");
+      title.textContent = picked.name ? `The arithmetic of ${picked.name}` : "The arithmetic";
+      const said = picked.name ? lines(picked) : ["Choose a member of the group."];
+      root.replaceChildren(title, ...said.map((text) => Object.assign(document.createElement("div"), { textContent: text })));
+    };
+    draw();
+    model.on("change:picked", draw);
+    return () => model.off("change:picked", draw);
+  },
+};

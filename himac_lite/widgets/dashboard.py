@@ -1,0 +1,194 @@
+"""A run's figures and curves while it is made and afterwards; several runs laid over each other, seeds as a band."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+import plotly.graph_objects as go
+import plotly.io
+
+from himac_lite import plots
+from himac_lite.errors import RunError
+from himac_lite.hierarchy import JOINT, PRESETS
+from himac_lite.runs import Run
+from himac_lite.widgets import pictures
+from himac_lite.widgets.base import STYLE, Pictured, dropdown
+
+A, B = "phase A: blueprints", "phase B: executions"
+VIEWS: dict[str, dict[str, str]] = {
+    "levels solved": {
+        "macro/success": f"{A}, sampled",
+        "micro/success": f"{B}, sampled",
+        "validation/success": "greedy",
+    },
+    "return of both levels": {"macro/return": A, "micro/return": B},
+    "groups without a difference": {"macro/zero_variance": A, "micro/zero_variance": B},
+    "KL from the base model": {"macro/kl": A, "micro/kl": B},
+    "clip fraction": {"macro/clip_fraction": A, "micro/clip_fraction": B},
+    "entropy": {"macro/entropy": A, "micro/entropy": B},
+    "gradient norm": {"macro/grad_norm": A, "micro/grad_norm": B},
+    "sub-goals of a blueprint": {"macro/blueprint_length": "sampled", "micro/blueprint_length": "z*"},
+    "valid blueprints": {"macro/blueprint_valid": "sampled", "micro/blueprint_valid": "z*"},
+    "environment steps spent": {"env_steps": "both phases"},
+    "tokens sampled": {"tokens": "both phases"},
+}
+"""What the dashboard can show: title → metric (see docs/metrics.md) → legend."""
+COUNTERS = ("env_steps", "tokens")
+
+
+def as_groups(source: Any) -> dict[str, list[Run]]:
+    """Label → the runs that differ by seed: one run or folder, several, or such a mapping.
+
+    Several runs are grouped by the variant in their manifests; a run without one stands for itself.
+    """
+    if isinstance(source, Mapping):
+        return {str(label): [_run(r) for r in (runs if _several(runs) else [runs])] for label, runs in source.items()}
+    if not _several(source):
+        run = _run(source)
+        return {run.folder.name: [run]}
+    groups: dict[str, list[Run]] = {}
+    for run in map(_run, source):
+        groups.setdefault(_variant(run) or run.folder.name, []).append(run)
+    if not groups:
+        raise RunError("no run to show: the list is empty")
+    return groups
+
+
+def _several(source: Any) -> bool:
+    return isinstance(source, Iterable) and not isinstance(source, str | os.PathLike)
+
+
+def _run(source: Any) -> Run:
+    return source if hasattr(source, "metrics") else Run(Path(source))
+
+
+def _variant(run: Run) -> str:
+    try:
+        return run.config.variant
+    except RunError:
+        return ""
+
+
+class TrainingDashboard(Pictured, widgets.VBox):
+    """Figures and curves of a run, from its folder, finished or not; `refresh` reads it again.
+
+    Live: display it and give `himac_lite.train` ``progress=dashboard.refresh``; the folder need not exist yet.
+    source: a run or a run folder; or several, which are grouped by variant: the mean over seeds, and their range as a
+    band; or a mapping of labels to such lists. window: iterations of the running mean.
+    """
+
+    def __init__(self, source: Any, window: int = 10, **kwargs: Any) -> None:
+        self.runs = as_groups(source)
+        self._lock = RLock()
+        style = {"description_width": "initial"}
+        self.view = dropdown("curves", list(VIEWS), "levels solved")
+        self.against = dropdown("over", [(says, key) for key, says in plots.SPENT.items()], "iteration")
+        self.window = widgets.IntSlider(window, 1, 50, description="running mean", style=style)
+        self.bands = widgets.Checkbox(False, description="phases A and B", indent=False, layout={"width": "auto"})
+        self.again = widgets.Button(description="read again", icon="refresh", layout={"width": "auto"})
+        self.summary, self.curves = widgets.HTML(), widgets.Output()
+        row = [self.view, self.against, self.window, *([self.bands] if self._phases() else []), self.again]
+        controls = widgets.HBox(row, layout={"flex_flow": "row wrap"})
+        super().__init__([self.summary, controls, self.curves], **kwargs)
+        for control in (self.view, self.against, self.window, self.bands):
+            control.observe(self.refresh, "value")
+        self.again.on_click(self.refresh)
+        self.refresh()
+
+    @property
+    def run(self) -> Run:
+        """The first run."""
+        return next(iter(self.runs.values()))[0]
+
+    def _phases(self) -> bool:
+        """Whether the runs alternate: they have a planner and no joint update. An unwritten run may yet."""
+        kinds = [PRESETS[v] for runs in self.runs.values() if (v := _variant(runs[0])) in PRESETS]
+        return not kinds or any(kind.planner and kind.schedule != JOINT for kind in kinds)
+
+    def figure(self) -> go.Figure:
+        title, against = self.view.value, self.against.value
+        names, window = VIEWS[title], self.window.value
+        single = len(self.runs) == 1 and len(next(iter(self.runs.values()))) == 1
+        if title == "levels solved" and single and against == "iteration":
+            figure = plots.training_curves(self.run, window)
+        else:
+            window = 1 if set(names) <= set(COUNTERS) else window  # a mean of a counter would lag behind
+            figure = plots.seed_curves(self.runs, names, title, window, against=against)
+        if self.bands.value and against == "iteration" and self._phases():
+            runs = [run for group in self.runs.values() for run in group]
+            plots.phase_bands(
+                figure, max(line["iteration"] for run in runs for line in run.metrics() or [{"iteration": 0}])
+            )
+        return figure
+
+    def refresh(self, *_: Any) -> None:
+        """Draw what the run has written so far. Takes what a control, or a trainer after an iteration, hands over."""
+        with self._lock:
+            figure = self.figure()
+            self.summary.value = f'{STYLE}<div class="hx hx-cards">{_cards(self.runs)}</div>'
+            words = f"{self.view.value}: " + ", ".join(t.name for t in figure.data if t.showlegend is not False)
+            if "google.colab" in sys.modules:  # Colab shows plotly as HTML only
+                data = plotly.io.renderers["colab"].to_mimebundle(figure.to_dict())
+            else:
+                picture = base64.b64encode(pictures.curves_picture(figure, self.view.value)).decode()
+                live = json.loads(figure.to_json())
+                data = {"application/vnd.plotly.v1+json": live, "image/png": picture, "text/plain": words}
+            self.curves.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
+
+    # Where no kernel runs
+
+    def words(self) -> str:
+        last = [f"{t.name}: {t.y[-1]:.3g}" for t in self.figure().data if t.showlegend is not False and len(t.y or ())]
+        return f"{self.view.value}, last values\n  " + "\n  ".join(last or ["nothing recorded yet"])
+
+    def picture(self) -> bytes:
+        return pictures.curves_picture(self.figure(), self.view.value)
+
+
+def _cards(groups: Mapping[str, Sequence[Run]]) -> str:
+    """The figures to know, in a row: budget spent, and success of random, base and trained policy."""
+    cards: list[tuple[str, str]] = []
+    for label, runs in groups.items():
+        if len(groups) == 1 and len(runs) == 1:
+            return _one_run(runs[0])
+        scores = [run.results["trained"]["success"] for run in runs if "trained" in run.results]
+        what = f"{label}: trained, {len(scores)} seed{'s' * (len(scores) != 1)}"
+        if scores:
+            what += f" ({100 * min(scores):.1f}–{100 * max(scores):.1f} %)"
+        cards.append((what, f"{100 * np.mean(scores):.1f} %" if scores else "…"))
+        spent = [metrics[-1].get("env_steps", 0) for run in runs if (metrics := run.metrics())]
+        cards.append((f"{label}: environment steps, mean", f"{np.mean(spent or [0]):,.0f}"))
+    return _cards_html(cards)
+
+
+def _one_run(run: Run) -> str:
+    metrics, results = run.metrics(), run.results
+    last: Mapping[str, Any] = next((line for line in reversed(metrics) if "env_steps" in line), {})
+    cards = [
+        ("iterations", f"{last.get('iteration', 0)}"),
+        ("environment steps", f"{last.get('env_steps', 0):,}"),
+        ("tokens sampled", f"{last.get('tokens', 0):,}"),
+        ("minutes", f"{last.get('seconds', 0) / 60:.1f}"),
+    ]
+    for key, name in (("random", "random policy"), ("base", "base model"), ("trained", "trained model")):
+        if key in results:
+            low, high = results[key]["ci95"]
+            what = f"{name} ({100 * low:.0f}–{100 * high:.0f} % of {results[key]['n']} test levels)"
+            cards.append((what, f"{100 * results[key]['success']:.0f} %"))
+    if not results:
+        cards.append(("no final scores yet", "…"))
+    return _cards_html(cards)
+
+
+def _cards_html(cards: Sequence[tuple[str, str]]) -> str:
+    return "".join(f"<span><b>{escape(value)}</b>{escape(name)}</span>" for name, value in cards)

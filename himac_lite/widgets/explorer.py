@@ -1,0 +1,254 @@
+"""Group advantages at both levels, linked: a choice changes both at once, in the browser, kernel busy or not.
+
+The controls are ordinary ipywidgets. Each is linked in the browser to a trait of `Groups`, whose JavaScript computes
+what is shown; the kernel hears of every choice too, and answers `AdvantageExplorer.advantages` by
+`himac_lite.advantage`. Tests hold the two to each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from threading import RLock
+from typing import Any
+
+import anywidget
+import ipywidgets as widgets
+import numpy as np
+import traitlets
+
+from himac_lite.errors import RunError
+from himac_lite.plots import SYMBOLS, Record
+from himac_lite.runs import Run
+from himac_lite.widgets import pictures
+from himac_lite.widgets.base import Pictured, browser_code, dropdown
+from himac_lite.widgets.credit import Dials, Member, comparable, credit, level_data
+from himac_lite.widgets.player import RolloutPlayer
+
+CHOICES: dict[str, dict[str, Any]] = {
+    "baseline": {"mean of the group": "mean", "leave one out": "leave_one_out", "mean of the batch": "batch"},
+    "scale": {"std of the group": "std", "none": "none", "std of the batch": "batch"},
+    "ddof": {"0": 0, "1": 1},
+    "over": {"trajectories": "trajectories", "their steps": "steps"},
+    "reward": {"as recorded": "recorded", "success: 1 or 0": "success", "shaped: boxes count": "shaped"},
+}
+"""Control → what it offers → the value in `Dials`."""
+TITLES = {
+    "baseline": "baseline b", "scale": "scale s", "ddof": "ddof", "over": "statistics over", "reward": "return",
+}  # fmt: skip
+
+SENTENCES = {
+    "all": "Advantages of two linked groups",
+    "macro": "Macro group: # blueprints, executed greedily",
+    "micro": "Micro group: # sampled executions of z#",
+    "flat": "Flat group: # episodes, without a plan",
+    "spread": " · mean #, std #",
+    "moves": "moves; capitals push a box",
+    "head": "return|− advantage +",
+    "equal": "All # returns are #: nothing to compare. Every advantage is exactly 0: the group teaches nothing and is "
+    "left out of the update.",
+    "pooled": "All # returns are #: but against the mean of the batch they still stand for something.",
+    "once": "z# was executed once, greedily, with return #. Training samples executions of z* only, here of z#.",
+    "star": "With these returns z* is z#; in training it was z#.",
+    "row": "#, return #, advantage #",
+    "out": "#, not in the group",
+    "typed": "return of ##",
+    "dragged": "drag the return of ##",
+    "key": "★ of a blueprint: z*. In a row of moves: ✓ <sub_done> · ◷ budget used up · ★ solved · ✂ out of steps. "
+    "Colour is the advantage that a token trains with: blue, line above: more of it; red, line below: less.",
+}
+"""What the browser says; each # is filled in there."""
+
+
+class Groups(anywidget.AnyWidget):
+    """The two groups of one level: rows, bars, coloured tokens. Everything but the data is linked to a control."""
+
+    _esm = browser_code("maths.js", "explorer.js")
+    _css = browser_code("explorer.css")
+    data = traitlets.Dict().tag(sync=True)
+    """{iteration, levels: `credit.level_data` of each}."""
+    choices = traitlets.Dict({name: list(of.values()) for name, of in CHOICES.items()}).tag(sync=True)
+    sentences = traitlets.Dict(SENTENCES).tag(sync=True)
+    listens = traitlets.List(["data", "level", "eps", "omega", "size", "toy_on", "toy", "plan", "chosen"]).tag(
+        sync=True
+    )
+    level = traitlets.Int(0, allow_none=True).tag(sync=True)
+    baseline = traitlets.Int(0, allow_none=True).tag(sync=True)
+    scale = traitlets.Int(0, allow_none=True).tag(sync=True)
+    ddof = traitlets.Int(0, allow_none=True).tag(sync=True)
+    over = traitlets.Int(0, allow_none=True).tag(sync=True)
+    reward = traitlets.Int(0, allow_none=True).tag(sync=True)
+    eps = traitlets.Float(1e-6).tag(sync=True)
+    omega = traitlets.Float(0.0).tag(sync=True)
+    gamma = traitlets.Float(0.95).tag(sync=True)
+    size = traitlets.Int(8).tag(sync=True)
+    toy_on = traitlets.Bool(False).tag(sync=True)
+    toy: traitlets.List = traitlets.List().tag(sync=True)
+    """[level's key, {group: returns set by hand}]. A level's key is "iteration:level"."""
+    plan: traitlets.List = traitlets.List().tag(sync=True)
+    """[level's key, blueprint whose executions are shown]; otherwise z*."""
+    chosen: traitlets.List = traitlets.List().tag(sync=True)
+    """[level's key, group, member] that the arithmetic and the player show; otherwise z*."""
+    picked = traitlets.Dict().tag(sync=True)
+
+
+class Arithmetic(anywidget.AnyWidget):
+    """The formula with the numbers of the chosen member in it; `picked` is linked to that of `Groups`."""
+
+    _esm = browser_code("maths.js", "arithmetic.js")
+    _css = browser_code("explorer.css")
+    picked = traitlets.Dict().tag(sync=True)
+
+
+class AdvantageExplorer(Pictured, widgets.HBox):
+    """Two linked levels of one recorded level: eight blueprints, and eight executions of the chosen one.
+
+    source: a run, or the records of one iteration, or one record. It opens where both groups have a difference to show.
+    ``advantages`` holds what is shown: {"macro": [G], "micro": [N]} (no "macro" for flat play).
+    """
+
+    def __init__(self, source: Run | Record | Sequence[Record], **kwargs: Any) -> None:
+        self._lock = RLock()
+        self._run = source if isinstance(source, Run) else None
+        given = [] if isinstance(source, Run) else [source] if isinstance(source, Mapping) else list(source)
+        self._recorded: dict[int, Sequence[Record]] = {0: given}
+        numbers = self._run.recorded_iterations() if self._run else [0]
+        if not numbers or (self._run is None and not given):
+            raise RunError(f"{self._run.folder if self._run else 'the list'} holds no recorded rollouts")
+        first, level = next((found for i in numbers if (found := self._telling(i))), (numbers[0], 0))
+
+        self.groups, self.sums = Groups(), Arithmetic()
+        self.player = RolloutPlayer(self._records(first)[level])
+        self.iteration = dropdown("iteration", numbers, first)
+        self.level = dropdown("level", [("", 0)], 0)
+        for name, of in CHOICES.items():
+            setattr(self, name, dropdown(TITLES[name], list(of.items()), next(iter(of.values()))))
+        self.eps = widgets.FloatLogSlider(1e-6, base=10, min=-8, max=0, step=0.5, description="ε", readout_format=".0e")
+        self.omega = widgets.FloatSlider(0.0, min=0, max=2, step=0.05, description="ω, same state (GiGPO)")
+        self.size = widgets.IntSlider(8, min=2, max=8, description="group size")
+        self.toy_on = widgets.Checkbox(False, description="toy mode: set the returns yourself", indent=False)
+        for slider, width in ((self.eps, "210px"), (self.omega, "330px"), (self.size, "240px")):
+            slider.style.description_width, slider.layout.width = "initial", width
+        self.toy_on.layout.width = "auto"
+        self._fill(first, level)
+        links = [(self.level, "index", "level"), (self.toy_on, "value", "toy_on")]
+        links += [(getattr(self, name), "index", name) for name in CHOICES]
+        links += [(getattr(self, name), "value", name) for name in ("eps", "omega", "size")]
+        for control, trait, name in links:
+            widgets.jsdlink((control, trait), (self.groups, name))
+        widgets.jsdlink((self.groups, "picked"), (self.sums, "picked"))
+
+        wrap = {"display": "flex", "flex_flow": "row wrap"}
+        which = [self.iteration] if len(numbers) > 1 else []
+        dials = [getattr(self, name) for name in CHOICES]
+        top = widgets.HBox([*which, self.level, self.toy_on], layout=wrap)
+        middle = widgets.HBox([*dials, self.eps, self.omega, self.size], layout=wrap)
+        self.groups.layout = widgets.Layout(width="100%", min_width="0")
+        left = widgets.VBox([top, middle, self.groups], layout={"flex": "1 1 480px", "min_width": "0"})
+        right = widgets.VBox([self.player, self.sums], layout={"flex": "1 1 260px", "max_width": "400px"})
+        super().__init__([left, right], layout=wrap, **kwargs)
+        self.iteration.observe(self._changed, "value")
+        self.level.observe(self._show_chosen, "value")
+        self.groups.observe(self._show_chosen, ["chosen", "plan"])
+        self._show_chosen()
+
+    # What is shown
+
+    @property
+    def record(self) -> Record:
+        """The recorded level that is shown."""
+        return self._records(self.iteration.value)[self.level.value or 0]
+
+    @property
+    def dials(self) -> Dials:
+        values = {name: getattr(self, name).value for name in (*CHOICES, "eps", "omega", "size")}
+        return Dials(**values, gamma=self.groups.gamma)
+
+    @property
+    def plan(self) -> int:
+        """The blueprint whose executions are shown below; −1 for flat play."""
+        return self._own("plan", [self.record["macro"]["best"] if "macro" in self.record else -1])[0]
+
+    @property
+    def chosen(self) -> tuple[str, int]:
+        """Group and number of the member that the arithmetic and the player show."""
+        group, n = self._own("chosen", ["macro", self.plan] if "macro" in self.record else ["micro", 0])
+        return group, n
+
+    def choose(self, group: str, n: int) -> None:
+        """Show a member, as a click on its row does. Raises `RunError` if there is none such."""
+        there = self.groups.data["levels"][self.level.value or 0]
+        members = there.get("macro", []) if group == "macro" else there["micros"].get(str(self.plan), [])
+        if not 0 <= n < len(members):
+            raise RunError(
+                f"there is no {SYMBOLS.get(group, group)}{n + 1}: this {group} group has {len(members)} members"
+            )
+        self.groups.chosen = [self._key, group, n]
+        if group == "macro":
+            self.groups.plan = [self._key, n]
+
+    @property
+    def advantages(self) -> dict[str, np.ndarray]:
+        """Group → advantage of each member that is shown, by `himac_lite.advantage`. Raises ValueError as it does."""
+        found = {group: self._batch(group) for group in SYMBOLS if group in self.record}
+        return {group: credit(*batch, self.dials).member for group, batch in found.items() if batch[0][batch[1]]}
+
+    def _batch(self, group: str) -> tuple[Sequence[Sequence[Member]], int]:
+        dials, own = self.dials, self.level.value or 0
+        toy = self._own("toy", [{}])[0].get(group) if self.toy_on.value else None
+
+        def members(p: int, level: Mapping[str, Any]) -> list[Member]:
+            plan = self.plan if p == own else level.get("best", -1)
+            rows = level.get("macro", []) if group == "macro" else level["micros"].get(str(plan), [])
+            returns = toy if toy and p == own else [row["rets"][dials.reward] for row in rows]
+            return [Member(r, m["steps"], tuple(m["states"])) for m, r in zip(rows, returns, strict=True)]
+
+        groups = [members(p, level) for p, level in enumerate(self.groups.data["levels"])]
+        return comparable([groups[own]] if self.toy_on.value else groups, 0 if self.toy_on.value else own, dials.size)
+
+    # Inside
+
+    @property
+    def _key(self) -> str:
+        return f"{self.iteration.value}:{self.level.value or 0}"
+
+    def _own(self, name: str, otherwise: list[Any]) -> list[Any]:
+        key, *values = getattr(self.groups, name) or [""]
+        return values if key == self._key else otherwise
+
+    def _records(self, iteration: int) -> Sequence[Record]:
+        if self._run and iteration not in self._recorded:
+            self._recorded[iteration] = self._run.rollouts(iteration)
+        return self._recorded[iteration]
+
+    def _telling(self, iteration: int) -> tuple[int, int] | None:
+        """The first level of an iteration whose groups all have a difference to show."""
+        for p, record in enumerate(self._records(iteration)):
+            if all(len({m["return"] for m in record[g]["members"]}) > 1 for g in SYMBOLS if g in record):
+                return iteration, p
+        return None
+
+    def _fill(self, iteration: int, level: int) -> None:
+        """The levels of an iteration, and their groups for the browser."""
+        records = self._records(iteration)
+        self.groups.data = {"iteration": iteration, "levels": [level_data(record) for record in records]}
+        self.level.options = [(f"{p + 1}: {r.get('title') or 'untitled'}", p) for p, r in enumerate(records)]
+        self.level.value = self.groups.level = level
+        largest = max(len(r[g]["members"]) for r in records for g in SYMBOLS if g in r)
+        self.size.max, self.size.value = max(2, largest), max(2, largest)
+
+    def _changed(self, _: Any) -> None:
+        with self._lock:
+            self._fill(self.iteration.value, 0)
+            self._show_chosen()
+
+    def _show_chosen(self, *_: Any) -> None:
+        with self._lock:
+            self.player.show(self.record, *self.chosen, plan=self.plan)
+
+    # Where no kernel runs
+
+    def words(self) -> str:
+        return pictures.explorer_words(self.record, self.advantages)
+
+    def picture(self) -> bytes:
+        return pictures.explorer_picture(self.record, self.advantages)

@@ -1,0 +1,167 @@
+"""One level through training: the blueprints of its macro group at chosen iterations, and how z* changed.
+
+A level that recurs among the recorded rollouts is what this needs: training records a few probe levels every
+`probe_every` iterations (see himac_lite/config.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from threading import RLock
+from typing import Any
+
+import ipywidgets as widgets
+
+from himac_lite.errors import RunError
+from himac_lite.plots import Record, executed_blueprint, signed
+from himac_lite.runs import Run
+from himac_lite.widgets import pictures
+from himac_lite.widgets.base import STYLE, Pictured, dropdown
+from himac_lite.widgets.credit import shared_words
+
+COLUMNS = 6
+"""How many iterations are shown at first."""
+
+
+def recurring(run: Run) -> dict[str, dict[int, Record]]:
+    """Level's text → iteration → its record, of the levels that were recorded at two iterations or more."""
+    found: dict[str, dict[int, Record]] = {}
+    for iteration in run.recorded_iterations():
+        for record in run.rollouts(iteration):
+            if "macro" in record:
+                found.setdefault(record["level"], {})[iteration] = record
+    return {level: records for level, records in found.items() if len(records) > 1}
+
+
+def distinct(record: Record) -> list[dict[str, Any]]:
+    """The macro group, equal blueprints as one: {text, invalid, count, ret, advantage, best}; z* first, then by count.
+
+    A blueprint is executed greedily, so that equal texts have equal returns and advantages.
+    """
+    out: dict[str, dict[str, Any]] = {}
+    for g, member in enumerate(record["macro"]["members"]):
+        text, reason = executed_blueprint(record, "macro", g)
+        said = (text or "").strip("\n")
+        entry = out.setdefault(
+            said + reason,
+            {"text": said, "invalid": reason, "count": 0, "ret": member["return"], "advantage": member["advantage"],
+             "best": False},
+        )  # fmt: skip
+        entry["count"] += 1
+        entry["best"] |= g == record["macro"]["best"]
+    return sorted(out.values(), key=lambda entry: (not entry["best"], -entry["count"]))
+
+
+def change(before: str, after: str) -> list[tuple[str, str]]:
+    """How z* changed: each sub-goal with "+" (new), "−" (gone) or "=" (kept), new order first."""
+    old, new = before.split("\n"), after.split("\n")
+    return [("=" if line in old else "+", line) for line in new] + [("−", line) for line in old if line not in new]
+
+
+class CoEvolutionStrip(Pictured, widgets.VBox):
+    """Columns of blueprints, one an iteration: what the planner wrote for one level, and which of it became z*.
+
+    run: with probe levels, or with any level that was recorded more than once. level: its number among these.
+    iterations: those to begin with; some of the recorded ones by default.
+    Raises: RunError if no level was recorded twice.
+    """
+
+    def __init__(self, run: Run, level: int = 0, iterations: Sequence[int] | None = None, **kwargs: Any) -> None:
+        self._lock, self._found = RLock(), list(recurring(run).values())
+        if not self._found:
+            raise RunError(
+                f"{run.folder} recorded no level with blueprints twice; train with probe_levels of 1 or more "
+                "(himac-lite train --set probe_levels=2)"
+            )
+        titles = [
+            (f"{p + 1}: {next(iter(of.values())).get('title') or 'untitled'}", p) for p, of in enumerate(self._found)
+        ]
+        self.level = dropdown("level", titles, level)
+        self.iterations = widgets.SelectMultiple(description="iterations", rows=4, layout={"width": "200px"})
+        self.strip = widgets.HTML(layout={"width": "100%", "overflow": "auto"})
+        self._fill(iterations)
+        top = widgets.HBox([self.level, self.iterations], layout={"flex_flow": "row wrap"})
+        super().__init__([top, self.strip], **kwargs)
+        self.level.observe(lambda _: self._fill(None), "value")
+        self.iterations.observe(self._draw, "value")
+        self._draw()
+
+    @property
+    def shown(self) -> dict[int, Record]:
+        """Iteration → record, as they stand side by side."""
+        records = self._found[self.level.value]
+        return {i: records[i] for i in self.iterations.value}
+
+    def _fill(self, wanted: Sequence[int] | None) -> None:
+        there = list(self._found[self.level.value])
+        last = len(there) - 1
+        some = sorted({there[round(k * last / (COLUMNS - 1))] for k in range(COLUMNS)})
+        with self._lock:
+            self.iterations.options = there
+            self.iterations.value = tuple(i for i in there if i in (wanted if wanted is not None else some))
+
+    def _draw(self, *_: Any) -> None:
+        with self._lock:
+            self.strip.value = f'{STYLE}<div class="hx hx-strip">{columns(self.shown)}</div>'
+
+    def words(self) -> str:
+        lines, before = ["Blueprints of one level through training"], ""
+        for i, record in self.shown.items():
+            entries = distinct(record)
+            lines.append(f"iteration {i}: {_solved(record)}")
+            lines += [
+                f"  {'z* ' if e['best'] else ''}{e['count']} × {e['text'].replace(chr(10), ' / ')} {e['invalid']}: "
+                f"return {e['ret']:.2f}, advantage {signed(e['advantage'])}"
+                for e in entries
+            ]
+            best = entries[0]["text"]
+            if before:
+                lines.append("  z* is the same" if best == before else f"  z* was {before.replace(chr(10), ' / ')}")
+            before = best
+        return "\n".join(lines)
+
+    def picture(self) -> bytes:
+        return pictures.lines_picture(self.words())
+
+
+def _solved(record: Record) -> str:
+    members = record["macro"]["members"]
+    return f"{sum(bool(m['success']) for m in members)} of {len(members)} solve it"
+
+
+def columns(shown: Mapping[int, Record]) -> str:
+    """The strip as HTML; what a model wrote is escaped."""
+    out, before = [], None
+    for i, record in shown.items():
+        entries, words = distinct(record), shared_words(record)
+        cards = [_card(entry, words) for entry in entries]
+        best = entries[0]["text"]
+        if before is None:
+            story = "z* at the beginning of the strip"
+        elif best == before:
+            story = "z* is the same as before"
+        else:
+            marks = {"+": "hx-new", "−": "hx-gone", "=": "hx-kept"}
+            lines = [f'<div class="{marks[sign]}">{sign} {escape(line)}</div>' for sign, line in change(before, best)]
+            story = f"z* changed:{''.join(lines)}"
+        before = best
+        out.append(
+            f'<section aria-label="iteration {i}"><h4>iteration {i}</h4><p class="hx-key">{_solved(record)}</p>'
+            f'{"".join(cards)}<div class="hx-story">{story}</div></section>'
+        )
+    return "".join(out) or "<p>Choose iterations.</p>"
+
+
+def _card(entry: Mapping[str, Any], words: str) -> str:
+    lines = "<br>".join(escape(line.removeprefix(words)) for line in entry["text"].split("\n"))
+    bad = f'<div class="hx-bad">✗ {escape(entry["invalid"])}</div>' if entry["invalid"] else ""
+    a = entry["advantage"]
+    sign = "+" if a > 5e-7 else "-" if a < -5e-7 else "0"
+    label = f"{'z*, ' if entry['best'] else ''}{entry['count']} times, return {entry['ret']:.2f}, advantage {signed(a)}"
+    star = "★ z* · " if entry["best"] else ""
+    return (
+        f'<div class="hx-plan-card{" hx-best" * entry["best"]}" data-sign="{sign}" role="group" aria-label="{label}">'
+        f"<div>{lines or '–'}</div>{bad}"
+        f"<small>{star}×{entry['count']} · R {entry['ret']:.2f} · A {signed(a)}</small></div>"
+    )

@@ -1,0 +1,122 @@
+"""A Jupyter server, Debian's Chromium and a notebook with all widgets, for tests/test_browser.py and its pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[1]
+CHROMIUM = Path(os.environ.get("HIMAC_CHROMIUM", "/usr/bin/chromium"))
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+
+CELLS = [
+    "from himac_lite import widgets\nfrom himac_lite.runs import load_run\nrun = widgets.recorded_run()",
+    "explorer = widgets.AdvantageExplorer(run)\nexplorer",
+    "player = widgets.RolloutPlayer(explorer.record, 'micro', 0, beside=('micro', 1))\nplayer",
+    "dashboard = widgets.TrainingDashboard(run)\ndashboard",
+    "strip = widgets.CoEvolutionStrip(load_run('probed'))\nstrip",
+]
+"""The four widgets."""
+MORE = [
+    "import json\nlong = widgets.RolloutPlayer(json.load(open('long.json')))\nlong",
+    "evil = widgets.AdvantageExplorer(load_run('probed'))\nevil",
+    "seeds = widgets.TrainingDashboard(sorted((widgets.base.levels.data_dir() / 'runs' / 'core').iterdir()))\nseeds",
+]
+"""A rollout of 200 moves, texts that try to be markup, several seeds."""
+
+
+def write_notebook(path: Path, cells: list[str]) -> None:
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    book.metadata["kernelspec"] = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    nbformat.write(book, path)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextlib.contextmanager
+def jupyter(folder: Path, *, dark: bool = False) -> Iterator[str]:
+    """A server of JupyterLab and Notebook 7 in a folder; its address. The package is the one in this checkout."""
+    settings = folder / ".settings" / "@jupyterlab"
+    for extension, name, value in (
+        ("notebook-extension", "tracker", {"windowingMode": "none"}),  # cells out of sight are shown, too
+        ("apputils-extension", "themes", {"theme": "JupyterLab Dark" if dark else "JupyterLab Light"}),
+        ("apputils-extension", "notification", {"fetchNews": "false", "checkForUpdates": False}),
+    ):
+        (settings / extension).mkdir(parents=True, exist_ok=True)
+        (settings / extension / f"{name}.jupyterlab-settings").write_text(json.dumps(value))
+    port = free_port()
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT), "JUPYTERLAB_SETTINGS_DIR": str(folder / ".settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / ".workspaces"), "JUPYTER_CONFIG_DIR": str(folder / ".config"),
+        "IPYTHONDIR": str(folder / ".ipython"), "JUPYTER_PLATFORM_DIRS": "1",
+    }  # fmt: skip
+    options = [f"--port={port}", "--no-browser", "--allow-root", "--IdentityProvider.token=", "--ServerApp.token="]
+    command = [sys.executable, "-m", "jupyterlab", *options, f"--ServerApp.root_dir={folder}"]
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        try:
+            address = f"http://127.0.0.1:{port}"
+            for _ in range(240):
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(f"{address}/api/status", timeout=2).read()
+                    break
+                if server.poll() is not None:
+                    raise RuntimeError((folder / "server.log").read_text()[-3000:])
+                time.sleep(0.25)
+            yield address
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def open_and_run(page: Any, address: str, name: str, *, lab: bool = True, wait: str = "") -> None:
+    """Open a notebook, wait for its kernel (before, "Run All" would silently run nothing), run all its cells."""
+    page.goto(f"{address}/{'lab/tree' if lab else 'notebooks'}/{name}")
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=90_000)
+    page.wait_for_timeout(1000)
+    page.get_by_role("menuitem", name="Run").first.click()
+    page.locator('.lm-Menu-item:has-text("Run All Cells")').first.click()
+    if wait:
+        page.wait_for_selector(wait, timeout=120_000)
+
+
+def drag(page: Any, handle: Any, by: float, steps: int = 1) -> None:
+    """Move a slider's handle with the mouse."""
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + by, y, steps=steps)
+    page.mouse.up()
