@@ -36,7 +36,7 @@ def config(tiny_model: Path, toy_file: str) -> Train:
 
 def toy_config(model: Path, levels: str) -> Train:
     return Train(
-        train_levels=levels, validation_levels=levels, test_levels=levels, iterations=4, seed=3, record_levels=2,
+        train_levels=levels, validation_levels=levels, test_levels=levels, iterations=4, seed=3, record_levels=2, probe_levels=1, probe_every=2,
         validate_every=2, validate_on=3, checkpoint_every=2, keep_checkpoints=2,
         model=Model(str(model), rank=4, alpha=8),
         rollout=Rollout(min_length=0, levels=4, group=8, max_steps=TOY_STEPS, subgoal_budget=TOY_STEPS),
@@ -65,8 +65,8 @@ def timeless(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def same(run: Run, other: Run) -> None:
     """Byte for byte the same weights, optimizer and records; the same metrics and scores but for the seconds."""
-    assert run.recorded_iterations() == other.recorded_iterations() == [1, 2, 3, 4]
-    files = [f"rollouts/{i:06d}.jsonl" for i in (1, 2, 3, 4)]
+    assert run.recorded_iterations() == other.recorded_iterations() == [0, 1, 2, 3, 4]
+    files = [f"rollouts/{i:06d}.jsonl" for i in (0, 1, 2, 3, 4)]
     files += [f"checkpoints/000004/{name}.safetensors" for name in ("adapter_model", "optimizer")]
     for file in files:
         assert digest(run.folder / file) == digest(other.folder / file), file
@@ -163,7 +163,7 @@ def test_a_variant_of_your_own(config, tmp_path):
         seen.append(return_pn.shape)
         return np.where(return_pn > 0, 1.0, -1.0)
 
-    config = replace(config, iterations=1, rollout=replace(config.rollout, levels=2))
+    config = replace(config, iterations=1, probe_levels=0, rollout=replace(config.rollout, levels=2))
     run = train(config, tmp_path / "run", hierarchy=Hierarchy(macro_advantage=signs, micro_advantage=signs))
     assert seen == [(2, 8), (2, 8)]
     advantages = {m["advantage"] for m in run.rollouts(1)[0]["macro"]["members"]}
@@ -205,7 +205,7 @@ def test_interrupted_in_the_middle(config, whole, tmp_path, monkeypatch, where):
     place: Any = {"learn": training.iterate.__globals__, "save_file": vars(training)}.get(where)
     real = place[where] if place else getattr(Run, where)
     calls = 0
-    fatal = {"learn": 6, "append_metrics": 4, "record": 3, "save_file": 2, "write_results": 1}[where]
+    fatal = {"learn": 6, "append_metrics": 4, "record": 4, "save_file": 2, "write_results": 1}[where]
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls

@@ -50,12 +50,14 @@ def playback(
         rest = text.strip("\n").split("\n")[len(goals) :]
         goals += [{"text": line, "steps": 0, "end": ""} for line in rest if line]
     what = f"{SYMBOLS[group]}{member + 1}"
-    came = f"{'' if chosen['success'] else 'not '}solved, advantage {signed(chosen['advantage'])}"
+    came = f"{'' if chosen['success'] else 'not '}solved"
+    if "advantage" in chosen:  # an episode that belongs to no group has none
+        came += f", advantage {signed(chosen['advantage'])}"
     return {
         "name": what, "title": f"{what}, {came}",
         "size": len(board.boxes) + 1, "frames": [cell for frame in played.frames for cell in frame],
         "moves": chosen["moves"], "happened": played.happened, "goals": goals, "note": note, "ret": chosen["return"],
-        "advantage": chosen["advantage"], "planned": group == "macro", "tokens": tokens(chosen, group),
+        "advantage": chosen.get("advantage", 0.0), "planned": group == "macro", "tokens": tokens(chosen, group),
     }  # fmt: skip
 
 
