@@ -25,35 +25,11 @@ PLOTLY, WIDGET = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widg
 
 PRELUDE = """
 def _still():
-    import json
-    from html import escape
     from IPython import get_ipython
     from IPython.display import HTML, display
+    from himac_lite import widgets
 
     shell, shown = get_ipython(), []
-
-    def styled(player):
-        data = player.data
-        frames = [0, *[n for n in range(1, len(data["frames"])) if n == len(data["frames"]) - 1 or n % 8 == 0]]
-        from himac_lite.sokoban.render import to_svg
-        from himac_lite.sokoban.rules import Board
-        from himac_lite.widgets import Level, board_from_level
-        import re
-        walls = player._level
-        cells = []
-        for n in frames:
-            at = [divmod(cell, data["width"]) for cell in data["frames"][n]]
-            board = Board(walls.height, walls.width, walls.walls, walls.targets, frozenset(at[1:]), at[0])
-            words = "start" if n == 0 else f"after {n} moves"
-            picture = f"{to_svg(board, 110)}<figcaption>{words}</figcaption>"
-            cells.append(f'<figure style="margin:0 12px 8px 0">{picture}</figure>')
-        ends = [(goal["text"], goal["end"] or "not begun") for goal in data["subgoals"]]
-        goals = "".join(f"<li>{escape(text)} <b>{escape(end)}</b></li>" for text, end in ends)
-        strip = f'<div style="display:flex;flex-wrap:wrap">{"".join(cells)}</div>'
-        return f"<p><b>{escape(data['title'])}</b></p>{strip}<ol>{goals}</ol><p>{escape(data['note'])}</p>"
-
-    def explorer(widget):
-        return f"{widget.children[0].value}{widget.groups.value}{styled(widget.player)}{widget.arithmetic.value}"
 
     def figure(dashboard):
         return f"<!--still:{id(dashboard)}-->{dashboard.summary.value}<!--plotly:{dashboard.figure().to_json()}-->"
@@ -68,31 +44,12 @@ def _still():
                 shown[n] = (dashboard, dashboard.summary.value)
                 display(HTML(figure(dashboard)))
 
-    from himac_lite import widgets
-
-    init, show = widgets.RolloutPlayer.__init__, widgets.RolloutPlayer.show
-
-    def keep(player, record, *rest, **more):
-        player._level = widgets.board_from_level(widgets.Level(tuple(record["level"].split("\\n"))))
-
-    def made(player, record, *rest, **more):
-        keep(player, record)
-        init(player, record, *rest, **more)
-
-    def shows(player, record, *rest, **more):
-        keep(player, record)
-        show(player, record, *rest, **more)
-
-    widgets.RolloutPlayer.__init__, widgets.RolloutPlayer.show = made, shows
-    html = shell.display_formatter.formatters["text/html"]
-    html.for_type(widgets.RolloutPlayer, styled)
-    html.for_type(widgets.AdvantageExplorer, explorer)
-    html.for_type(widgets.TrainingDashboard, remember)
+    shell.display_formatter.formatters["text/html"].for_type(widgets.TrainingDashboard, remember)
     shell.events.register("post_run_cell", later)
 
 _still()
 """
-"""Run before a notebook's first cell: widgets also say what they show as plain HTML."""
+"""Run before a first cell: a dashboard also says as HTML what it shows at last. Other widgets carry a PNG."""
 
 MEASURE = """
 import sys as _sys
@@ -119,8 +76,9 @@ def still(outputs: list[Any]) -> list[Any]:
         data = output.get("data", {})
         if PLOTLY in data:
             data = {"text/html": picture(json.dumps(data[PLOTLY]))}
-        elif WIDGET in data and "text/html" in data:
-            data = {"text/html": data["text/html"]}
+        elif WIDGET in data:  # what the widget says without a kernel: the best of it is what a page shows
+            data = {kind: value for kind, value in data.items() if kind != WIDGET}
+            data = {"text/html": data["text/html"]} if "text/html" in data else data
         if "text/html" in data and (found := re.match(r"<!--still:\d+-->", data["text/html"])):
             mark = found[0]
             made = [o for o in made if not o.get("data", {}).get("text/html", "").startswith(mark)]

@@ -82,7 +82,7 @@ from himac_lite import widgets
 def as_record(level, moves, success, title):
     """One episode in the form that runs are recorded in, for the player."""
     segment = {"end": "success" if success else "truncated", "steps": len(moves), "subgoal": ""}
-    member = {"return": float(success), "success": success, "moves": moves, "segments": [segment]}
+    member = {"return": float(success), "advantage": 0.0, "success": success, "moves": moves, "segments": [segment]}
     return {"level": level.text, "title": title, "micro": {"members": [member]}}
 
 
