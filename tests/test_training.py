@@ -36,7 +36,8 @@ def config(tiny_model: Path, toy_file: str) -> Train:
 
 def toy_config(model: Path, levels: str) -> Train:
     return Train(
-        train_levels=levels, validation_levels=levels, test_levels=levels, iterations=4, seed=3, record_levels=2, probe_levels=1, probe_every=2,
+        train_levels=levels, validation_levels=levels, test_levels=levels, iterations=4, seed=3, record_levels=2,
+        probe_levels=1, probe_every=2,
         validate_every=2, validate_on=3, checkpoint_every=2, keep_checkpoints=2,
         model=Model(str(model), rank=4, alpha=8),
         rollout=Rollout(min_length=0, levels=4, group=8, max_steps=TOY_STEPS, subgoal_budget=TOY_STEPS),
