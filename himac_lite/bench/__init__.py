@@ -17,7 +17,7 @@ from typing import Any
 
 from himac_lite.errors import ConfigError
 
-BENCHMARKS = ("rollout", "train")
+BENCHMARKS = ("env", "levels", "rollout", "train")
 """Names of `himac-lite bench`, each a module of this package."""
 
 

@@ -1,0 +1,143 @@
+"""`himac-lite bench env`: steps a second of Sokoban environments, ours beside Jumanji's and gym-sokoban's.
+
+The boards are 10×10 with 4 boxes, as Jumanji's are, and actions are random. Ours and Jumanji's play 4,096 boards at a
+time and begin the next episode by themselves; gym-sokoban has one board, and makes a level at each reset, which is
+left out. Steps are counted after compilation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from himac_lite.bench import Figure, Report, machine, measure, peers, ratio
+from himac_lite.sokoban.batch import step_batch
+from himac_lite.sokoban.cells import pack
+from himac_lite.sokoban.levels import parse_levels
+from himac_lite.sokoban.rules import board_from_level
+from himac_lite.sokoban.vector import SokobanVectorEnv
+
+BOARDS, STEPS, MAX_STEPS = 4096, 200, 120
+LEVELS = """
+##########
+##########
+###  .####
+### $   ##
+##  #$.$##
+## .  @ ##
+##  $ #.##
+###    ###
+##########
+##########
+
+##########
+#  .    ##
+#   $ #  #
+# $   # .#
+#   @ #$##
+#.#   $ ##
+#  # .   #
+##    ####
+##########
+##########
+"""
+
+JUMANJI = """
+import json, sys, time
+import jax, jax.numpy as jnp
+from jumanji.environments.routing.sokoban import Sokoban
+from jumanji.environments.routing.sokoban.generator import ToyGenerator
+from jumanji.wrappers import VmapAutoResetWrapper
+boards, steps, runs = map(int, sys.argv[1:])
+env = VmapAutoResetWrapper(Sokoban(generator=ToyGenerator()))
+state, _ = jax.jit(env.reset)(jax.random.split(jax.random.PRNGKey(0), boards))
+actions = jax.random.randint(jax.random.PRNGKey(1), (steps, boards), 0, 4)
+def one(state, action):
+    state, timestep = env.step(state, action)
+    return state, timestep.reward
+@jax.jit
+def play(state, actions):
+    state, rewards = jax.lax.scan(one, state, actions)
+    return state, rewards.sum()
+rates = []
+for run in range(runs + 1):
+    begun = time.perf_counter()
+    state, total = play(state, actions)
+    total.block_until_ready()
+    rates.append(boards * steps / (time.perf_counter() - begun))
+print(json.dumps({"rates": rates[1:]}))
+"""
+
+GYM_SOKOBAN = """
+import json, sys, time
+from gym_sokoban.envs.sokoban_env import SokobanEnv
+mode, steps, runs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+env = SokobanEnv(dim_room=(10, 10), num_boxes=4, max_steps=10**9)
+env.reset()
+rates = []
+for run in range(runs + 1):
+    begun = time.perf_counter()
+    for i in range(steps):
+        env.step(1 + i * 7 % 8, observation_mode=mode)
+    rates.append(steps / (time.perf_counter() - begun))
+print(json.dumps({"rates": rates[1:]}))
+"""
+
+
+def bench(*, runs: int, quick: bool) -> Report:
+    """Rules alone, `VectorEnv` with symbolic and RGB observations, and the peers. Raises `ConfigError` for no runs."""
+    boards, steps = (256, 20) if quick else (BOARDS, STEPS)
+    rules = measure(f"rules, {boards:,} boards", "steps/s", _rules(boards, steps), runs, "step_batch")
+    vector = measure(f"VectorEnv, {boards:,} boards", "steps/s", _vector(boards, steps, "symbolic"), runs, "symbolic")
+    frames = measure("VectorEnv, 256 boards", "frames/s", _vector(256, 5, "rgb"), runs, "rgb, 160×160 pixels")
+    found = [rules, vector, frames]
+    if not quick:
+        jumanji, _ = peers.figures(
+            "jumanji", f"Jumanji, {boards:,} boards", "steps/s", JUMANJI, boards, steps, runs, note="JAX on the CPU"
+        )
+        tiny, _ = peers.figures(
+            "gym-sokoban", "gym-sokoban, tiny images", "steps/s", GYM_SOKOBAN, "tiny_rgb_array", 3000, runs
+        )
+        large, _ = peers.figures(
+            "gym-sokoban", "gym-sokoban, its default images", "frames/s", GYM_SOKOBAN, "rgb_array", 200, runs
+        )
+        found += [jumanji, tiny, large, *_ratios(rules, vector, frames, jumanji, tiny, large)]
+    return Report("env", tuple(found), machine())
+
+
+def _ratios(
+    rules: Figure, vector: Figure, frames: Figure, jumanji: Figure, tiny: Figure, large: Figure
+) -> list[Figure]:
+    named = [
+        ("rules / Jumanji", rules, jumanji), ("VectorEnv / Jumanji", vector, jumanji),
+        ("rules / gym-sokoban tiny", rules, tiny), ("VectorEnv / gym-sokoban tiny", vector, tiny),
+        ("rgb frames / gym-sokoban default", frames, large),
+    ]  # fmt: skip
+    return [ratio(name, ours, other) for name, ours, other in named if other.values]
+
+
+def _rules(boards: int, steps: int) -> Any:
+    levels = [board_from_level(level) for level in parse_levels(LEVELS)]
+    cells, player = pack([levels[i % len(levels)] for i in range(boards)])
+    actions = np.random.default_rng(0).integers(4, size=(steps, boards))
+
+    def run() -> float:
+        for action in actions:
+            step_batch(cells, player, action)
+        return float(actions.size)
+
+    return run
+
+
+def _vector(boards: int, steps: int, observation: str) -> Any:
+    env = SokobanVectorEnv(boards, parse_levels(LEVELS), max_steps=MAX_STEPS, observation=observation)
+    env.reset(seed=0)
+    actions = np.random.default_rng(0).integers(4, size=(steps, boards))
+
+    def run() -> float:
+        for action in actions:
+            env.step(action)
+        return float(actions.size)
+
+    return run
