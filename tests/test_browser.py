@@ -77,9 +77,7 @@ def page(request: pytest.FixtureRequest, server: str, browser: Any) -> Iterator[
         "request",
         lambda r: opened.foreign.append(r.url) if not re.match(r"(blob|data|(http|ws)://127)", r.url) else None,
     )
-    open_and_run(
-        opened, server, "all.ipynb", lab=request.param == "lab", wait=".jp-CodeCell:nth-child(8) .js-plotly-plot"
-    )
+    open_and_run(opened, server, "all.ipynb", lab=request.param == "lab", wait=".js-plotly-plot >> nth=1")
     yield opened
     opened.close()
 
@@ -305,7 +303,7 @@ def test_pictures_to_be_looked_at(folder, browser, dark, width):
     """All widgets at two widths in both themes; nothing wider than its cell."""
     with jupyter(folder, dark=dark) as address:
         page = browser.new_page(viewport={"width": width, "height": 1000})
-        open_and_run(page, address, "all.ipynb", wait=".jp-CodeCell:nth-child(8) .js-plotly-plot")
+        open_and_run(page, address, "all.ipynb", wait=".js-plotly-plot >> nth=1")
         page.keyboard.press("Control+b")  # the file browser's side bar
         page.wait_for_timeout(1500)
         for number in range(1, 8):
