@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """The widgets in Chromium, in JupyterLab and Notebook 7: mouse on sliders, rows and buttons; what is *shown* is asserted.
 
 ``python -m pytest -m browser -n 0``; screenshots go to .browser/ (never committed). Figures of speed are printed (-s)
