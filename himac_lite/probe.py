@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from himac_lite import records
 from himac_lite.coevolution import adapt, explore
@@ -35,7 +34,7 @@ def probe(
     """
     rng = np.random.default_rng(np.random.SeedSequence([config.seed, _PROBE, iteration]))
     n, rule = config.rollout.group, ReturnRule(config.rollout.progress_share)
-    sampling = Sampling(config.rollout.temperature, torch.Generator().manual_seed(int(rng.integers(2**31))))
+    sampling = Sampling(config.rollout.temperature, rng)
     groups = explore(policy, task, levels, n, sampling, rule)
     return_pg = np.array([[t.ret for t in group.executions] for group in groups])  # [P, G]
     macro_adv, best_p = hierarchy.macro_advantage(return_pg), hierarchy.choose(return_pg, rng)

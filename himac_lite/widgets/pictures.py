@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from himac_lite.plots import NEGATIVE, POSITIVE, SYMBOLS, TEXT, Record, executed_blueprint, signed
-from himac_lite.sokoban import render
+from himac_lite.sokoban import pixels
 from himac_lite.sokoban.rules import play
 from himac_lite.widgets.replay import board_of
 
@@ -79,7 +79,7 @@ def explorer_words(record: Record, advantages: Mapping[str, np.ndarray]) -> str:
 
 def explorer_picture(record: Record, advantages: Mapping[str, np.ndarray]) -> bytes:
     page, y = Canvas(900, 900), 8
-    page.board(740, 8, render.to_rgb(board_of(record), 20))
+    page.board(740, 8, pixels.to_rgb(board_of(record), 20))
     limit = max([3.0, *(abs(a) for values in advantages.values() for a in values)])
     for group, values in advantages.items():
         members = record[group]["members"]
@@ -108,8 +108,8 @@ def player_picture(record: Record, members: Sequence[Mapping[str, Any]]) -> byte
     page, y, board = Canvas(760, 900), 8, board_of(record)
     for member in members:
         page.text(8, y, f"{record.get('title') or 'level'}: {member['title']}")
-        page.board(8, y + LINE, render.to_rgb(board, 20))
-        page.board(24 + 20 * board.width, y + LINE, render.to_rgb(play(board, member["moves"]), 20))
+        page.board(8, y + LINE, pixels.to_rgb(board, 20))
+        page.board(24 + 20 * board.width, y + LINE, pixels.to_rgb(play(board, member["moves"]), 20))
         left, top = 40 + 40 * board.width, y + LINE
         page.text(left, top, f"moves: {member['moves'] or '-'}", width=750 - left)
         for goal in member["goals"]:
