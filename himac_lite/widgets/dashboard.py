@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import sys
@@ -140,9 +139,8 @@ class TrainingDashboard(Pictured, widgets.VBox):
             if "google.colab" in sys.modules:  # Colab shows plotly as HTML only
                 data = plotly.io.renderers["colab"].to_mimebundle(figure.to_dict())
             else:
-                picture = base64.b64encode(pictures.curves_picture(figure, self.view.value)).decode()
-                live = json.loads(figure.to_json())
-                data = {"application/vnd.plotly.v1+json": live, "image/png": picture, "text/plain": words}
+                # No picture beside it: JupyterLab would rather show that.
+                data = {"application/vnd.plotly.v1+json": json.loads(figure.to_json()), "text/plain": words}
             self.curves.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
 
     # Where no kernel runs
