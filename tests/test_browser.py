@@ -46,6 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         row["macro"]["members"][3] |= {
             "blueprint": "\n<script>alert(1)</script>",
             "tokens": ["\n<script>", "alert(1)</script>"],
+            "logp": [-0.1, -0.1],
+            "sampled": [1, 1],
         }
     run.record(2, rows)
     long = records()[0]
@@ -160,7 +162,7 @@ def test_another_blueprint_is_chosen(page):
         in where.inner_text()
     )
     assert "The arithmetic of z1" in where.inner_text()
-    assert "A = (R − b) / (s + ε) = (0 − 0.75) / (0.433 + 1e-8) = −1.7320" in where.inner_text()
+    assert "A = (R − b) / (s + ε) = (0 − 0.75) / (0.433 + 1e-8) = −1.7321" in where.inner_text()
     page.wait_for_timeout(1200)  # the player hears of it from the kernel
     assert "z1, not solved" in where.locator(".himac-rollout").inner_text()
     where.get_by_role("button", name=re.compile("^z3 ★$")).first.click()

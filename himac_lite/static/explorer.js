@@ -135,13 +135,14 @@ function explorer(model, el) {
 
   // For the panel with the arithmetic, which is linked to `picked`.
   function pick(kind, n, { all, p, member, steps, actions }, d) {
-    if (member[n] === undefined) return model.set("picked", {});
+    if (member[n] === undefined) return set({ picked: {} });
     const s = steps[n].reduce((top, a, i) => (Math.abs(a) > Math.abs(steps[n][top]) ? i : top), 0);
     const step = d.omega && steps[n].length ? [s + 1, NAME[all[p][n].moves[s].toLowerCase()], steps[n][s], actions[n][s]] : null;
     const pool = all.flat().map((m) => m.ret);
     const r = d.over === "steps" ? perStep(all[p]) : all[p].map((m) => m.ret);
     const kept = { name: SYMBOL[kind] + (n + 1), kind, planned: kinds().length > 1, count: rows[kind].rows[n].chips.length };
-    model.set("picked", { ...kept, r, pool, ret: all[p][n].ret, a: member[n], step, d });
+    // Saved at once: what is set and not saved is sent with the next message, and its echo would undo what came after.
+    set({ picked: { ...kept, r, pool, ret: all[p][n].ret, a: member[n], step, d } });
   }
 
   function show(kind, { all, p, member, actions }, limit, at) {
