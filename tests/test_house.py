@@ -22,6 +22,7 @@ ORDER = (
     "sokoban.batch",
     "sokoban.render",
     "sokoban.pixels",
+    "sokoban.playing",
     "sokoban.geometry",
     "sokoban.distances",
     "sokoban.bounds",

@@ -18,7 +18,7 @@ from himac_lite.errors import LevelError
 from himac_lite.sokoban.astar import walk_steps
 from himac_lite.sokoban.distances import distances
 from himac_lite.sokoban.geometry import Geometry
-from himac_lite.sokoban.levels import canonical_hash, closed
+from himac_lite.sokoban.levels import closed, hash_of_closed
 from himac_lite.sokoban.rules import Board, rows_of
 from himac_lite.sokoban.solver import solve
 from himac_lite.types import Level
@@ -68,7 +68,7 @@ def generate_bins(
         for level in _searched(rng, layout, wanted) if whole else _pulled(rng, layout, wanted, optimal):
             length = level.optimal_moves if optimal == "moves" else level.optimal_pushes
             span = next((s for s in wanted if s[0] <= (length or 0) <= s[1] and len(made[s]) < bins[s]), None)
-            key = canonical_hash(level)
+            key = hash_of_closed(level)
             if span is not None and key not in seen:
                 seen.add(key)
                 made[span].append(_with_both(level))

@@ -6,7 +6,7 @@ alone: a box has a cross and a box on target a tick, a target is a small ring an
 
 from __future__ import annotations
 
-from himac_lite.sokoban.rules import Board, rows_of
+from himac_lite.sokoban.rules import Board, play, rows_of
 from himac_lite.types import Cell
 
 ORANGE, GREEN, VERMILION, BLUE, SKY = "#E69F00", "#009E73", "#D55E00", "#0072B2", "#56B4E9"
@@ -122,3 +122,23 @@ def to_svg(board: Board, size: int | None = None, theme: str = "auto", coordinat
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"{extent} role="img">'
     style = _style() if theme == "auto" else ""
     return f"{head}<title>{title}</title><desc>{where}</desc>{style}{''.join(parts)}</svg>"
+
+
+def to_animation(board: Board, moves: str, seconds: float = 0.3, size: int | None = None, theme: str = "auto") -> str:
+    """The positions of a LURD as one animated `<svg>`, which plays by itself and stops at the last; no script.
+
+    seconds: how long each position is shown. size, theme: as for `to_svg`. Raises `ValueError` as that does, and for
+    a time that is not positive.
+    """
+    if seconds <= 0:
+        raise ValueError(f"seconds must be positive, not {seconds}")
+    frames = []
+    for i in range(len(moves) + 1):
+        shown = to_svg(play(board, moves[:i]), None, theme)
+        body = shown[shown.index(">") + 1 : -len("</svg>")]
+        last = i == len(moves)
+        length = "indefinite" if last else f"{seconds:g}s"
+        cue = f'<set attributeName="visibility" to="visible" begin="{i * seconds:g}s" dur="{length}"/>'
+        frames.append(f'<g class="himac-frame" visibility="hidden">{cue}{body}</g>')
+    whole = to_svg(board, size, theme)
+    return whole[: whole.index(">") + 1] + "".join(frames) + "</svg>"
