@@ -34,11 +34,13 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Found:
-    """pushes: (cell of the box, direction 0–3) one after the other, None unless solved; states: how many were kept."""
+    """pushes: (cell of the box, direction 0–3) one after the other, None unless solved; states: how many were kept;
+    cost: the moves or pushes of the solution."""
 
     outcome: Outcome
     pushes: list[tuple[int, int]] | None
     states: int
+    cost: int | None = None
 
 
 class _Table:
@@ -96,11 +98,11 @@ def search(
         )  # fmt: skip
         states = int(table.counts[0])
         if status == _SOLVED:
-            pushes = []
+            pushes, cost = [], int(table.cost[last])
             while last:
                 pushes.append((int(table.push[last, 0]), int(table.push[last, 1])))
                 last = table.parent[last]
-            return Found(Outcome.SOLVED, pushes[::-1], states)
+            return Found(Outcome.SOLVED, pushes[::-1], states, cost)
         if status == _EXHAUSTED:
             return Found(Outcome.UNSOLVABLE, None, states)
         if states >= max_states or (status == _GROW and 2 * table.bytes > max_bytes):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -20,7 +19,7 @@ from himac_lite.sokoban.distances import distances
 from himac_lite.sokoban.geometry import Geometry
 from himac_lite.sokoban.levels import closed, hash_of_closed
 from himac_lite.sokoban.rules import Board, rows_of
-from himac_lite.sokoban.solver import solve
+from himac_lite.sokoban.solver import optimal_length
 from himac_lite.types import Level
 
 Bins = Mapping[tuple[int, int], int]
@@ -113,21 +112,15 @@ def _pulled(rng: np.random.Generator, layout: Board, wanted: list[tuple[int, int
     if board.solved:
         return
     level = closed(Level(rows_of(board)))
-    if (found := solve(level, optimal, _STATES)) is not None:
-        yield (
-            replace(level, optimal_moves=found.moves)
-            if optimal == "moves"
-            else replace(level, optimal_pushes=found.pushes)
-        )
+    if (length := optimal_length(level, optimal, _STATES)) is not None:
+        yield replace(level, optimal_moves=length) if optimal == "moves" else replace(level, optimal_pushes=length)
 
 
 def _with_both(level: Level) -> Level:
     """The level with the optimal length that it lacks, if a short search finds it."""
-    for name, optimal in (("optimal_moves", "moves"), ("optimal_pushes", "pushes")):
-        if getattr(level, name) is None and (found := solve(level, optimal, _STATES)) is not None:
-            lengths: dict[str, Any] = {name: getattr(found, optimal)}
-            level = replace(level, **lengths)
-    return level
+    if level.optimal_moves is None:
+        return replace(level, optimal_moves=optimal_length(level, "moves", _STATES))
+    return replace(level, optimal_pushes=optimal_length(level, "pushes", _STATES))
 
 
 @njit(cache=True)

@@ -192,7 +192,8 @@ def enclosed(grid: tuple[str, ...]) -> tuple[str, ...]:
 def format_levels(levels: Iterable[Level]) -> str:
     """Levels as XSB text: title and optimal lengths in comment lines before each board, author and comments below it.
 
-    What is written reads back equal, if title and author are one line each and no comment says ``Comment-End:``.
+    What is written reads back equal, if title and author are one line each, no comment says ``Comment-End:``, and both
+    optimal lengths are known or neither.
     """
     blocks = []
     for level in levels:
@@ -201,7 +202,7 @@ def format_levels(levels: Iterable[Level]) -> str:
             title == title.lstrip("; ") and not _KEY.match(title) and not _OPTIMAL.match(f"; {title}")
         )
         lines = [f"; {title}"] if title and plain else []
-        if level.optimal_moves is not None:
+        if level.optimal_moves is not None and level.optimal_pushes is not None:
             lines.append(f"; moves {level.optimal_moves}, pushes {level.optimal_pushes}")
         lines += level.rows
         lines += [] if plain else [f"Title: {title}"]

@@ -14,7 +14,7 @@ import numpy as np
 from himac_lite.errors import LevelError
 from himac_lite.sokoban.levels import PARTS, SPLITS, canonical_hash, closed, save_levels
 from himac_lite.sokoban.rules import Board, rows_of
-from himac_lite.sokoban.solver import MAX_STATES, DistanceTable, distances, solve
+from himac_lite.sokoban.solver import MAX_STATES, DistanceTable, distances, optimal_length
 from himac_lite.types import Level
 
 
@@ -85,9 +85,9 @@ def generate(
             if key in seen:
                 continue
             seen.add(key)
-            by_pushes = solve(level, "pushes")
-            assert by_pushes is not None, "the backward search found it solvable"
-            levels.append(replace(level, optimal_moves=length, optimal_pushes=by_pushes.pushes))
+            pushes = optimal_length(level, "pushes")
+            assert pushes is not None, "the backward search found it solvable"
+            levels.append(replace(level, optimal_moves=length, optimal_pushes=pushes))
             if len(levels) == n:
                 return levels
     raise LevelError(f"found {len(levels)} of {n} levels {size}x{size} with {boxes} boxes and lengths {lengths}")

@@ -18,7 +18,7 @@ from himac_lite.types import Cell, Level
 
 __all__ = [
     "MAX_BYTES", "MAX_STATES", "DistanceTable", "Geometry", "Push", "Search", "Solution", "as_lurd", "distances",
-    "pushes_of", "search", "solve",
+    "optimal_length", "pushes_of", "search", "solve",
 ]  # fmt: skip
 
 MAX_BYTES = 800_000_000
@@ -73,20 +73,31 @@ def search(
 
     Raises `ValueError` for another `optimal`.
     """
+    board = board_from_level(level)
+    geometry, found = _found(board, optimal, max_states, max_bytes, seconds)
+    if found.pushes is None:
+        return Search(None, found.outcome, found.states)
+    return Search(Solution(_walked(board, geometry, found.pushes)), found.outcome, found.states)
+
+
+def optimal_length(level: Level, optimal: str = "moves", max_states: int = MAX_STATES) -> int | None:
+    """The length of what `solve` finds, without writing the solution out."""
+    return _found(board_from_level(level), optimal, max_states, MAX_BYTES, None)[1].cost
+
+
+def _found(
+    board: Board, optimal: str, max_states: int, max_bytes: int, seconds: float | None
+) -> tuple[Geometry, astar.Found]:
     if optimal not in ("moves", "pushes"):
         raise ValueError(f"optimal must be 'moves' or 'pushes', not {optimal!r}")
-    board = board_from_level(level)
-    if len(board.boxes) > len(board.targets):
-        return Search(None, astar.Outcome.UNSOLVABLE, 0)
     geometry = Geometry.of(board)
-    found = astar.search(
+    if len(board.boxes) > len(board.targets):
+        return geometry, astar.Found(astar.Outcome.UNSOLVABLE, None, 0)
+    return geometry, astar.search(
         geometry.neighbours, np.array(geometry.targets, np.int64),
         np.array([geometry.index[box] for box in board.boxes], np.int64), geometry.index[board.player],
         optimal == "moves", max_states, max_bytes, seconds,
     )  # fmt: skip
-    if found.pushes is None:
-        return Search(None, found.outcome, found.states)
-    return Search(Solution(_walked(board, geometry, found.pushes)), found.outcome, found.states)
 
 
 def _walked(board: Board, geometry: Geometry, pushes: list[tuple[int, int]]) -> str:
