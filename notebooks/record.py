@@ -17,7 +17,7 @@ from himac_lite.config import PRESETS, Train
 
 HERE = Path(__file__).resolve().parents[1] / "data" / "runs"
 RUNS: dict[str, tuple[Train, tuple[int, ...]]] = {
-    "quickstart": (replace(PRESETS["quick"], iterations=40), (1, 2, 5, 10, 20, 40)),
+    "quickstart": (replace(PRESETS["quick"], iterations=40), (0, 1, 2, 5, 10, 20, 30, 40)),
     "flat": (replace(PRESETS["quick"], variant="flat_grpo", iterations=1, record_levels=6), (1,)),
 }
 """Name → what is trained, and the iterations whose rollouts are kept."""
