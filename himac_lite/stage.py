@@ -46,7 +46,7 @@ def batches(
             count = max(1, config.batch_tokens // length)
             group = [d for d in pool[:count] if len(d.ids) <= length]
             pool = pool[len(group) :]
-            if len(group) == count:  # rests are dropped, so that compiled shapes stay few
+            if len(group) == count:  # rests are dropped: every batch is a full one
                 made.append(_collate(group, length, rng))
         for i in rng.permutation(len(made)):
             yield made[i]
