@@ -1,11 +1,13 @@
 """Record the runs that the notebooks open with: `python notebooks/record.py [quickstart] [flat]` (minutes, on a CPU).
 
 They lie in data/runs/ with manifest, metrics, a few rollouts and scores, without checkpoints. Budgets are iterations,
-so the same base model on the same machine gives the same records again; a new base model needs new ones.
+so the same base model on the same machine gives the same records again; a new base model needs new ones. A finished run
+with the same settings need not be run again: `python notebooks/record.py quickstart --from runs/himac-0`.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 from dataclasses import replace
@@ -14,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 import himac_lite
 from himac_lite.config import PRESETS, Train
+from himac_lite.errors import HimacError, RunError
 
 HERE = Path(__file__).resolve().parents[1] / "data" / "runs"
 RUNS: dict[str, tuple[Train, tuple[int, ...]]] = {
@@ -23,12 +26,23 @@ RUNS: dict[str, tuple[Train, tuple[int, ...]]] = {
 """Name → what is trained, and the iterations whose rollouts are kept."""
 
 
-def record(name: str) -> Path:
-    """Train, take out what no notebook reads, and put it in the place of the old record."""
+def record(name: str, finished: Path | None = None) -> Path:
+    """Train (or take a finished run), take out what no notebook reads, and put it in the place of the old record.
+
+    Raises `RunError` if the finished run is not finished or has other settings.
+    """
     config, kept = RUNS[name]
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) / name
-        himac_lite.train(config, folder, progress=lambda i, n, _: print(f"{name}: iteration {i} of {n}", flush=True))
+        if finished is None:
+            himac_lite.train(
+                config, folder, progress=lambda i, n, _: print(f"{name}: iteration {i} of {n}", flush=True)
+            )
+        else:
+            run = himac_lite.load_run(finished)
+            if not run.results or run.config != config:
+                raise RunError(f"{finished} is no finished run with the settings of {name!r}")
+            shutil.copytree(finished, folder)
         shutil.rmtree(folder / "checkpoints")
         for file in (folder / "rollouts").glob("*.jsonl"):
             if int(file.stem) not in kept:
@@ -38,13 +52,20 @@ def record(name: str) -> Path:
     return HERE / name
 
 
-def main(names: list[str]) -> int:
-    unknown = [name for name in names if name not in RUNS]
-    if unknown:
-        print(f"unknown run {unknown[0]!r}; choose from {', '.join(RUNS)}")
-        return 2
-    for name in names or RUNS:
-        print(record(name))
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(RUNS)}; default: all")
+    parser.add_argument("--from", dest="finished", type=Path, help="a finished run to take instead of training")
+    given = parser.parse_args(arguments)
+    if unknown := [name for name in given.names if name not in RUNS]:
+        parser.error(f"unknown run {unknown[0]!r}; choose from {', '.join(RUNS)}")
+    if given.finished and len(given.names) != 1:
+        parser.error("--from wants one NAME")
+    try:
+        for name in given.names or RUNS:
+            print(record(name, given.finished))
+    except HimacError as error:
+        parser.error(str(error))
     return 0
 
 
