@@ -6,6 +6,7 @@ same run and says the ratio.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import statistics
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from himac_lite.errors import ConfigError
@@ -83,6 +85,22 @@ def peak_memory() -> Figure:
         return Figure("peak memory", "MB", float("nan"), note="not known on this system")
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return Figure("peak memory", "MB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+
+
+def start_memory() -> None:
+    """Forget the most memory that was held so far, where the system can (Linux); see `memory_since`."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", "ascii")
+
+
+def memory_since(name: str) -> Figure:
+    """The most memory held since `start_memory`, in MB; NaN where the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text("ascii").splitlines()
+        held = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return Figure(name, "MB", float("nan"), note="not known on this system")
+    return Figure(name, "MB", held / 2**10)
 
 
 def machine() -> str:

@@ -19,6 +19,7 @@ from himac_lite.bench import Figure
 REQUIREMENTS = {
     "gym-sokoban": ("gym-sokoban==0.0.6", "gym==0.25.2", "numpy<2"),  # old gym reads np.bool8, which NumPy 2 removed
     "jumanji": ("jumanji>=1.1,<2", "jax"),
+    "trl": ("trl>=1.16,<2", "peft>=0.15", "gymnasium>=1.1", "numba>=0.60", "tqdm>=4.66"),
 }
 TIMEOUT = 900
 """Seconds that an installation or a run may take."""

@@ -1,35 +1,40 @@
 """`himac-lite bench rollout`: episodes a second, beside a loop over `model.generate` with the same weights and levels.
 
 The loop is what agent trainers do around an engine that knows nothing of turns: every turn encodes the whole
-conversation again, for one action. It is spared what peers pay on top: finished episodes leave its batch.
+conversation again, for one action. It is spared what peers pay on top: finished episodes leave its batch. TRL's
+trainer is measured beside whole iterations of ours (`bench.trl`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from himac_lite.bench import Figure, Report, machine, measure, peak_memory, ratio
+from himac_lite.bench import Figure, Report, machine, measure, peak_memory, peers, ratio, trl
+from himac_lite.bench.growth import growth
+from himac_lite.coevolution import iterate
 from himac_lite.config import Train
 from himac_lite.generation import left_padded
+from himac_lite.hierarchy import preset
 from himac_lite.loading import load_policy
 from himac_lite.model import Policy
 from himac_lite.parallel import cores, one_thread_a_worker
 from himac_lite.rollout import GREEDY, ReturnRule, Sampling, execute, play_flat, sample_blueprints
 from himac_lite.sokoban.levels import load_levels
 from himac_lite.tasks import Episode, Task
-from himac_lite.training import make_task, resolve_model
+from himac_lite.training import make_learner, make_task, resolve_model
 from himac_lite.types import Level, Role
 
 RULE = ReturnRule()
 
 
 def bench(*, runs: int, quick: bool) -> Report:
-    """Flat episodes against the loop; hierarchical ones; and how the cost grows."""
+    """Flat episodes against the loop, hierarchical ones, iterations beside TRL's, and how the cost grows."""
     one_thread_a_worker()
     policy, task = load_policy(resolve_model("sokoban-base")), make_task(Train())
     levels = load_levels("core/validation")[: 2 if quick else 32]
@@ -52,8 +57,29 @@ def bench(*, runs: int, quick: bool) -> Report:
     figures = [ours, loop, ratio("flat: ours / generate()", ours, loop)]
     figures.append(measure("HiMAC: blueprints, greedy", "episodes/s", lambda: planned(policy, task, levels), runs))
     if not quick:
+        figures += against_trl(policy, runs)
         figures += growth(policy, runs)
     return Report("rollouts of sokoban-base", (*figures, peak_memory()), machine())
+
+
+def against_trl(policy: Policy, runs: int, n_levels: int = 8, group: int = 8) -> list[Figure]:
+    """Whole iterations of flat GRPO, one optimizer step each: ours and, in an environment of its own, TRL's."""
+    config = replace(Train(), update=replace(Train().update, epochs=1, minibatches=1, lr=0.0))
+    learner, task, levels = make_learner(config), make_task(config), load_levels("core/validation")[:n_levels]
+    counted = max(1, runs // 2)
+
+    def ours() -> float:
+        seed = np.random.SeedSequence(0)
+        iterate(learner.policy, task, preset("flat_grpo"), learner.optimizer, levels, config, seed)
+        return float(n_levels * group)
+
+    mine = measure(f"flat GRPO, {n_levels} × {group} episodes and an update", "episodes/s", ours, counted)
+    where = [Path(__file__).parents[2], policy.name, n_levels, group, counted, task.max_steps]
+    theirs, _ = peers.figures(
+        "trl", "the same, TRL's GRPOTrainer", "episodes/s", trl.SCRIPT, *where,
+        note="float32 base, its own generation every turn",
+    )  # fmt: skip
+    return [mine, theirs, ratio("flat GRPO: ours / TRL", mine, theirs)]
 
 
 def planned(policy: Policy, task: Task, levels: Sequence[Level]) -> float:
@@ -84,19 +110,3 @@ def generate_each_turn(policy: Policy, task: Task, levels: Sequence[Level], gree
             seen = policy.encode(episodes[i].act(index), prompt=False)
             texts[i] += [token, *rest, *seen, *codes.prefix]
     return episodes
-
-
-def growth(policy: Policy, runs: int) -> list[Figure]:
-    """Episodes a second as the group and the episode grow."""
-    levels, out = load_levels("core/validation")[:32], []
-    for group in (4, 8, 16):
-        jobs = [level for level in levels for _ in range(group)]
-        for steps in (25, 50, 100):
-            config = Train()
-            task = make_task(replace(config, rollout=replace(config.rollout, max_steps=steps)))
-
-            def play(jobs: list[Level] = jobs, task: Task = task) -> float:
-                return float(len(play_flat(policy, task, jobs, Sampling(1.0, np.random.default_rng(0)), RULE)))
-
-            out.append(measure(f"flat, group {group}, {steps} steps", "episodes/s", play, max(1, runs // 2)))
-    return out

@@ -1,14 +1,16 @@
 """`himac-lite bench train`: tokens a second of an update, as a share of what this machine's matrix products reach.
 
 The products are measured in the same run, in the model's own sizes, on as many workers. FLOPs are counted as 6 N a
-token (forward 2 N, backward 4 N) and 2 N a token for the base model's pass, with N the weights of all products;
-attention and everything else is overhead by this count.
+token (forward 2 N, backward 4 N) and 2 N a token for the base model's pass, with N the weights of all products; the
+products of attention as 4 d a layer and pair of tokens, times three for forward and backward and once for the base.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -41,7 +43,7 @@ def bench(*, runs: int, quick: bool) -> Report:
     levels = [lv for lv in load_levels("core/train") if (lv.optimal_moves or 0) >= config.rollout.min_length]
     groups = episodes(learner.policy, task, draw_levels(levels, config, 0), config.rollout.group)
     once = replace(Update(), epochs=1, lr=0.0)
-    tokens, flops = work(learner.policy, groups, once)
+    tokens, weights, attention = work(learner.policy, groups, once)
 
     def update() -> float:
         learn(learner.policy, task, learner.optimizer, groups, once, 1.0, np.random.default_rng(0))
@@ -50,10 +52,11 @@ def bench(*, runs: int, quick: bool) -> Report:
     updated = measure("update of flat episodes, one pass", "tokens/s", update, runs, "prompts counted once a group")
     width, inner = learner.policy.twin.config.hidden_size, learner.policy.twin.config.intermediate_size
     products = measure("matrix products of the model's size", "GFLOP/s", lambda: multiply(width, inner), runs)
-    rate = updated.value / tokens * flops / 1e9
+    share = 100 * updated.value / tokens / 1e9 / products.value
     figures = [
-        updated, products, Figure("update, useful products", "GFLOP/s", rate),
-        Figure("share of the machine's products", "%", 100 * rate / products.value),
+        updated, products,
+        Figure("share of the machine's products", "%", share * (weights + attention), note="attention's included"),
+        Figure("the same, the weights' products only", "%", share * weights),
         *shares(update),
     ]  # fmt: skip
     if not quick:
@@ -78,14 +81,19 @@ def episodes(policy: Any, task: Any, levels: Any, n: int) -> list[list[Credited]
     return credit_actions(groups, np.random.default_rng(1).standard_normal((len(levels), n)))
 
 
-def work(policy: Any, groups: list[list[Credited]], settings: Update) -> tuple[int, float]:
-    """(tokens of one pass, each group's prompt once; FLOPs of its products, the base model's pass included)."""
-    tokens = 0
+def work(policy: Any, groups: list[list[Credited]], settings: Update) -> tuple[int, float, float]:
+    """Of one pass, the base model's included: tokens (each group's prompt once), FLOPs of the weights' products and of
+    attention's (causal pairs only).
+    """
+    tokens, pairs = 0, 0.0
     for part in micro_batches([item for group in groups for item in group], settings.micro_tokens):
         prompts = {item.sequence.ids[: item.sequence.prompt_len] for item in part}
-        tokens += sum(map(len, prompts)) + sum(len(i.sequence.ids) - i.sequence.prompt_len for i in part)
+        own = [(i.sequence.prompt_len, len(i.sequence.ids) - i.sequence.prompt_len) for i in part]
+        tokens += sum(map(len, prompts)) + sum(t for _, t in own)
+        pairs += sum(len(p) ** 2 / 2 for p in prompts) + sum(t * (p + t / 2) for p, t in own)
     n = sum(p.numel() for name, p in policy.twin.named_parameters() if name in policy.adapted)
-    return tokens, 8.0 * n * tokens
+    shape = policy.twin.config
+    return tokens, 8.0 * n * tokens, 4 * 4.0 * shape.hidden_size * shape.num_hidden_layers * pairs
 
 
 def multiply(width: int, inner: int) -> float:
@@ -103,8 +111,10 @@ def multiply(width: int, inner: int) -> float:
 
 
 def shares(run: Callable[[], float]) -> list[Figure]:
-    """Where the time of one update goes, by kind of operation, in the time of all threads."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True) as profile:
+    """Where the time of one update goes, by kind of operation; on one core, for the profiler follows one thread."""
+    with one_core(), torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True
+    ) as profile:  # fmt: skip
         run()
     spent: dict[str, float] = dict.fromkeys(KINDS, 0.0) | {"element by element, and the rest": 0.0}
     for event in profile.key_averages():
@@ -113,3 +123,17 @@ def shares(run: Callable[[], float]) -> list[Figure]:
         spent[kind] += event.self_cpu_time_total
     total = sum(spent.values())
     return [Figure(f"  time in {kind}", "%", 100 * value / total) for kind, value in spent.items()]
+
+
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """All work on the calling thread, where the system lets a process choose its cores."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(mine)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, mine)
