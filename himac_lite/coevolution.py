@@ -27,14 +27,14 @@ from himac_lite.hierarchy import JOINT, Hierarchy
 from himac_lite.model import Policy
 from himac_lite.rollout import GREEDY, ReturnRule, Sampling, execute, play_flat, sample_blueprints
 from himac_lite.tasks import Task
-from himac_lite.types import Level, MacroGroup, MicroGroup
+from himac_lite.types import Item, MacroGroup, MicroGroup
 from himac_lite.update import Credited, learn
 
 # Phases: rollouts → groups → credited sequences
 
 
 def explore(
-    policy: Policy, task: Task, levels: Sequence[Level], n: int, sampling: Sampling, rule: ReturnRule
+    policy: Policy, task: Task, levels: Sequence[Item], n: int, sampling: Sampling, rule: ReturnRule
 ) -> list[MacroGroup]:
     """Phase A rollouts: `n` blueprints a level, each executed greedily."""
     plans = sample_blueprints(policy, task, levels, n, sampling)
@@ -61,7 +61,7 @@ def adapt(
 
 
 def play(
-    policy: Policy, task: Task, levels: Sequence[Level], n: int, sampling: Sampling, rule: ReturnRule
+    policy: Policy, task: Task, levels: Sequence[Item], n: int, sampling: Sampling, rule: ReturnRule
 ) -> list[MicroGroup]:
     """Flat rollouts: `n` sampled episodes a level without a plan."""
     done = play_flat(policy, task, [level for level in levels for _ in range(n)], sampling, rule)
@@ -107,7 +107,7 @@ class Iteration:
 
 
 def iterate(
-    policy: Policy, task: Task, hierarchy: Hierarchy, optimizer: torch.optim.Optimizer, levels: Sequence[Level],
+    policy: Policy, task: Task, hierarchy: Hierarchy, optimizer: torch.optim.Optimizer, levels: Sequence[Item],
     config: Train, seed: np.random.SeedSequence,
 ) -> Iteration:  # fmt: skip
     """Phase A, phase B: explore → credit → learn → adapt → credit → learn."""

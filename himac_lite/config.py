@@ -104,6 +104,8 @@ class Update:
 class Train:
     """One training run (`himac-lite train`)."""
 
+    task: str = "sokoban"
+    """Which environment: one of `TASKS`."""
     variant: str = "himac"
     """A preset of `himac_lite.hierarchy`."""
     train_levels: str = "core/train"
@@ -148,6 +150,24 @@ PRESETS: dict[str, Train] = {
     ),
     "paper": Train(iterations=200, rollout=Rollout(levels=16), update=Update(lr=1e-3)),
 }
+
+
+TASKS: dict[str, dict[str, Any]] = {
+    "sokoban": {},
+}
+"""Tasks, and the settings in which each differs from Sokoban's."""
+
+
+def for_task(config: Train, task: str) -> Train:
+    """The config with a task and its settings. Raises `ConfigError` that lists the tasks."""
+    if task not in TASKS:
+        raise ConfigError(f"unknown task {task!r}; choose one of {', '.join(TASKS)}")
+    config = replace(config, task=task)
+    for path, value in TASKS[task].items():
+        name, _, rest = path.partition(".")
+        part = getattr(config, name)
+        config = replace(config, **{name: replace(part, **{rest: value}) if rest else value})
+    return config
 
 
 def override(config: Any, path: str, value: str) -> Any:
@@ -207,6 +227,8 @@ def validate(config: Train) -> Train:
         "update.micro_tokens": (config.update.micro_tokens, 1, 10**9),
         "model.rank": (config.model.rank, 1, 10**4), "model.alpha": (config.model.alpha, 1, 10**6),
     }  # fmt: skip
+    if config.task not in TASKS:
+        raise ConfigError(f"unknown task {config.task!r}; choose one of {', '.join(TASKS)}")
     for name, (value, low, high) in bounds.items():
         if value is not None and not low <= value <= high:
             raise ConfigError(f"{name} must lie between {low} and {high}; it is {value}")

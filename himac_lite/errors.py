@@ -24,6 +24,10 @@ class LevelError(HimacError, ValueError):
         self.source, self.level, self.line = source, level, line
 
 
+class TaskError(HimacError, ValueError):
+    """A catalogue, a goal or a game that cannot be read, or an environment that does not answer."""
+
+
 class ModelError(HimacError, ValueError):
     """A path that is no model, or a model that cannot play this role."""
 

@@ -11,18 +11,18 @@ import numpy as np
 from himac_lite.errors import ConfigError
 from himac_lite.model import Policy
 from himac_lite.rollout import GREEDY, ReturnRule, Sampling, execute, play_flat, sample_blueprints
-from himac_lite.sokoban.solver import solve
 from himac_lite.tasks import Task
-from himac_lite.types import Level, Trajectory
+from himac_lite.types import Item, Trajectory
 
 MODES = ("himac", "flat", "random")
-BINS = ((0, 8), (9, 12), (13, 16), (17, 25), (26, 10_000))
-"""Bins of optimal length in moves, inclusive."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """Success on `n` levels. ``ci95`` is Wilson's interval; ``by_length`` is keyed by bins of optimal moves."""
+    """Success on `n` levels. ``ci95`` is Wilson's interval; ``by_length`` is keyed by bins of optimal length in steps.
+
+    ``mean_progress`` is the mean share of the goal that was reached (boxes on targets, WebShop's score).
+    """
 
     mode: str
     success: float
@@ -32,6 +32,7 @@ class Score:
     mean_return: float
     mean_steps: float
     blueprint_valid: float | None
+    mean_progress: float = 0.0
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -46,65 +47,64 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
 
 
-def score(mode: str, levels: Sequence[Level], trajectories: Sequence[Trajectory]) -> Score:
+def score(mode: str, task: Task, levels: Sequence[Item], trajectories: Sequence[Trajectory]) -> Score:
     """Summarise one trajectory a level."""
     solved = [t.success for t in trajectories]
     bins: dict[str, dict[str, float]] = {}
-    lengths = [optimal_length(level) for level in levels]
-    for low, high in BINS:
+    lengths = [task.difficulty(level) for level in levels]
+    for low, high in task.bins:
         inside = [s for s, length in zip(solved, lengths, strict=True) if low <= length <= high]
         if inside:
-            name = f"{low}-{high}" if high < 10_000 else f"{low}+"
+            name = f"{low}+" if (low, high) == task.bins[-1] else f"{low}-{high}"
             bins[name] = {"n": len(inside), "success": sum(inside) / len(inside)}
     plans = [t.blueprint for t in trajectories if t.blueprint is not None]
     return Score(
         mode, sum(solved) / len(solved), wilson(sum(solved), len(solved)), len(solved), bins,
         float(np.mean([t.ret for t in trajectories])), float(np.mean([t.steps for t in trajectories])),
         sum(p.invalid is None for p in plans) / len(plans) if plans else None,
+        float(np.mean([t.progress for t in trajectories])),
     )  # fmt: skip
 
 
-def optimal_length(level: Level) -> int:
-    """Optimal moves, from the level file's comment or from the solver; 0 for a level without a solution."""
-    if level.optimal_moves is not None:
-        return level.optimal_moves
-    solution = solve(level)
-    return solution.moves if solution else 0
-
-
 def evaluate(
-    policy: Policy | None, task: Task, levels: Sequence[Level], mode: str = "himac", sampling: Sampling = GREEDY,
+    policy: Policy | None, task: Task, levels: Sequence[Item], mode: str = "himac", sampling: Sampling = GREEDY,
     returns: ReturnRule = ReturnRule(), seed: int = 0,
 ) -> Score:  # fmt: skip
     """Score one episode a level: hierarchical (`himac`), `flat`, or uniformly `random` actions (needs no policy)."""
     if mode == "random":
-        return score(mode, levels, play_random(task, levels, seed, returns))
+        return score(mode, task, levels, play_random(task, levels, seed, returns))
     if mode not in MODES or policy is None:
         raise ConfigError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
     if mode == "flat":
-        return score(mode, levels, play_flat(policy, task, levels, sampling, returns))
+        return score(mode, task, levels, play_flat(policy, task, levels, sampling, returns))
     plans = sample_blueprints(policy, task, levels, 1, sampling)
     jobs = [(level, group[0][1]) for level, group in zip(levels, plans, strict=True)]
-    return score(mode, levels, execute(policy, task, jobs, sampling, returns))
+    return score(mode, task, levels, execute(policy, task, jobs, sampling, returns))
 
 
-def play_random(task: Task, levels: Sequence[Level], seed: int, returns: ReturnRule = ReturnRule()) -> list[Trajectory]:
-    """Uniformly random actions to the step limit."""
+def play_random(task: Task, levels: Sequence[Item], seed: int, returns: ReturnRule = ReturnRule()) -> list[Trajectory]:
+    """Uniformly random legal actions to the step limit."""
     rng = np.random.default_rng(seed)
     out = []
     for level in levels:
         episode = task.start(level)
-        while not episode.success and episode.steps < task.max_steps:
-            episode.act(int(rng.integers(len(task.actions))))
-        out.append(Trajectory(None, (), episode.moves, returns(episode), episode.success, episode.steps))
+        while not episode.over and episode.steps < task.max_steps:
+            legal = episode.legal()
+            episode.act(legal[int(rng.integers(len(legal)))])
+        out.append(
+            Trajectory(
+                None, (), episode.moves, returns(episode), episode.success, episode.steps, (), episode.progress,
+                episode.transcript,
+            )
+        )  # fmt: skip
     return out
 
 
-def profile(policy: Policy, task: Task, levels: Sequence[Level], n: int = 8, seed: int = 0) -> dict[str, float]:
+def profile(policy: Policy, task: Task, levels: Sequence[Item], n: int = 8, seed: int = 0) -> dict[str, float]:
     """What decides whether reinforcement learning has something to learn from.
 
     Greedy success both ways; at least one of `n` samples solved (pass@n) both ways, blueprints executed greedily;
-    the executor's success under the solver's blueprints; the share of valid blueprints.
+    the executor's success under the oracle's blueprints; the share of valid blueprints.
     """
     rule = ReturnRule()
     sampling = Sampling(1.0, np.random.default_rng(seed))

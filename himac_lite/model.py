@@ -79,11 +79,11 @@ class Policy:
         )
 
     def allowed(self, task: ActionTask, role: Role) -> torch.Tensor | None:
-        """int64 [A]: the ids that this role may sample; None for the planner, who writes freely."""
+        """int64 [A]: the ids that this role may sample; None for whoever writes freely."""
         if role is Role.PLANNER:
             return None
-        codes = self.codes(task)
-        return torch.tensor([*codes.actions, *([] if role is Role.FLAT else [codes.sub_done])])
+        ids = self.codes(task).allowed(role is Role.EXECUTOR)
+        return None if ids is None else torch.tensor(ids)
 
     # Generation
 

@@ -18,14 +18,14 @@ from himac_lite.hierarchy import Hierarchy
 from himac_lite.model import Policy
 from himac_lite.rollout import ReturnRule, Sampling, execute
 from himac_lite.tasks import Task
-from himac_lite.types import Level
+from himac_lite.types import Item
 
 _PROBE = 2
 """What the derived seed is for; see himac_lite/training.py."""
 
 
 def probe(
-    policy: Policy, task: Task, hierarchy: Hierarchy, levels: Sequence[Level], config: Train, iteration: int
+    policy: Policy, task: Task, hierarchy: Hierarchy, levels: Sequence[Item], config: Train, iteration: int
 ) -> list[dict[str, Any]]:
     """Records of macro and micro group as training writes them, with `micros`: the executions of every blueprint.
 
@@ -63,7 +63,7 @@ def probe(
 
 
 def due(
-    policy: Policy, task: Task, hierarchy: Hierarchy, levels: Sequence[Level], config: Train, iteration: int
+    policy: Policy, task: Task, hierarchy: Hierarchy, levels: Sequence[Item], config: Train, iteration: int
 ) -> list[dict[str, Any]]:
     """The probe of an iteration of training, if one is wanted then: of the first of these levels."""
     if not hierarchy.planner or not config.probe_levels or iteration % config.probe_every:

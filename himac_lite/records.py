@@ -16,6 +16,7 @@ def trajectory_record(trajectory: Trajectory, advantage: float) -> dict[str, Any
         "success": trajectory.success,
         "steps": trajectory.steps,
         "moves": trajectory.moves,
+        **({"transcript": [list(step) for step in trajectory.transcript]} if trajectory.transcript else {}),
         "advantage": advantage,
         "segments": [
             {"end": s.end.value, "steps": n, "subgoal": z.subgoals[k].text if z else ""}
@@ -65,6 +66,7 @@ def level_record(
     macro: tuple[MacroGroup, Sequence[float], int] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """One line of rollouts/*.jsonl: a level with its groups. macro: group, advantages and the index of z*, if any."""
-    record = {"level": micro.level.text, "title": micro.level.title, "optimal_moves": micro.level.optimal_moves}
+    length = getattr(micro.level, "optimal_moves", None)  # where a level says it: records do not solve
+    record = {"level": micro.level.text, "title": micro.level.title, "optimal_moves": length}
     above = {"macro": macro_record(*macro, decode)} if macro else {}
     return {**record, **above, "micro": micro_record(micro, micro_adv, decode)}

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from himac_lite.codes import Reader
 from himac_lite.generation import Stream
 from himac_lite.model import Policy
 from himac_lite.tasks import Episode, Task
-from himac_lite.types import Blueprint, End, Level, Role, SubGoal, Trajectory
+from himac_lite.types import Blueprint, End, Item, Role, SubGoal, Trajectory
 from himac_lite.types import Sequence as TokenSequence
 
 
@@ -23,8 +24,8 @@ from himac_lite.types import Sequence as TokenSequence
 class ReturnRule:
     """What an episode is worth.
 
-    1 for success; a failure is worth `progress_share` × progress (boxes on targets). There is no penalty per step: a
-    planner that pays for steps learns to fail early.
+    1 for success; a failure is worth `progress_share` × progress (say, boxes on targets). There is no penalty per step:
+    a planner that pays for steps learns to fail early.
     """
 
     progress_share: float = 0.0
@@ -45,10 +46,11 @@ GREEDY = Sampling(0.0)
 
 
 def sample_blueprints(
-    policy: Policy, task: Task, levels: Sequence[Level], n: int, sampling: Sampling
+    policy: Policy, task: Task, levels: Sequence[Item], n: int, sampling: Sampling
 ) -> list[list[tuple[TokenSequence, Blueprint]]]:
     """`n` blueprints for each level [P][G], as token sequences and parsed."""
-    prompts = [policy.encode(task.start(level).prompt(Role.PLANNER)) for level in levels for _ in range(n)]
+    begun = [policy.encode(task.start(level).prompt(Role.PLANNER)) for level in levels]
+    prompts = [prompt for prompt in begun for _ in range(n)]
     end = policy.codes(task).end
     streams = policy.decode(
         prompts, lambda row, token: None if token == end else [], allowed=None, sampling=sampling,
@@ -75,11 +77,11 @@ class _Run:
     segment_moves: list[int] = field(default_factory=list)
 
     def finished(self, task: Task) -> bool:
-        return self.episode.success or self.episode.steps >= task.max_steps or len(self.segments) == len(self.subgoals)
+        return self.episode.over or self.episode.steps >= task.max_steps or len(self.segments) == len(self.subgoals)
 
 
 def execute(
-    policy: Policy, task: Task, jobs: Sequence[tuple[Level, Blueprint]], sampling: Sampling, returns: ReturnRule
+    policy: Policy, task: Task, jobs: Sequence[tuple[Item, Blueprint]], sampling: Sampling, returns: ReturnRule
 ) -> list[Trajectory]:
     """Execute one blueprint a job, all jobs side by side, one sub-goal of each at a time.
 
@@ -89,50 +91,53 @@ def execute(
     nothing.
     """
     runs = [_Run(task.start(level), blueprint, list(blueprint.subgoals)) for level, blueprint in jobs]
-    sub_done = policy.codes(task).sub_done
     while active := [i for i, run in enumerate(runs) if not run.finished(task)]:
         rows: dict[Any, list[_Run]] = {}
         for i in active:
             done = tuple(runs[i].subgoals[: len(runs[i].segments) + 1])
             # Greedy executions of one level that share their sub-goals so far are one execution: played once.
-            rows.setdefault(i if sampling.temperature else (jobs[i][0].rows, done), []).append(runs[i])
+            rows.setdefault(i if sampling.temperature else (jobs[i][0].text, done), []).append(runs[i])
         prompts = [
             policy.encode(run.episode.prompt(Role.EXECUTOR, run.subgoals[len(run.segments)]))
             for run, *_ in rows.values()
         ]
-        _play(policy, task, list(rows.values()), Role.EXECUTOR, prompts, sub_done, task.subgoal_budget, sampling)
+        _play(policy, task, list(rows.values()), Role.EXECUTOR, prompts, task.subgoal_budget, sampling)
     return [_trajectory(run, returns) for run in runs]
 
 
 def play_flat(
-    policy: Policy, task: Task, levels: Sequence[Level], sampling: Sampling, returns: ReturnRule
+    policy: Policy, task: Task, levels: Sequence[Item], sampling: Sampling, returns: ReturnRule
 ) -> list[Trajectory]:
     """Play every level without a plan: one sequence from the first action to the end of the episode."""
     runs = [_Run(task.start(level), None, [SubGoal("")]) for level in levels]
     active = [run for run in runs if not run.finished(task)]
     prompts = [policy.encode(run.episode.prompt(Role.FLAT)) for run in active]
-    _play(policy, task, [[run] for run in active], Role.FLAT, prompts, None, task.max_steps, sampling)
+    _play(policy, task, [[run] for run in active], Role.FLAT, prompts, task.max_steps, sampling)
     return [_trajectory(run, returns) for run in runs]
 
 
 def _play(
-    policy: Policy, task: Task, rows: list[list[_Run]], role: Role, prompts: list[list[int]], sub_done: int | None,
-    budget: int, sampling: Sampling,
+    policy: Policy, task: Task, rows: list[list[_Run]], role: Role, prompts: list[list[int]], budget: int,
+    sampling: Sampling,
 ) -> None:  # fmt: skip
     """One segment for every row of equal runs: act and observe until it ends; appends the segment to the runs."""
     codes = policy.codes(task)
     ends = [End.BUDGET] * len(rows)
     begun = [runs[0].episode.steps for runs in rows]
+    reader = Reader(codes, task, lambda text: policy.encode(text, prompt=False), policy.text, len(rows))
 
     def react(row: int, token: int) -> list[int] | None:
-        if token == sub_done:
+        choice = reader.read(row, token)
+        if choice is None:
+            return []
+        if choice.action is None and role is Role.EXECUTOR:
             ends[row] = End.SUB_DONE
             return None
-        index, rest = codes.actions[token]
-        seen, *_ = [run.episode.act(index) for run in rows[row]]
+        action = task.sub_done if choice.action is None else choice.action  # flat play has no sub-goal to end
+        seen, *_ = [run.episode.act(action) for run in rows[row]]
         episode = rows[row][0].episode
-        if episode.success:
-            ends[row] = End.SUCCESS
+        if episode.over:
+            ends[row] = End.SUCCESS if episode.success else End.OVER
             return None
         if episode.steps >= task.max_steps:
             ends[row] = End.TRUNCATED
@@ -140,11 +145,13 @@ def _play(
         # The step that uses up the budget ends the segment: the executor is not asked for <sub_done> any more.
         if episode.steps - begun[row] >= budget:
             return None
-        return [*rest, *policy.encode(seen, prompt=False), *codes.prefix]
+        return [*choice.rest, *policy.encode(seen, prompt=False), *codes.prefix]
 
-    allowed = [*codes.actions, *([] if sub_done is None else [sub_done])]
     prompts = [[*prompt, *codes.prefix] for prompt in prompts]
-    streams = policy.decode(prompts, react, allowed=allowed, sampling=sampling, max_sampled=budget + 1)
+    streams = policy.decode(
+        prompts, react, allowed=codes.allowed(role is Role.EXECUTOR), sampling=sampling,
+        max_sampled=budget * task.max_action_tokens + 1,
+    )  # fmt: skip
     for runs, prompt, stream, end, start in zip(rows, prompts, streams, ends, begun, strict=True):
         segment = _packed(role, prompt, stream, end, policy.text(stream.ids))
         for run in runs:
@@ -163,5 +170,6 @@ def _trajectory(run: _Run, returns: ReturnRule) -> Trajectory:
     invalid = run.blueprint is not None and run.blueprint.invalid is not None
     return Trajectory(
         run.blueprint, tuple(run.segments), run.episode.moves, 0.0 if invalid else returns(run.episode),
-        run.episode.success, run.episode.steps, tuple(run.segment_moves),
+        run.episode.success, run.episode.steps, tuple(run.segment_moves), 0.0 if invalid else run.episode.progress,
+        run.episode.transcript,
     )  # fmt: skip

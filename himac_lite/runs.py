@@ -24,7 +24,7 @@ from typing import Any
 from himac_lite import config as configs
 from himac_lite.config import Train
 from himac_lite.errors import ConfigError, RunError
-from himac_lite.types import Level
+from himac_lite.types import Item
 
 FORMAT = 1
 _PACKAGES = ("himac-lite", "torch", "transformers", "peft", "bitsandbytes", "numpy")
@@ -132,7 +132,7 @@ class Run:
         (self.folder / "results.json").unlink(missing_ok=True)
 
 
-def create_run(folder: Path, config: Train, levels: Mapping[str, Sequence[Level]]) -> Run:
+def create_run(folder: Path, config: Train, levels: Mapping[str, Sequence[Item]]) -> Run:
     """Make the folder and its manifest. Raises `RunError` if it holds a run already or cannot be written."""
     refuse_existing(folder)
     manifest = {
@@ -168,7 +168,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     return run
 
 
-def levels_hash(levels: Sequence[Level]) -> str:
+def levels_hash(levels: Sequence[Item]) -> str:
     return hashlib.sha256("\n\n".join(level.text for level in levels).encode()).hexdigest()
 
 

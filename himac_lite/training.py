@@ -18,16 +18,16 @@ from himac_lite import probe, records, runs
 from himac_lite.coevolution import Iteration, iterate
 from himac_lite.config import Train
 from himac_lite.errors import ConfigError, ModelError, RunError
-from himac_lite.evaluation import Score, evaluate, optimal_length
+from himac_lite.evaluation import Score, evaluate
 from himac_lite.hierarchy import Hierarchy, preset
 from himac_lite.loading import LoraSettings, load_policy
 from himac_lite.model import Policy
 from himac_lite.parallel import one_thread_a_worker
 from himac_lite.runs import Checkpoint, Run
-from himac_lite.sokoban.levels import data_dir, load_levels
+from himac_lite.sokoban.levels import data_dir
 from himac_lite.tasks import Task
-from himac_lite.tasks.sokoban import SokobanTask
-from himac_lite.types import Level
+from himac_lite.tasks.registry import load_items, task_of
+from himac_lite.types import Item
 
 Progress = Callable[[int, int, Mapping[str, Any]], None]
 """Called after each iteration: (iterations done, iterations in all, the metrics line)."""
@@ -54,8 +54,8 @@ def resolve_model(path: str) -> str:
     return str(shipped) if (shipped / "config.json").is_file() else path
 
 
-def make_task(config: Train) -> SokobanTask:
-    return SokobanTask(max_steps=config.rollout.max_steps, subgoal_budget=config.rollout.subgoal_budget)
+def make_task(config: Train) -> Task:
+    return task_of(config.task, config.rollout.max_steps, config.rollout.subgoal_budget)
 
 
 def _load(config: Train, checkpoint: Checkpoint | None) -> Policy:
@@ -95,9 +95,10 @@ def train(
         runs.refuse_existing(out)
     configs.validate(config)
     hierarchy = hierarchy or preset(config.variant)
-    levels = {part: load_levels(name, part) for part, name in _level_sets(config).items()}
+    levels = {part: load_items(config.task, name, part) for part, name in _level_sets(config).items()}
+    task = make_task(config)
     levels["test"] = levels["test"][: config.test_limit]
-    levels["train"] = [lv for lv in levels["train"] if optimal_length(lv) >= config.rollout.min_length]
+    levels["train"] = [lv for lv in levels["train"] if task.difficulty(lv) >= config.rollout.min_length]
     if not levels["train"]:
         raise ConfigError(f"no level of {config.train_levels} has {config.rollout.min_length} optimal moves or more")
     if resume:
@@ -105,10 +106,9 @@ def train(
     one_thread_a_worker()
     say(f"loading {config.model.path} in {'4 bit' if config.model.four_bit else 'full precision'} with LoRA")
     learner = make_learner(config, checkpoint)
-    task = make_task(config)
     run = run if resume else runs.create_run(out, config, levels)
     run.rewind(learner.iteration)
-    probed = [lv for lv in levels["validation"] if optimal_length(lv) >= config.rollout.min_length]
+    probed = [lv for lv in levels["validation"] if task.difficulty(lv) >= config.rollout.min_length]
     begun = time.monotonic() - learner.seconds
     if learner.iteration == 0 and config.validate_every and not run.metrics():
         run.append_metrics({"iteration": 0, **_validation(learner, task, config, hierarchy, levels["validation"])})
@@ -135,7 +135,7 @@ def _level_sets(config: Train) -> dict[str, str]:
     return {"train": config.train_levels, "validation": config.validation_levels, "test": config.test_levels}
 
 
-def _same_levels(run: Run, config: Train, levels: Mapping[str, Sequence[Level]]) -> None:
+def _same_levels(run: Run, config: Train, levels: Mapping[str, Sequence[Item]]) -> None:
     """Raise `RunError` if a level file is not the one that the run began with."""
     for part, name in _level_sets(config).items():
         if runs.levels_hash(levels[part]) != run.manifest.get("levels", {}).get(part, {}).get("sha256"):
@@ -161,7 +161,7 @@ def _progress(learner: Learner, config: Train) -> float:
 
 
 def _one(
-    learner: Learner, task: Task, hierarchy: Hierarchy, config: Train, levels: Mapping[str, Sequence[Level]]
+    learner: Learner, task: Task, hierarchy: Hierarchy, config: Train, levels: Mapping[str, Sequence[Item]]
 ) -> tuple[dict[str, Any], Iteration]:
     """One iteration and its line of metrics."""
     for group in learner.optimizer.param_groups:
@@ -179,7 +179,7 @@ def _one(
     return line, step
 
 
-def draw_levels(levels: Sequence[Level], config: Train, iteration: int) -> list[Level]:
+def draw_levels(levels: Sequence[Item], config: Train, iteration: int) -> list[Item]:
     """The levels of an iteration: a new random order of the training split every time it is used up."""
     count, out = config.rollout.levels, []
     for i in range(iteration * count, (iteration + 1) * count):
@@ -190,7 +190,7 @@ def draw_levels(levels: Sequence[Level], config: Train, iteration: int) -> list[
 
 
 def _validation(
-    learner: Learner, task: Task, config: Train, hierarchy: Hierarchy, levels: Sequence[Level]
+    learner: Learner, task: Task, config: Train, hierarchy: Hierarchy, levels: Sequence[Item]
 ) -> dict[str, float]:
     result = evaluate(learner.policy, task, levels[: config.validate_on], mode_of(hierarchy))
     return {"validation/success": result.success, "validation/n": result.n}
@@ -202,7 +202,7 @@ def mode_of(hierarchy: Hierarchy) -> str:
 
 
 def final_scores(
-    learner: Learner, task: Task, config: Train, hierarchy: Hierarchy, levels: Sequence[Level]
+    learner: Learner, task: Task, config: Train, hierarchy: Hierarchy, levels: Sequence[Item]
 ) -> dict[str, Any]:
     """Trained, base and random policy on the same held-out levels, greedy."""
     mode = mode_of(hierarchy)
@@ -216,7 +216,7 @@ def final_scores(
     }  # fmt: skip
 
 
-def base_score(policy: Policy, task: Task, levels: Sequence[Level], mode: str) -> Score:
+def base_score(policy: Policy, task: Task, levels: Sequence[Item], mode: str) -> Score:
     """The score of the same 4-bit model with its adapter at zero."""
     kept = [(p, p.detach().clone()) for name, p in policy.named_trainable() if "lora_B" in name]
     try:

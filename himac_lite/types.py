@@ -5,7 +5,7 @@ Axes, in names (``return_pg``), in shape comments and in docstrings:
 ====== =====================================================================
 letter meaning
 ====== =====================================================================
-P      levels (prompts) of an iteration
+P      levels (prompts) of an iteration; a level is what an episode starts from, in whatever task
 G      blueprints sampled for one level: the macro group
 N      trajectories sampled for one blueprint: the micro group
 K      sub-goals of a blueprint
@@ -18,9 +18,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 Cell = tuple[int, int]
 """(row, column), zero-based from the top-left corner of the board, border included."""
+
+
+class Item(Protocol):
+    """What an episode starts from: a Sokoban level, a shopping goal, a household game. Called a level elsewhere."""
+
+    @property
+    def text(self) -> str:
+        """All that makes it what it is: records and hashes are made from this; two items with one text are one."""
+
+    @property
+    def title(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,7 @@ class Invalid(Enum):
     TOO_LONG = "the blueprint has too many sub-goals"
     SYNTAX = "a line is not of the form 'push the box at (r,c) right to (r,c)'"
     GEOMETRY = "the two cells of a sub-goal do not lie on one line in the direction that it names"
+    LONG_LINE = "a line is longer than a sub-goal may be"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +102,7 @@ class End(Enum):
     SUB_DONE = "sub_done"  # the executor wrote <sub_done>
     BUDGET = "budget"  # the sub-goal used up its step budget: left without <sub_done>
     SUCCESS = "success"  # the episode was solved
+    OVER = "over"  # the environment ended the episode, and it was not solved
     TRUNCATED = "truncated"  # the episode used up its step limit
     PLAN = "plan"  # a planner's sequence: it ends with the end token or at its length limit
 
@@ -113,7 +127,11 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """One episode: the blueprint it executed (none for flat play), its sequences, and what came of it."""
+    """One episode: the blueprint it executed (none for flat play), its sequences, and what came of it.
+
+    progress: how much of the goal was reached, in [0, 1]. transcript: (action, observation) of each step, where both
+    are texts; empty for a task whose `moves` say it all.
+    """
 
     blueprint: Blueprint | None
     segments: tuple[Sequence, ...]
@@ -122,6 +140,8 @@ class Trajectory:
     success: bool
     steps: int
     segment_moves: tuple[int, ...] = ()
+    progress: float = 0.0
+    transcript: tuple[tuple[str, str], ...] = ()
 
     @property
     def n_tokens(self) -> int:
@@ -133,7 +153,7 @@ class Trajectory:
 class MacroGroup:
     """G blueprints of one level, each scored by one execution: what phase A learns from."""
 
-    level: Level
+    level: Item
     plans: tuple[Sequence, ...]
     executions: tuple[Trajectory, ...]
 
@@ -142,6 +162,6 @@ class MacroGroup:
 class MicroGroup:
     """N executions of one blueprint z* (or N flat episodes) of one level: what phase B learns from."""
 
-    level: Level
+    level: Item
     blueprint: Blueprint | None
     trajectories: tuple[Trajectory, ...]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from himac_lite import cli
-from himac_lite.codes import Codes, spell
+from himac_lite.codes import Choice, Codes, Reader, spell
 from himac_lite.errors import ModelError
 from himac_lite.tasks.sokoban import SokobanTask
 
@@ -49,6 +49,45 @@ def test_the_end_of_a_blueprint_falls_back_to_the_end_of_text():
     assert spelled(sub_done="\n<sub_done>", end="<fin>").end == 9
     with pytest.raises(ModelError, match="neither '<fin>' nor"):
         spelled(eos=None, sub_done="\n<sub_done>", end="<fin>")
+
+
+def test_a_chosen_token_is_read_as_its_action():
+    reader = Reader(spelled(), SokobanTask(), encode, lambda ids: "", 1)
+    assert reader.read(0, 5) == Choice(3)
+    assert reader.read(0, 6) == Choice(None)
+    assert spelled().allowed(True) == [2, 3, 4, 5, 6]
+    assert spelled().allowed(False) == [2, 3, 4, 5]  # flat play has no sub-goal to end
+
+
+def written(decode: dict[int, str], **changes: Any) -> Reader:
+    """Two rows of a task whose actions are lines of text; 1 is the line break, 8 the end of text."""
+    task = SokobanTask(actions=(), max_action_tokens=4, **changes)
+    codes = spell(encode, task, 0, 9, "toy")
+    assert codes.allowed(True) is None
+    return Reader(codes, task, encode, lambda ids: "".join(decode[i] for i in ids), 2)
+
+
+def test_a_written_action_is_a_line():
+    reader = written({1: "\n", 2: "up", 7: "wards", 5: "right]\n\n"})
+    assert [reader.read(0, token) for token in (2, 7)] == [None, None]
+    assert reader.read(1, 2) is None  # another row writes at the same time
+    assert reader.read(0, 1) == Choice("upwards")
+    assert reader.read(1, 5) == Choice("upright]")  # a tokenizer may put the line break into a longer token
+    assert reader.read(0, 1) == Choice("")  # an empty line is an action, which the environment answers
+
+
+def test_a_written_action_ends_with_the_text_or_where_it_is_too_long():
+    reader = written({2: "up"})
+    assert (reader.read(0, 2), reader.read(0, 8)) == (None, Choice("up", (1,)))  # the line break is written for it
+    assert [reader.read(0, 2) for _ in range(4)] == [None, None, None, Choice("upupupup", (1,))]
+
+
+def test_sub_done_as_a_token_or_as_a_line():
+    reader = written({2: "up", 6: "<sub_done>", 1: "\n"})
+    assert reader.read(0, 6) == Choice(None)
+    assert [reader.read(0, token) for token in (2, 6, 1)] == [None, None, Choice("up<sub_done>")]
+    spelled_out = written({2: "up", 7: "wards", 1: "\n"}, sub_done="upwards")  # two tokens: no one of them says it
+    assert [spelled_out.read(0, token) for token in (2, 7, 1)] == [None, None, Choice(None)]
 
 
 def test_actions_that_cannot_be_told_apart():

@@ -10,7 +10,7 @@ import pytest
 from conftest import TOY_STEPS, ScriptedPolicy
 
 from himac_lite.errors import ConfigError
-from himac_lite.evaluation import evaluate, optimal_length, play_random, profile, score, wilson
+from himac_lite.evaluation import evaluate, play_random, profile, score, wilson
 from himac_lite.rollout import ReturnRule, Sampling
 from himac_lite.tasks.sokoban import SokobanTask
 from himac_lite.types import Blueprint, Invalid, Level, SubGoal, Trajectory
@@ -57,7 +57,9 @@ def test_a_score_by_hand():
     # Bins by optimal moves, both ends inclusive: 0–8, 9–12, 13–16, 17–25, 26+.
     lengths = [1, 8, 9, 12, 13, 17, 25, 26, 300]
     wins = [True, False, True, True, False, True, True, False, True]
-    result = score("flat", [level(n) for n in lengths], [done(w, float(w), 10 + i) for i, w in enumerate(wins)])
+    result = score(
+        "flat", SokobanTask(), [level(n) for n in lengths], [done(w, float(w), 10 + i) for i, w in enumerate(wins)]
+    )
     assert result.by_length == {
         "0-8": {"n": 2, "success": 0.5},
         "9-12": {"n": 2, "success": 1.0},
@@ -73,19 +75,19 @@ def test_a_score_by_hand():
 
 
 def test_bins_without_levels_are_left_out():
-    assert list(score("flat", [level(10)], [done(True)]).by_length) == ["9-12"]
+    assert list(score("flat", SokobanTask(), [level(10)], [done(True)]).by_length) == ["9-12"]
 
 
 def test_the_share_of_valid_blueprints():
     good, bad = Blueprint("z", (SubGoal("z"),)), Blueprint("", (), Invalid.EMPTY)
-    result = score("himac", [level(1)] * 4, [done(False, blueprint=b) for b in (good, bad, good, good)])
+    result = score("himac", SokobanTask(), [level(1)] * 4, [done(False, blueprint=b) for b in (good, bad, good, good)])
     assert result.blueprint_valid == 0.75
 
 
 def test_the_optimal_length_is_looked_up_or_solved():
-    assert optimal_length(level(17)) == 17
-    assert optimal_length(CORRIDOR) == 3
-    assert optimal_length(Level(("#####", "#$@.#", "#####"))) == 0  # the box cannot leave its corner
+    assert SokobanTask().difficulty(level(17)) == 17
+    assert SokobanTask().difficulty(CORRIDOR) == 3
+    assert SokobanTask().difficulty(Level(("#####", "#$@.#", "#####"))) == 0  # the box cannot leave its corner
 
 
 # ---- modes -------------------------------------------------------------------------------------------------------

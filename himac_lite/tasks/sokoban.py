@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from himac_lite import language
 from himac_lite.errors import LevelError
 from himac_lite.sokoban.rules import MOVES, Board, Outcome, board_from_level, step
 from himac_lite.sokoban.solver import Push, pushes_of, solve
+from himac_lite.tasks import Action
 from himac_lite.types import Blueprint, Level, Role, SubGoal
 
 __all__ = ["Push", "SokobanEpisode", "SokobanTask", "pushes_of"]
@@ -26,14 +28,26 @@ class SokobanEpisode:
         return self.board.solved
 
     @property
+    def over(self) -> bool:
+        return self.success
+
+    @property
+    def transcript(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+    @property
     def progress(self) -> float:
         return self.board.boxes_on_target / max(1, len(self.board.boxes))
 
     def prompt(self, role: Role, subgoal: SubGoal | None = None) -> str:
         return language.prompt(role, self.board, subgoal)
 
-    def act(self, action: int) -> str:
-        move = MOVES[action]
+    def legal(self) -> Sequence[Action]:
+        return range(len(MOVES))
+
+    def act(self, action: Action) -> str:
+        """Make the move of this index."""
+        move = MOVES[int(action)]
         self.board, outcome = step(self.board, move)
         self.moves += move.upper() if outcome is Outcome.PUSHED else move
         self.steps += 1
@@ -50,12 +64,21 @@ class SokobanTask:
     sub_done: str = language.SUB_DONE
     end: str = language.END
     max_plan_tokens: int = 4 * language.MAX_SUBGOALS + 1
+    max_action_tokens: int = 1
+    bins: tuple[tuple[int, int], ...] = ((0, 8), (9, 12), (13, 16), (17, 25), (26, 10_000))
 
-    def start(self, level: Level) -> SokobanEpisode:
-        board = board_from_level(level)
+    def difficulty(self, item: Level) -> int:
+        """Optimal moves, from the level file's comment or from the solver; 0 for a level without a solution."""
+        if item.optimal_moves is not None:
+            return item.optimal_moves
+        solution = solve(item)
+        return solution.moves if solution else 0
+
+    def start(self, item: Level) -> SokobanEpisode:
+        board = board_from_level(item)
         if max(board.height, board.width) > language.MAX_SIDE:
             raise LevelError(
-                f"level {level.title!r} is {board.height}x{board.width}; the model reads boards up to "
+                f"level {item.title!r} is {board.height}x{board.width}; the model reads boards up to "
                 f"{language.MAX_SIDE}x{language.MAX_SIDE}"
             )
         return SokobanEpisode(board)
@@ -63,10 +86,10 @@ class SokobanTask:
     def parse_blueprint(self, text: str, finished: bool) -> Blueprint:
         return language.parse_blueprint(text, finished)
 
-    def oracle(self, level: Level) -> Blueprint:
-        solution = solve(level)
+    def oracle(self, item: Level) -> Blueprint:
+        solution = solve(item)
         if solution is None:
-            raise LevelError(f"level {level.title!r} has no solution")
-        pushes = pushes_of(board_from_level(level), solution.lurd)
+            raise LevelError(f"level {item.title!r} has no solution")
+        pushes = pushes_of(board_from_level(item), solution.lurd)
         subgoals = tuple(SubGoal(language.subgoal_text(*p)) for p in pushes)
         return Blueprint(language.format_blueprint(subgoals), subgoals)

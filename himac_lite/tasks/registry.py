@@ -1,0 +1,29 @@
+"""Tasks by name: what makes a task, and where its items come from. A member is imported when it is asked for."""
+
+from __future__ import annotations
+
+from himac_lite.config import TASKS
+from himac_lite.errors import ConfigError
+from himac_lite.tasks import Item, Task
+
+
+def task_of(name: str, max_steps: int, subgoal_budget: int) -> Task:
+    """The task of this name. Raises `ConfigError` that lists the names."""
+    if name == "sokoban":
+        from himac_lite.tasks.sokoban import SokobanTask
+
+        return SokobanTask(max_steps=max_steps, subgoal_budget=subgoal_budget)
+    raise _unknown(name)
+
+
+def load_items(name: str, source: str, part: str | None = None) -> list[Item]:
+    """Items of a task from a split (``core/test``; ``core`` with `part` given) or a file of its own kind."""
+    if name == "sokoban":
+        from himac_lite.sokoban.levels import load_levels
+
+        return list(load_levels(source, part))
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> ConfigError:
+    return ConfigError(f"unknown task {name!r}; choose one of {', '.join(TASKS)}")
