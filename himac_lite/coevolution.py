@@ -15,7 +15,7 @@ out of the update, which would only apply KL to them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,70 +23,165 @@ import torch
 
 from himac_lite.advantage import zero_variance
 from himac_lite.config import Train
-from himac_lite.hierarchy import JOINT, Hierarchy
+from himac_lite.errors import ConfigError
+from himac_lite.hierarchy import EXECUTOR, JOINT, ORACLE, PLANNER, PRESETS, Hierarchy, by_trajectory
+from himac_lite.hierarchy.axes import Credit, Share
 from himac_lite.model import Policy
-from himac_lite.rollout import GREEDY, ReturnRule, Sampling, execute, play_flat, sample_blueprints
+from himac_lite.rollout import GREEDY, ReturnRule, Sampling, Table, sample_blueprints
 from himac_lite.tasks import Task
-from himac_lite.types import Item, MacroGroup, MicroGroup
+from himac_lite.types import Blueprint, Item, MacroGroup, MicroGroup, Trajectory
+from himac_lite.types import Sequence as TokenSequence
 from himac_lite.update import Credited, learn
+
+HIMAC = PRESETS["himac"]
 
 # Phases: rollouts → groups → credited sequences
 
 
 def explore(
-    policy: Policy, task: Task, levels: Sequence[Item], n: int, sampling: Sampling, rule: ReturnRule
-) -> list[MacroGroup]:
-    """Phase A rollouts: `n` blueprints a level, each executed greedily."""
+    policy: Policy, task: Task, levels: Sequence[Item], n: int, sampling: Sampling, rule: ReturnRule,
+    hierarchy: Hierarchy = HIMAC, played: list[Trajectory] | None = None,
+) -> list[MacroGroup]:  # fmt: skip
+    """Phase A rollouts: `n` blueprints a level, each scored by the frozen executor (HiMAC: one greedy execution).
+
+    played: gets every trajectory that the scores called for.
+    """
     plans = sample_blueprints(policy, task, levels, n, sampling)
     jobs = [(level, blueprint) for level, group in zip(levels, plans, strict=True) for _, blueprint in group]
-    done = execute(policy, task, jobs, GREEDY, rule)
+    table = Table(policy, task, hierarchy.rules, rule, sampling, [] if played is None else played)
+    # With three levels the middle one belongs to the frozen part; with two, who plans again explores again.
+    done = hierarchy.score(table, jobs, GREEDY if hierarchy.levels == 3 else sampling)
     return [
         MacroGroup(level, tuple(s for s, _ in plans[p]), tuple(done[p * n : (p + 1) * n]))
         for p, level in enumerate(levels)
     ]
 
 
-def adapt(
-    policy: Policy, task: Task, groups: Sequence[MacroGroup], best_p: np.ndarray, n: int, sampling: Sampling,
-    rule: ReturnRule,
-) -> list[MicroGroup]:  # fmt: skip
-    """Phase B rollouts: `n` sampled executions of each level's z*."""
-    chosen = [group.executions[z].blueprint for group, z in zip(groups, best_p, strict=True)]
-    jobs = [(group.level, z) for group, z in zip(groups, chosen, strict=True) if z is not None for _ in range(n)]
-    done = execute(policy, task, jobs, sampling, rule)
+def chosen(task: Task, groups: Sequence[MacroGroup], best_p: np.ndarray) -> list[Blueprint]:
+    """z* of each level: the blueprint that `best_p` names, or the task's own solution for `ORACLE`."""
     return [
-        MicroGroup(group.level, z, tuple(done[p * n : (p + 1) * n]))
-        for p, (group, z) in enumerate(zip(groups, chosen, strict=True))
+        task.oracle(group.level) if z == ORACLE else group.executions[z].blueprint or Blueprint("")
+        for group, z in zip(groups, best_p, strict=True)
     ]
 
 
+def divide(
+    policy: Policy, task: Task, levels: Sequence[Item], goals: Sequence[Blueprint], n: int, sampling: Sampling,
+    rule: ReturnRule, hierarchy: Hierarchy, played: list[Trajectory] | None = None,
+) -> list[MicroGroup]:  # fmt: skip
+    """The middle of three levels: `n` ways to divide the sub-goals of each level's z*, executed greedily.
+
+    The action of this level is a blueprint for one sub-goal: the planner reads the board as it is when the sub-goal's
+    turn comes, with the sub-goal where an executor reads it, and writes the sub-goals that the executor is told. So the
+    top level decides what is to be reached, the middle one by which steps, the bottom one how to move. All three speak
+    the same language; the small model has never seen a planner's prompt with a sub-goal in it and has to learn its use.
+    """
+    table = Table(policy, task, hierarchy.rules, rule, sampling, [] if played is None else played)
+    done = table.execute([(lv, z) for lv, z in zip(levels, goals, strict=True) for _ in range(n)], GREEDY, sampling)
+    return _grouped(levels, goals, done, n)
+
+
+def adapt(
+    policy: Policy, task: Task, groups: Sequence[MacroGroup], best_p: np.ndarray, n: int, sampling: Sampling,
+    rule: ReturnRule, hierarchy: Hierarchy = HIMAC,
+) -> list[MicroGroup]:  # fmt: skip
+    """Phase B rollouts: `n` sampled executions of each level's z*."""
+    levels = [group.level for group in groups]
+    return practise(policy, task, levels, chosen(task, groups, best_p), n, sampling, rule, hierarchy)
+
+
+def practise(
+    policy: Policy, task: Task, levels: Sequence[Item], plans: Sequence[Blueprint], n: int, sampling: Sampling,
+    rule: ReturnRule, hierarchy: Hierarchy = HIMAC, played: list[Trajectory] | None = None,
+) -> list[MicroGroup]:  # fmt: skip
+    """`n` sampled executions of one given blueprint a level. Who plans again on the way is frozen: greedy."""
+    rules = replace(hierarchy.rules, tactics=False)  # what the middle level chose stands in the blueprint by now
+    table = Table(policy, task, rules, rule, sampling, [] if played is None else played)
+    done = table.execute([(lv, z) for lv, z in zip(levels, plans, strict=True) for _ in range(n)], sampling)
+    return _grouped(levels, plans, done, n)
+
+
 def play(
-    policy: Policy, task: Task, levels: Sequence[Item], n: int, sampling: Sampling, rule: ReturnRule
-) -> list[MicroGroup]:
+    policy: Policy, task: Task, levels: Sequence[Item], n: int, sampling: Sampling, rule: ReturnRule,
+    hierarchy: Hierarchy = HIMAC, played: list[Trajectory] | None = None,
+) -> list[MicroGroup]:  # fmt: skip
     """Flat rollouts: `n` sampled episodes a level without a plan."""
-    done = play_flat(policy, task, [level for level in levels for _ in range(n)], sampling, rule)
-    return [MicroGroup(level, None, tuple(done[p * n : (p + 1) * n])) for p, level in enumerate(levels)]
+    table = Table(policy, task, hierarchy.rules, rule, sampling, [] if played is None else played)
+    return _grouped(levels, [None] * len(levels), table.play_flat([lv for lv in levels for _ in range(n)], sampling), n)
 
 
-def credit_blueprints(groups: Sequence[MacroGroup], advantage_pg: np.ndarray) -> list[list[Credited]]:
+def _grouped(
+    levels: Sequence[Item], plans: Sequence[Blueprint | None], done: Sequence[Trajectory], n: int
+) -> list[MicroGroup]:
+    return [
+        MicroGroup(level, z, tuple(done[p * n : (p + 1) * n]))
+        for p, (level, z) in enumerate(zip(levels, plans, strict=True))
+    ]
+
+
+# Credit: groups with their advantages → credited sequences
+
+
+def credit_blueprints(
+    groups: Sequence[MacroGroup], advantage_pg: np.ndarray, on_the_way: bool = False
+) -> list[list[Credited]]:
     """Blueprint tokens get the macro advantage of their blueprint; nothing else is trained in phase A.
 
-    One list a group; groups without any advantage are left out.
+    on_the_way: so do the blueprints that its execution called for. One list a group; groups without any advantage are
+    left out.
     """
     return [
-        [Credited(plan, float(a)) for plan, a in zip(group.plans, row, strict=True)]
+        [
+            Credited(sequence, float(a))
+            for plan, t, a in zip(group.plans, group.executions, row, strict=True)
+            for sequence in (plan, *(t.plans if on_the_way else ()))
+        ]
         for group, row in zip(groups, advantage_pg, strict=True)
         if row.any()
     ]
 
 
-def credit_actions(groups: Sequence[MicroGroup], advantage_pn: np.ndarray) -> list[list[Credited]]:
-    """Action tokens of all segments get the micro advantage of their trajectory. One list a group, as above."""
+def credit_divisions(groups: Sequence[MicroGroup], advantage_pn: np.ndarray) -> list[list[Credited]]:
+    """Middle level: what was written on the way gets the advantage of its trajectory. One list a group, as above."""
     return [
-        [Credited(seg, float(a)) for t, a in zip(group.trajectories, row, strict=True) for seg in t.segments]
+        [Credited(plan, float(a)) for t, a in zip(group.trajectories, row, strict=True) for plan in t.plans]
         for group, row in zip(groups, advantage_pn, strict=True)
         if row.any()
     ]
+
+
+def credit_actions(
+    groups: Sequence[MicroGroup], advantage_pn: np.ndarray, credit: Credit = by_trajectory,
+    above_p: np.ndarray | None = None,
+) -> list[list[Credited]]:  # fmt: skip
+    """Action tokens get what `credit` makes of the micro advantage of their trajectory (HiMAC: just that).
+
+    above_p: A^M of each level's z*. One list a group, as above.
+    """
+    out = []
+    for p, (group, row) in enumerate(zip(groups, advantage_pn, strict=True)):
+        shares = credit(group, row, 0.0 if above_p is None else float(above_p[p]))
+        if len(shares) != len(group.trajectories):
+            raise ConfigError(f"credit returned {len(shares)} rows for {len(group.trajectories)} trajectories")
+        items = []
+        for t, row_k in zip(group.trajectories, shares, strict=True):
+            if len(row_k) != len(t.segments):
+                raise ConfigError(f"credit returned {len(row_k)} shares for a trajectory of {len(t.segments)} segments")
+            items += [Credited(seg, _spread(seg, share)) for seg, share in zip(t.segments, row_k, strict=True)]
+        if any(np.any(item.advantage) for item in items):
+            out.append(items)
+    return out
+
+
+def _spread(segment: TokenSequence, share: Share) -> float | tuple[float, ...]:
+    """One advantage for all of a segment, or one a choice → one a generated token."""
+    if isinstance(share, float | int):
+        return float(share)
+    chosen = segment.action_mask[segment.prompt_len :]
+    if len(share) != sum(chosen):
+        raise ConfigError(f"credit returned {len(share)} advantages for a segment of {sum(chosen)} choices")
+    given = iter(share)
+    return tuple(float(next(given)) if own else 0.0 for own in chosen)
 
 
 # One iteration
@@ -108,43 +203,63 @@ class Iteration:
 
 def iterate(
     policy: Policy, task: Task, hierarchy: Hierarchy, optimizer: torch.optim.Optimizer, levels: Sequence[Item],
-    config: Train, seed: np.random.SeedSequence,
+    config: Train, seed: np.random.SeedSequence, iteration: int = 0,
 ) -> Iteration:  # fmt: skip
-    """Phase A, phase B: explore → credit → learn → adapt → credit → learn."""
+    """Phase A, phase B: explore → credit → learn → adapt → credit → learn. iteration: from 0, for the schedule."""
     rng = np.random.default_rng(seed)
     rollout, rule = config.rollout, ReturnRule(config.rollout.progress_share)
-    sampling = Sampling(rollout.temperature, rng)
+    sampling, n = Sampling(rollout.temperature, rng), rollout.group
+    phase = hierarchy.phase(iteration)
     macro: list[MacroGroup] = []
-    macro_adv, best_p = np.zeros((0, 0)), np.zeros(0, int)
+    micro: list[MicroGroup] = []
+    macro_adv, best_p, micro_adv = np.zeros((0, 0)), np.zeros(0, int), np.zeros((0, 0))
+    above_p: np.ndarray | None = None
     metrics: dict[str, float] = {}
     waiting: list[list[Credited]] = []
+    played: list[Trajectory] = []
+
+    def update(prefix: str, groups: Sequence[Sequence[Credited]]) -> None:
+        learnt = learn(policy, task, optimizer, groups, config.update, rollout.temperature, rng)
+        metrics.update(_prefixed(prefix, learnt))
 
     if hierarchy.planner:
-        macro = explore(policy, task, levels, rollout.group, sampling, rule)
+        macro = explore(policy, task, levels, n, sampling, rule, hierarchy, played)
         return_pg = np.array([[t.ret for t in group.executions] for group in macro])  # [P, G]
-        macro_adv, best_p = hierarchy.macro_advantage(return_pg), hierarchy.choose(return_pg, rng)
-        blueprints = credit_blueprints(macro, macro_adv)
-        if hierarchy.schedule == JOINT:
+        macro_adv, best_p = hierarchy.advantages("macro", return_pg), hierarchy.choose(return_pg, rng)
+        blueprints = credit_blueprints(macro, macro_adv, on_the_way=hierarchy.levels == 2)
+        if phase == JOINT:
             waiting = blueprints
-        else:
-            metrics |= _prefixed(
-                "macro", learn(policy, task, optimizer, blueprints, config.update, rollout.temperature, rng)
-            )
+        elif phase != EXECUTOR:
+            update("macro", blueprints)
         metrics |= _prefixed("macro", _group_metrics(return_pg, [t for g in macro for t in g.executions]))
-        micro = adapt(policy, task, macro, best_p, rollout.group, sampling, rule)
+        plans = chosen(task, macro, best_p)
+        above_p = np.array([0.0 if z == ORACLE else row[z] for row, z in zip(macro_adv, best_p, strict=True)])
+        if hierarchy.levels == 3:
+            middle = divide(policy, task, levels, plans, n, sampling, rule, hierarchy, played)
+            return_pm = np.array([[t.ret for t in group.trajectories] for group in middle])  # [P, N]
+            if phase != EXECUTOR:
+                update("middle", credit_divisions(middle, hierarchy.advantages("macro", return_pm)))
+            metrics |= _prefixed("middle", _group_metrics(return_pm, [t for g in middle for t in g.trajectories]))
+            plans = [_as_told(g.trajectories[i]) for g, i in zip(middle, hierarchy.choose(return_pm, rng), strict=True)]
+        if phase != PLANNER:
+            micro = practise(policy, task, levels, plans, n, sampling, rule, hierarchy, played)
     else:
-        micro = play(policy, task, levels, rollout.group, sampling, rule)
-    return_pn = np.array([[t.ret for t in group.trajectories] for group in micro])  # [P, N]
-    micro_adv = hierarchy.micro_advantage(return_pn)
-    credited = waiting + credit_actions(micro, micro_adv)
-    metrics |= _prefixed("micro", learn(policy, task, optimizer, credited, config.update, rollout.temperature, rng))
-    metrics |= _prefixed("micro", _group_metrics(return_pn, [t for g in micro for t in g.trajectories]))
+        micro = play(policy, task, levels, n, sampling, rule, hierarchy, played)
+    if micro:
+        return_pn = np.array([[t.ret + sum(t.gains) for t in group.trajectories] for group in micro])  # [P, N]
+        micro_adv = hierarchy.advantages("micro", return_pn)
+        update("micro", waiting + credit_actions(micro, micro_adv, hierarchy.credit, above_p))
+        metrics |= _prefixed("micro", _group_metrics(return_pn, [t for g in micro for t in g.trajectories]))
 
-    episodes = [t for g in macro for t in g.executions] + [t for g in micro for t in g.trajectories]
-    tokens = sum(t.n_tokens for t in episodes) + sum(sum(s.action_mask) for g in macro for s in g.plans)
+    tokens = sum(t.n_tokens for t in played) + sum(sum(s.action_mask) for g in macro for s in g.plans)
     return Iteration(
-        tuple(macro), macro_adv, best_p, tuple(micro), micro_adv, metrics, sum(t.steps for t in episodes), tokens
+        tuple(macro), macro_adv, best_p, tuple(micro), micro_adv, metrics, sum(t.steps for t in played), tokens
     )
+
+
+def _as_told(trajectory: Trajectory) -> Blueprint:
+    """What the executor of a trajectory was told, as a blueprint of its own."""
+    return Blueprint("".join(f"\n{goal.text}" for goal in trajectory.told), trajectory.told)
 
 
 def _group_metrics(return_pn: np.ndarray, trajectories: Sequence[Any]) -> dict[str, float]:

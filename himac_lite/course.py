@@ -53,6 +53,31 @@ def bars(x: Sequence[str], series: Mapping[str, ArrayLike], x_title: str, y_titl
     return _dressed(figure, x_title, y_title, len(series) > 1)
 
 
+Band = tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]
+"""(x, low, mean, high), as `reproduce.curve_band` makes it."""
+
+
+def bands(series: Mapping[str, Band], levels: Mapping[str, float], x_title: str, y_title: str) -> go.Figure:
+    """Curves with their intervals, and horizontal lines for what does not change, such as the random policy.
+
+    series: name for the legend → band. levels: name → height. Curves differ in colour and dash.
+    """
+    figure, last = go.Figure(), max([1.0, *(max(band[0], default=0.0) for band in series.values())])
+    for (name, (x, low, mean, high)), colour, dash in zip(
+        series.items(), cycle(_COLOURS), cycle(_DASHES), strict=False
+    ):
+        figure.add_scatter(
+            x=[*x, *reversed(x)], y=[*high, *reversed(low)], fill="toself", fillcolor=colour, opacity=0.15,
+            line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False,
+        )  # fmt: skip
+        line = {"color": colour, "dash": dash, "width": 2.5}
+        figure.add_scatter(x=list(x), y=list(mean), name=escape(name, quote=False), mode="lines", line=line)
+    for (name, height), dash in zip(levels.items(), cycle(("dot", "dash")), strict=False):
+        line = {"color": plots.TEXT, "dash": dash, "width": 1.5}
+        figure.add_scatter(x=[0, last], y=[height] * 2, name=escape(name, quote=False), mode="lines", line=line)
+    return _dressed(figure, x_title, y_title, True)
+
+
 def _dressed(figure: go.Figure, x_title: str, y_title: str, legend: bool) -> go.Figure:
     axis = {"automargin": True, "gridcolor": _GRID, "linecolor": _GRID, "zeroline": False}
     figure.update_layout(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from himac_lite.carrying import Rules
 from himac_lite.errors import ConfigError
 from himac_lite.model import Policy
 from himac_lite.rollout import GREEDY, ReturnRule, Sampling, execute, play_flat, sample_blueprints
@@ -33,6 +34,8 @@ class Score:
     mean_steps: float
     blueprint_valid: float | None
     mean_progress: float = 0.0
+    solved: str = ""
+    """1 for each level that was solved and 0 for each other, in their order: what paired tests compare."""
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -63,14 +66,18 @@ def score(mode: str, task: Task, levels: Sequence[Item], trajectories: Sequence[
         float(np.mean([t.ret for t in trajectories])), float(np.mean([t.steps for t in trajectories])),
         sum(p.invalid is None for p in plans) / len(plans) if plans else None,
         float(np.mean([t.progress for t in trajectories])),
+        "".join(str(int(s)) for s in solved),
     )  # fmt: skip
 
 
 def evaluate(
     policy: Policy | None, task: Task, levels: Sequence[Item], mode: str = "himac", sampling: Sampling = GREEDY,
-    returns: ReturnRule = ReturnRule(), seed: int = 0,
+    returns: ReturnRule = ReturnRule(), seed: int = 0, rules: Rules = Rules(),
 ) -> Score:  # fmt: skip
-    """Score one episode a level: hierarchical (`himac`), `flat`, or uniformly `random` actions (needs no policy)."""
+    """Score one episode a level: hierarchical (`himac`), `flat`, or uniformly `random` actions (needs no policy).
+
+    rules: how a variant carries blueprints out (`Hierarchy.rules`).
+    """
     if mode == "random":
         return score(mode, task, levels, play_random(task, levels, seed, returns))
     if mode not in MODES or policy is None:
@@ -79,7 +86,7 @@ def evaluate(
         return score(mode, task, levels, play_flat(policy, task, levels, sampling, returns))
     plans = sample_blueprints(policy, task, levels, 1, sampling)
     jobs = [(level, group[0][1]) for level, group in zip(levels, plans, strict=True)]
-    return score(mode, task, levels, execute(policy, task, jobs, sampling, returns))
+    return score(mode, task, levels, execute(policy, task, jobs, sampling, returns, rules, planner=sampling))
 
 
 def play_random(task: Task, levels: Sequence[Item], seed: int, returns: ReturnRule = ReturnRule()) -> list[Trajectory]:

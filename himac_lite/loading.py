@@ -13,16 +13,17 @@ from typing import Any
 import torch
 
 from himac_lite.errors import ModelError
-from himac_lite.model import Policy
+from himac_lite.model import OF_EXECUTOR, Policy
 
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """The adapter: rank, scale numerator, initialisation seed."""
+    """The adapter: rank, scale numerator, initialisation seed; whether the executor has one of its own."""
 
     rank: int = 16
     alpha: int = 32
     seed: int = 0
+    each_role: bool = False
 
 
 def load_policy(
@@ -68,14 +69,22 @@ def load_policy(
         try:
             with _quiet(FutureWarning):  # a warning of adapter weights that are missing comes through
                 peft_model = PeftModel.from_pretrained(base, str(adapter), is_trainable=True)
+                if (adapter / OF_EXECUTOR).is_dir():
+                    peft_model.load_adapter(str(adapter / OF_EXECUTOR), OF_EXECUTOR, is_trainable=True)
         except Exception as error:
             raise ModelError(f"cannot load the adapter {adapter}: {str(error).strip().splitlines()[0]}") from None
     else:
         with torch.random.fork_rng(devices=[]), _quiet():
             torch.manual_seed(lora.seed)
-            peft_model = get_peft_model(
-                base, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
-            )
+            wanted: dict[str, Any] = {
+                "r": lora.rank,
+                "lora_alpha": lora.alpha,
+                "target_modules": "all-linear",
+                "task_type": "CAUSAL_LM",
+            }
+            peft_model = get_peft_model(base, LoraConfig(**wanted))
+            if lora.each_role:
+                peft_model.add_adapter(OF_EXECUTOR, LoraConfig(**wanted))
     policy = Policy(peft_model, tokenizer, name=path)
     if device == "cpu":
         _make_twin(policy, base.config)

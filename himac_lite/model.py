@@ -26,6 +26,9 @@ from himac_lite.parallel import cores
 from himac_lite.types import Role
 from himac_lite.types import Sequence as TokenSequence
 
+OF_EXECUTOR = "executor"
+"""Name of the executor's adapter where it has one of its own; peft saves it in a folder of that name."""
+
 
 class SamplingLike(Protocol):
     @property
@@ -41,6 +44,7 @@ class Policy:
 
     `peft_model` owns the parameters (4-bit base, LoRA). On a CPU `twin` and `reference` compute, with and without the
     adapter (None on CUDA); `adapted` names the twin's weights that LoRA changes, with the layer that holds A and B.
+    `adapter` is the one in use: planner and executor share "default", or the executor has its own (`act_as`).
     """
 
     peft_model: Any
@@ -49,6 +53,7 @@ class Policy:
     reference: Any = None
     adapted: dict[str, Any] = field(default_factory=dict)
     name: str = ""
+    adapter: str = "default"
     _stale: bool = True
     _text_cache: dict[str, list[int]] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
@@ -155,16 +160,27 @@ class Policy:
 
     # Weights
 
+    def act_as(self, role: Role) -> None:
+        """Use the adapter of this role from now on. Nothing changes where the roles share one."""
+        own = role in (Role.EXECUTOR, Role.DRIVEN) and OF_EXECUTOR in self.peft_model.peft_config
+        name = OF_EXECUTOR if own else "default"
+        if name != self.adapter:
+            self.adapter, self._stale = name, True
+            self.peft_model.set_adapter(name)
+
     @property
     def device(self) -> torch.device:
         return next(self.peft_model.parameters()).device
 
     def trainable(self) -> list[torch.nn.Parameter]:
-        """The LoRA parameters, in a fixed order."""
+        """The LoRA parameters of all adapters, in a fixed order."""
         return [p for _, p in self.named_trainable()]
 
     def named_trainable(self) -> list[tuple[str, torch.nn.Parameter]]:
-        return sorted((n, p) for n, p in self.peft_model.named_parameters() if p.requires_grad)
+        return sorted((n, p) for n, p in self.peft_model.named_parameters() if "lora_" in n)
+
+    def _in_use(self) -> list[torch.nn.Parameter]:
+        return [p for n, p in self.named_trainable() if f".{self.adapter}." in n]
 
     @property
     def workers(self) -> int:
@@ -174,19 +190,19 @@ class Policy:
     def leaves(self) -> list[torch.Tensor]:
         """What a loss is differentiated by: the LoRA parameters, or the twin's merged weights (see `pull_back`)."""
         if self.twin is None:
-            return list(self.trainable())
+            return list(self._in_use())
         self.computing()
         return [p for _, p in self._merged_parameters()]
 
     def pull_back(self, gradients: Sequence[torch.Tensor]) -> None:
         """Add gradients with respect to `leaves` to those of LoRA: dA += s·Bᵀ·dW, dB += s·dW·Aᵀ for W = W₀ + s·B·A."""
         if self.twin is None:
-            for p, gradient in zip(self.trainable(), gradients, strict=True):
+            for p, gradient in zip(self._in_use(), gradients, strict=True):
                 p.grad = gradient.clone() if p.grad is None else p.grad + gradient
             return
         with torch.no_grad():
             for (name, _), gradient in zip(self._merged_parameters(), gradients, strict=True):
-                a, b, s = _factors(self.adapted[name])
+                a, b, s = _factors(self.adapted[name], self.adapter)
                 for p, own in ((a, s * (b.T @ gradient)), (b, s * (gradient @ a.T))):
                     p.grad = own if p.grad is None else p.grad + own
 
@@ -207,15 +223,15 @@ class Policy:
             if self._stale:
                 base = dict(self.reference.named_parameters())
                 for name, p in self._merged_parameters():
-                    a, b, s = _factors(self.adapted[name])
+                    a, b, s = _factors(self.adapted[name], self.adapter)
                     p.copy_(base[name] + s * (b @ a))
                 self._stale = False
         return self.twin
 
 
-def _factors(layer: Any) -> tuple[torch.nn.Parameter, torch.nn.Parameter, float]:
+def _factors(layer: Any, adapter: str) -> tuple[torch.nn.Parameter, torch.nn.Parameter, float]:
     """A, B and the scale s of an adapted layer."""
-    return layer.lora_A["default"].weight, layer.lora_B["default"].weight, layer.scaling["default"]
+    return layer.lora_A[adapter].weight, layer.lora_B[adapter].weight, layer.scaling[adapter]
 
 
 def _forward(model: Any, ids: torch.Tensor, mask: torch.Tensor, cache: Cache, keep: int) -> torch.Tensor:

@@ -35,11 +35,11 @@ def probe(
     rng = np.random.default_rng(np.random.SeedSequence([config.seed, _PROBE, iteration]))
     n, rule = config.rollout.group, ReturnRule(config.rollout.progress_share)
     sampling = Sampling(config.rollout.temperature, rng)
-    groups = explore(policy, task, levels, n, sampling, rule)
+    groups = explore(policy, task, levels, n, sampling, rule, hierarchy)
     return_pg = np.array([[t.ret for t in group.executions] for group in groups])  # [P, G]
-    macro_adv, best_p = hierarchy.macro_advantage(return_pg), hierarchy.choose(return_pg, rng)
-    micro = adapt(policy, task, groups, best_p, n, sampling, rule)
-    micro_adv = hierarchy.micro_advantage(np.array([[t.ret for t in group.trajectories] for group in micro]))
+    macro_adv, best_p = hierarchy.advantages("macro", return_pg), hierarchy.choose(return_pg, rng)
+    micro = adapt(policy, task, groups, best_p, n, sampling, rule, hierarchy)
+    micro_adv = hierarchy.advantages("micro", np.array([[t.ret for t in group.trajectories] for group in micro]))
 
     out = []
     for p, (group, best) in enumerate(zip(groups, best_p, strict=True)):
@@ -47,16 +47,17 @@ def probe(
         first = {
             z.text: g for g, t in reversed(list(enumerate(group.executions))) if (z := t.blueprint) and not z.invalid
         }
-        first.pop(getattr(group.executions[best].blueprint, "text", ""), None)
+        z_star = micro[p].blueprint
+        first.pop(z_star.text if z_star else "", None)
         jobs = [(group.level, z) for g in first.values() if (z := group.executions[g].blueprint) for _ in range(n)]
-        done = execute(policy, task, jobs, sampling, rule)
+        done = execute(policy, task, jobs, sampling, rule, hierarchy.rules)
         played = {}
         for k, text in enumerate(first):
             own = done[k * n : (k + 1) * n]
-            credit = hierarchy.micro_advantage(np.array([[t.ret for t in own]]))[0]
+            credit = hierarchy.advantages("micro", np.array([[t.ret for t in own]]))[0]
             played[text] = [records.trajectory_record(t, float(a)) for t, a in zip(own, credit, strict=True)]
         texts = [t.blueprint.text if t.blueprint else "" for t in group.executions]
-        played[texts[best]] = []  # in `micro`; blueprints equal to z* share it
+        played[z_star.text if z_star else ""] = []  # in `micro`; its equals share it
         record["micros"] = {str(g): {"members": played[text]} for g, text in enumerate(texts) if played.get(text)}
         out.append(record)
     return out
@@ -65,7 +66,10 @@ def probe(
 def due(
     policy: Policy, task: Task, hierarchy: Hierarchy, levels: Sequence[Item], config: Train, iteration: int
 ) -> list[dict[str, Any]]:
-    """The probe of an iteration of training, if one is wanted then: of the first of these levels."""
-    if not hierarchy.planner or not config.probe_levels or iteration % config.probe_every:
+    """The probe of an iteration of training, if one is wanted then: of the first of these levels.
+
+    Of planner and executor only: what a middle level chose has no place in these records.
+    """
+    if hierarchy.levels != 2 or not config.probe_levels or iteration % config.probe_every:
         return []
     return probe(policy, task, hierarchy, levels[: config.probe_levels], config, iteration)

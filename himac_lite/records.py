@@ -11,6 +11,7 @@ from himac_lite.types import Sequence as TokenSequence
 
 def trajectory_record(trajectory: Trajectory, advantage: float) -> dict[str, Any]:
     z = trajectory.blueprint
+    told = trajectory.told or (z.subgoals if z else ())
     return {
         "return": trajectory.ret,
         "success": trajectory.success,
@@ -19,7 +20,7 @@ def trajectory_record(trajectory: Trajectory, advantage: float) -> dict[str, Any
         **({"transcript": [list(step) for step in trajectory.transcript]} if trajectory.transcript else {}),
         "advantage": advantage,
         "segments": [
-            {"end": s.end.value, "steps": n, "subgoal": z.subgoals[k].text if z else ""}
+            {"end": s.end.value, "steps": n, "subgoal": told[k].text if z else ""}
             for k, (s, n) in enumerate(zip(trajectory.segments, trajectory.segment_moves, strict=True))
         ],
     }

@@ -140,7 +140,7 @@ def create_run(folder: Path, config: Train, levels: Mapping[str, Sequence[Item]]
         "config": configs.as_dict(config),
         "levels": {name: {"n": len(lv), "sha256": levels_hash(lv)} for name, lv in levels.items()},
         "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "machine": {"platform": f"{platform.system()} {platform.machine()}", "cpus": os.cpu_count()},
     }
     with _explained(folder):
@@ -234,7 +234,8 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
+    """The commit of the code at work; None outside a clone."""
     try:
         out = subprocess.run(
             ["git", "rev-parse", "HEAD"],

@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from himac_lite import config as configs
 from himac_lite import probe, records, runs
+from himac_lite.carrying import Rules
 from himac_lite.coevolution import Iteration, iterate
 from himac_lite.config import Train
 from himac_lite.errors import ConfigError, ModelError, RunError
 from himac_lite.evaluation import Score, evaluate
-from himac_lite.hierarchy import Hierarchy, preset
+from himac_lite.hierarchy import EACH, Hierarchy, preset
 from himac_lite.loading import LoraSettings, load_policy
 from himac_lite.model import Policy
 from himac_lite.parallel import one_thread_a_worker
@@ -58,15 +59,15 @@ def make_task(config: Train) -> Task:
     return task_of(config.task, config.rollout.max_steps, config.rollout.subgoal_budget)
 
 
-def _load(config: Train, checkpoint: Checkpoint | None) -> Policy:
-    lora = LoraSettings(config.model.rank, config.model.alpha, config.seed)
+def _load(config: Train, checkpoint: Checkpoint | None, each_role: bool = False) -> Policy:
+    lora = LoraSettings(config.model.rank, config.model.alpha, config.seed, each_role)
     adapter = checkpoint.folder if checkpoint else None
     return load_policy(resolve_model(config.model.path), lora, adapter=adapter, four_bit=config.model.four_bit)
 
 
-def make_learner(config: Train, checkpoint: Checkpoint | None = None) -> Learner:
-    """Policy and optimizer, fresh or as a checkpoint left them."""
-    policy = _load(config, checkpoint)
+def make_learner(config: Train, checkpoint: Checkpoint | None = None, each_role: bool = False) -> Learner:
+    """Policy and optimizer, fresh or as a checkpoint left them. each_role: an adapter a role (a checkpoint knows)."""
+    policy = _load(config, checkpoint, each_role)
     optimizer = torch.optim.AdamW(policy.trainable(), lr=config.update.lr, betas=(0.9, 0.95), weight_decay=0.0)
     learner = Learner(policy, optimizer)
     if checkpoint:
@@ -105,7 +106,7 @@ def train(
         _same_levels(run, config, levels)
     one_thread_a_worker()
     say(f"loading {config.model.path} in {'4 bit' if config.model.four_bit else 'full precision'} with LoRA")
-    learner = make_learner(config, checkpoint)
+    learner = make_learner(config, checkpoint, hierarchy.sharing == EACH)
     run = run if resume else runs.create_run(out, config, levels)
     run.rewind(learner.iteration)
     probed = [lv for lv in levels["validation"] if task.difficulty(lv) >= config.rollout.min_length]
@@ -168,7 +169,7 @@ def _one(
         group["lr"] = config.update.lr * max(config.update.lr_floor, 1 - _progress(learner, config))
     drawn = draw_levels(levels["train"], config, learner.iteration)
     seed = np.random.SeedSequence([config.seed, _ITERATE, learner.iteration])
-    step = iterate(learner.policy, task, hierarchy, learner.optimizer, drawn, config, seed)
+    step = iterate(learner.policy, task, hierarchy, learner.optimizer, drawn, config, seed, learner.iteration)
     learner.iteration += 1
     learner.env_steps += step.env_steps
     learner.tokens += step.tokens
@@ -192,7 +193,7 @@ def draw_levels(levels: Sequence[Item], config: Train, iteration: int) -> list[I
 def _validation(
     learner: Learner, task: Task, config: Train, hierarchy: Hierarchy, levels: Sequence[Item]
 ) -> dict[str, float]:
-    result = evaluate(learner.policy, task, levels[: config.validate_on], mode_of(hierarchy))
+    result = evaluate(learner.policy, task, levels[: config.validate_on], mode_of(hierarchy), rules=hierarchy.rules)
     return {"validation/success": result.success, "validation/n": result.n}
 
 
@@ -206,8 +207,8 @@ def final_scores(
 ) -> dict[str, Any]:
     """Trained, base and random policy on the same held-out levels, greedy."""
     mode = mode_of(hierarchy)
-    trained = evaluate(learner.policy, task, levels, mode)
-    base = base_score(learner.policy, task, levels, mode)
+    trained = evaluate(learner.policy, task, levels, mode, rules=hierarchy.rules)
+    base = base_score(learner.policy, task, levels, mode, hierarchy.rules)
     random = evaluate(None, task, levels, "random", seed=config.seed)
     return {
         "levels": config.test_levels, "mode": mode, "trained": trained.as_dict(), "base": base.as_dict(),
@@ -216,7 +217,7 @@ def final_scores(
     }  # fmt: skip
 
 
-def base_score(policy: Policy, task: Task, levels: Sequence[Item], mode: str) -> Score:
+def base_score(policy: Policy, task: Task, levels: Sequence[Item], mode: str, rules: Rules = Rules()) -> Score:
     """The score of the same 4-bit model with its adapter at zero."""
     kept = [(p, p.detach().clone()) for name, p in policy.named_trainable() if "lora_B" in name]
     try:
@@ -224,7 +225,7 @@ def base_score(policy: Policy, task: Task, levels: Sequence[Item], mode: str) ->
             for p, _ in kept:
                 p.zero_()
         policy.changed()
-        return evaluate(policy, task, levels, mode)
+        return evaluate(policy, task, levels, mode, rules=rules)
     finally:
         with torch.no_grad():
             for p, value in kept:

@@ -16,6 +16,7 @@ T      tokens of a packed sequence
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -94,6 +95,7 @@ class Role(Enum):
     PLANNER = "planner"
     EXECUTOR = "executor"
     FLAT = "flat"
+    DRIVEN = "driven"  # an executor that cannot say <sub_done>: a clock or a check ends its sub-goals
 
 
 class End(Enum):
@@ -101,6 +103,7 @@ class End(Enum):
 
     SUB_DONE = "sub_done"  # the executor wrote <sub_done>
     BUDGET = "budget"  # the sub-goal used up its step budget: left without <sub_done>
+    VERIFIED = "verified"  # a check of the environment found the sub-goal done
     SUCCESS = "success"  # the episode was solved
     OVER = "over"  # the environment ended the episode, and it was not solved
     TRUNCATED = "truncated"  # the episode used up its step limit
@@ -130,7 +133,9 @@ class Trajectory:
     """One episode: the blueprint it executed (none for flat play), its sequences, and what came of it.
 
     progress: how much of the goal was reached, in [0, 1]. transcript: (action, observation) of each step, where both
-    are texts; empty for a task whose `moves` say it all.
+    are texts; empty for a task whose `moves` say it all. told: the sub-goal of each segment, which replanning may have
+    changed. plans: blueprints that were written on the way. gains: change of the executor's potential over each
+    segment, if it has one. states: what the state was at each choice of each segment, where credit compares states.
     """
 
     blueprint: Blueprint | None
@@ -142,11 +147,15 @@ class Trajectory:
     segment_moves: tuple[int, ...] = ()
     progress: float = 0.0
     transcript: tuple[tuple[str, str], ...] = ()
+    told: tuple[SubGoal, ...] = ()
+    plans: tuple[Sequence, ...] = ()
+    gains: tuple[float, ...] = ()
+    states: tuple[tuple[Hashable, ...], ...] = ()
 
     @property
     def n_tokens(self) -> int:
-        """Tokens the model generated (its own choices), over all segments."""
-        return sum(sum(s.action_mask) for s in self.segments)
+        """Tokens the model generated (its own choices), over all segments and what was planned on the way."""
+        return sum(sum(s.action_mask) for s in (*self.segments, *self.plans))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,12 @@ from himac_lite.types import Sequence as TokenSequence
 class Credited:
     """A packed sequence, the advantage of the group member that it belongs to, and the base model's opinion of it.
 
-    reference: log-probability of each generated token under the base model; empty without a KL term.
+    advantage: one for all of its tokens, or one for each generated token. reference: log-probability of each generated
+    token under the base model; empty without a KL term.
     """
 
     sequence: TokenSequence
-    advantage: float
+    advantage: float | tuple[float, ...]
     reference: tuple[float, ...] = ()
 
 
@@ -44,6 +45,7 @@ def learn(
     """
     if not groups:
         return {}
+    policy.act_as(groups[0][0].sequence.role)
     groups = with_reference(policy, task, groups, settings, temperature) if settings.beta else groups
     totals: dict[str, float] = {}
     tokens = 0
@@ -107,8 +109,10 @@ def accumulate(
         reference = torch.zeros_like(new.behaviour)
         for row, item in zip(reference, part, strict=True):
             row[: len(item.reference)] = torch.tensor(item.reference, device=row.device)
-        advantage_b = torch.tensor([item.advantage for item in part], device=policy.device)
-        advantage_bt = advantage_b[:, None].expand_as(new.logp)
+        advantage_bt = torch.zeros_like(new.behaviour)
+        for row, item in zip(advantage_bt, part, strict=True):
+            own = item.advantage
+            row[: None if isinstance(own, float) else len(own)] = torch.tensor(own, device=row.device)
         loss = policy_loss(
             new.logp, new.behaviour, reference, advantage_bt, new.mask, denominator=denominator,
             clip_low=settings.clip_low, clip_high=settings.clip_high, beta=settings.beta,

@@ -182,6 +182,9 @@ class ScriptedPolicy:
     def unused(self) -> int:
         return len(self._scripts)
 
+    def act_as(self, role: Any) -> None:
+        """One adapter, if any."""
+
     def decode(self, prompts: Any, react: Any, *, allowed: Any, sampling: Any, max_sampled: int) -> list[Any]:
         from himac_lite.generation import Stream
 

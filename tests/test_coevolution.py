@@ -236,7 +236,7 @@ def test_groups_without_variance_teach_nothing(policy, learnt):
     """Levels that nobody solves: no step is taken, not even one of the KL alone."""
     unknown = Level(("########", "#.    $#", "#  $ @ #", "#.     #", "########"))
     before = [p.detach().clone() for p in shake(policy).trainable()]
-    for variant in PRESETS:
+    for variant in ("himac", "random_blueprint", "joint_update", "flat_grpo"):
         step = one_iteration(policy, [unknown] * 2, variant, FOUR)
         assert step.metrics["micro/zero_variance"] == 1.0
         assert "micro/loss" not in step.metrics
@@ -466,7 +466,7 @@ def groups_by_hand(policy: Policy, level: Level, role: Role, advantages: Sequenc
     return hand_made(policy, role, prompt, texts[role], advantages)
 
 
-@pytest.mark.parametrize("role", list(Role), ids=lambda r: r.value)
+@pytest.mark.parametrize("role", [Role.PLANNER, Role.EXECUTOR, Role.FLAT], ids=lambda r: r.value)
 @pytest.mark.parametrize("advantages", [(1.0, -1.0), (-1.0, 1.0)], ids=["first", "second"])
 def test_one_step_favours_the_member_that_did_better(policy, role, advantages):
     group = groups_by_hand(shake(policy), CORRIDOR, role, advantages)

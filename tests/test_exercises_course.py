@@ -1,4 +1,4 @@
-"""Every check of notebooks 01–07: an independent right answer, an untouched stub, wrong answers and their words."""
+"""Every check of notebooks 01–09: an independent right answer, an untouched stub, wrong answers and their words."""
 
 from __future__ import annotations
 
@@ -115,6 +115,24 @@ def merged(w, a, b, alpha):
     return w + sum(np.outer(b[:, i], a[i]) for i in range(len(a))) * alpha / len(a)
 
 
+def all_sums(differences):
+    sums = [0.0]
+    for d in differences:
+        sums = [s + e for s in sums for e in (d, -d)]
+    return sums
+
+
+def sign_flip(differences):
+    sums = all_sums(differences)
+    return sum(abs(s) >= abs(sum(differences)) - 1e-9 for s in sums) / len(sums)
+
+
+def first_time(spent, success, threshold):
+    """By walking along the curve in small steps."""
+    at = np.linspace(spent[0], spent[-1], 300_001)
+    return at[np.argmax(np.interp(at, spent, success) >= threshold - 1e-12)]
+
+
 COURSE = {
     "check_outcome": (
         outcome,
@@ -229,6 +247,27 @@ COURSE = {
         merged,
         (lambda w, a, b, alpha: w + b @ a, "scale alpha / r is missing"),
         (lambda w, a, b, alpha: w + alpha / len(a) * (b @ a).T, "transposed"),
+    ),
+    "check_sign_flip": (
+        sign_flip,
+        (lambda d: sum(x >= sum(d) - 1e-9 for x in all_sums(d)) / 2 ** len(d), "one side only"),
+        (lambda d: sum(abs(x) > abs(sum(d)) + 1e-9 for x in all_sums(d)) / 2 ** len(d), "exactly as large"),
+        (lambda d: sign_flip(d) * 2 ** len(d), "divide by all"),
+    ),
+    "check_steps_to": (
+        first_time,
+        (lambda x, y, level: next(a for a, b in zip(x, y, strict=True) if b >= level), "first \\*point\\* above"),
+        (lambda x, y, level: max([0.0, *(a for a in x if a < first_time(x, y, level))]), "last point below"),
+    ),
+    "check_median_advantage": (
+        lambda r: np.array([[x - sorted(row)[len(row) // 2] for x in row] for row in r]),
+        (lambda r: r - np.mean(r, 1)[:, None], "mean of the group"),
+        (lambda r: r - np.median(r), "all levels together"),
+    ),
+    "check_who_learns": (
+        lambda i, p, e: (["planner"] * p + ["executor"] * e)[i % (p + e)],
+        (lambda i, p, e: ["planner", "executor"][i % 2], "change places every time"),
+        (lambda i, p, e: "planner" if i < p else "executor", "comes only once"),
     ),
 }  # fmt: skip
 

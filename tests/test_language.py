@@ -78,7 +78,7 @@ def test_the_vocabulary_has_no_duplicates_and_is_the_tokenizers(tokenizer):
     assert special == (language.PAD, language.UNKNOWN, language.END)
 
 
-@given(boards(5, 10), st.sampled_from(list(Role)), pushes())
+@given(boards(5, 10), st.sampled_from(list(language.MARK)), pushes())
 @settings(max_examples=150, deadline=None)
 @example(board_from_level(Level(("#" * 10, "#@" + "#" * 8, *["#" * 10] * 8))), Role.PLANNER, ((1, 1), "right", (1, 2)))
 def test_a_prompt_is_cut_as_the_tokenizer_cuts_it(tokenizer, board, role, push):

@@ -1,4 +1,6 @@
-"""The command line: ``himac-lite train · evaluate · pretrain · levels · play · bench · doctor``; one module a command.
+"""The command line: ``himac-lite train · evaluate · reproduce · pretrain · levels · play · bench · doctor``.
+
+One module a command.
 
 A command's module has `HELP`, `arguments(parser)`, which says what it takes and which function runs it, and that
 function, which returns what ``--json`` prints. Exit code 0; 2 with one clear line for anything the user can put right;
@@ -14,12 +16,12 @@ import sys
 from collections.abc import Sequence
 
 from himac_lite import __version__
-from himac_lite.cli import bench, doctor, evaluate, levels, play, pretrain, train
+from himac_lite.cli import bench, doctor, evaluate, levels, play, pretrain, reproduce, train
 from himac_lite.errors import HimacError
 
 COMMANDS = {
-    "train": train, "evaluate": evaluate, "pretrain": pretrain, "levels": levels, "play": play, "bench": bench,
-    "doctor": doctor,
+    "train": train, "evaluate": evaluate, "reproduce": reproduce, "pretrain": pretrain, "levels": levels,
+    "play": play, "bench": bench, "doctor": doctor,
 }  # fmt: skip
 
 

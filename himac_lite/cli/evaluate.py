@@ -38,12 +38,13 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     else:
         policy = load_policy(training.resolve_model(given.what))
     task = training.make_task(config)
-    mode = given.mode or training.mode_of(hierarchy.preset(config.variant))
-    scored = evaluation.evaluate(None if mode == "random" else policy, task, levels, mode)
+    variant = hierarchy.preset(config.variant)
+    mode = given.mode or training.mode_of(variant)
+    scored = evaluation.evaluate(None if mode == "random" else policy, task, levels, mode, rules=variant.rules)
     random = scored if mode == "random" else evaluation.evaluate(None, task, levels, "random")
     base = scored
     if mode != "random" and is_run:
-        base = training.base_score(policy, task, levels, mode)
+        base = training.base_score(policy, task, levels, mode, variant.rules)
     result = scored.as_dict() | {"random_success": random.success, "base_success": base.success}
     result |= {"levels": given.levels, "model": given.what}
     if not given.json:

@@ -16,7 +16,7 @@ HELP = "train a model with HiMAC or a variant"
 
 def arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--preset", choices=PRESETS, default="quick", help="where to start from (default: quick)")
-    p.add_argument("--variant", help="himac (default), flat_grpo, random_blueprint, joint_update")
+    p.add_argument("--variant", help="himac (default) or another preset of himac_lite.hierarchy, such as flat_grpo")
     p.add_argument("--model", help="folder or hub id of any causal LM (default: the shipped small model)")
     p.add_argument("--levels", help="split such as core/train, or a level file")
     p.add_argument("--seed", type=int)
@@ -55,7 +55,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
 
         def progress(done: int, total: int, line: Any) -> None:
             bar.n = done
-            shown = {"sampled": line["micro/success"], "steps": line["env_steps"]}
+            shown = {"sampled": line.get("micro/success", line.get("macro/success")), "steps": line["env_steps"]}
             if "validation/success" in line:
                 shown["validation"] = line["validation/success"]
             bar.set_postfix(shown)

@@ -21,6 +21,12 @@ from himac_lite.exercises.rollouts import (
     check_sampled_log_prob,
 )
 from himac_lite.exercises.sokoban import check_at_least_one, check_dead_corner, check_outcome
+from himac_lite.exercises.variants import (
+    check_median_advantage,
+    check_sign_flip,
+    check_steps_to,
+    check_who_learns,
+)
 
 __all__ = [
     "CheckFailed", "Exercise", "Mistake", "check",
@@ -32,4 +38,5 @@ __all__ = [
     "check_clipped_surrogate", "check_surrogate_gradient", "check_token_mean",
     "check_best_blueprint", "check_learning_rate", "check_wilson",
     "check_quantise", "check_nf4_bytes", "check_merged",
+    "check_sign_flip", "check_steps_to", "check_median_advantage", "check_who_learns",
 ]  # fmt: skip

@@ -1,0 +1,63 @@
+"""`himac-lite reproduce`: the ablation table and the sample-efficiency curves, seed by seed, in pieces if need be."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from himac_lite.errors import ConfigError
+
+HELP = "train and score a grid of variants and seeds with equal environment steps"
+
+
+def arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("grid", choices=("ablations", "efficiency"), help="the paper's ablations, or the flat baselines")
+    p.add_argument("--variants", help="only these, with commas between them; any preset may be named")
+    p.add_argument("--seeds", type=int, help="seeds a variant (default: 5 for himac and flat_grpo, 3 for others)")
+    p.add_argument("--workers", type=int, default=1, help="runs at a time, each on cores of its own (default: 1)")
+    p.add_argument("--minutes", type=float, help="stop after so long; the same command goes on from there")
+    p.add_argument("--env-steps", type=int, help="environment steps of training a run (default: 410000)")
+    p.add_argument("--out", type=Path, default=Path("data/runs/reproduce"), help="where rows and curves are kept")
+    p.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="run folders of what is under way")
+    p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting that all runs share")
+    p.add_argument("--list", action="store_true", help="print the table of the rows that there are; train nothing")
+    p.add_argument("--json", action="store_true", help="print one JSON object")
+    p.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    for name in ("workers", "seeds", "env_steps"):
+        if getattr(given, name) is not None and getattr(given, name) < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(given, name)}")
+    from himac_lite import reproduce
+    from himac_lite.config import override
+
+    settings = reproduce.DEFAULT
+    if given.env_steps is not None:
+        settings = replace(settings, env_steps=given.env_steps)
+    for pair in given.set:
+        name, equals, value = pair.partition("=")
+        if not equals or name in ("variant", "seed"):
+            raise ConfigError(f"--set wants NAME=VALUE of a setting that all runs share, not {pair!r}")
+        settings = override(settings, name, value)
+    wanted = reproduce.cells(given.grid, given.variants and given.variants.split(","), given.seeds)
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr if given.json else sys.stdout, flush=True)
+
+    if given.list:
+        names = {cell.name for cell in wanted}
+        rows = [r for r in reproduce.read_rows(given.out) if f"{r.variant}-{r.seed}" in names]
+        left = [cell for cell in wanted if cell.name not in {f"{r.variant}-{r.seed}" for r in rows}]
+    else:
+        rows, left = reproduce.reproduce(
+            wanted, given.out, given.runs, settings=settings, workers=given.workers, minutes=given.minutes, say=say
+        )
+    if not given.json:
+        print(reproduce.table_text(rows) if rows else f"no row in {given.out} yet")
+        if left:
+            print(f"{len(left)} runs are left: {', '.join(cell.name for cell in left)}; the same command goes on")
+    return {"grid": given.grid, "rows": len(rows), "left": [cell.name for cell in left], "out": str(given.out)}

@@ -1,0 +1,60 @@
+"""A hierarchy variant as a value, `Hierarchy(...)`: eleven axes, each a small function or value, and the presets.
+
+docs/cookbook.md has a recipe for each axis.
+"""
+
+from himac_lite.carrying import (
+    ABORT,
+    NEXT,
+    REPLAN,
+    SUB_DONE,
+    Ending,
+    Rules,
+    active_segment,
+    as_read,
+    as_written,
+    distance_decrease,
+    fixed_steps,
+    full_history,
+    subgoal_bonus,
+    verified,
+    whole_plan,
+)
+from himac_lite.hierarchy.axes import (
+    ALTERNATE,
+    EXECUTOR,
+    JOINT,
+    ORACLE,
+    PHASES,
+    PLANNER,
+    BySegment,
+    SameState,
+    by_trajectory,
+    choose_best,
+    choose_oracle,
+    choose_random,
+    choose_softmax,
+    gain_over_flat,
+    greedy_executor,
+    judged_by,
+    mean_of,
+    mixed,
+    turns,
+)
+from himac_lite.hierarchy.presets import FIXED_STEPS, PRESETS, preset
+from himac_lite.hierarchy.variant import EACH, ONE, Hierarchy
+
+__all__ = [
+    "Hierarchy", "PRESETS", "preset", "FIXED_STEPS",
+    "ONE", "EACH",
+    "ALTERNATE", "JOINT", "PLANNER", "EXECUTOR", "PHASES", "turns",
+    "greedy_executor", "mean_of", "gain_over_flat", "judged_by",
+    "choose_best", "choose_random", "choose_softmax", "choose_oracle", "ORACLE",
+    "as_written",
+    "Ending", "SUB_DONE", "fixed_steps", "verified",
+    "NEXT", "ABORT", "REPLAN",
+    "subgoal_bonus", "distance_decrease",
+    "by_trajectory", "BySegment", "SameState", "mixed", "as_read",
+    "active_segment", "whole_plan", "full_history",
+    "Rules",
+]  # fmt: skip

@@ -1,0 +1,135 @@
+"""A hierarchy variant as one frozen value: the trainer knows these axes, not names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from himac_lite import advantage
+from himac_lite.carrying import (
+    ABORT,
+    NEXT,
+    REPLAN,
+    SUB_DONE,
+    Context,
+    Ending,
+    Form,
+    Potential,
+    Rules,
+    State,
+    active_segment,
+    as_written,
+)
+from himac_lite.errors import ConfigError
+from himac_lite.hierarchy import axes
+from himac_lite.hierarchy.axes import ALTERNATE, JOINT, PHASES, Advantage, Choice, Credit, Schedule, Score
+
+ONE, EACH = "one", "each"
+_FLAT_HAS_NONE = ("sharing", "schedule", "score", "choose", "form", "end", "exhausted", "context", "macro_advantage")
+"""What flat play has no use for: it has no blueprint and no sub-goal."""
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """A variant. The defaults are HiMAC; impossible combinations raise `ConfigError` when the value is made."""
+
+    levels: int = 2
+    """1: flat play, one trajectory group a level and no blueprint. 2: planner and executor. 3: the planner's sub-goals
+    are divided, each when its turn comes, by blueprints of the planner again (see `coevolution.divide`)."""
+    sharing: str = ONE
+    """one: a single LoRA adapter for all roles (HiMAC); each: one for the planner and one for the executor."""
+    schedule: Schedule = ALTERNATE
+    """Who learns when: alternate, joint, planner, executor, or a function of the iteration such as `turns`."""
+    score: Score = axes.greedy_executor
+    """What a blueprint is worth."""
+    choose: Choice = axes.choose_best
+    """How z* is chosen from the macro group."""
+    form: Form = as_written
+    """What the executor is told of what the planner wrote."""
+    end: Ending = SUB_DONE
+    """How a sub-goal ends."""
+    exhausted: str = NEXT
+    """What follows a sub-goal that used up its budget: next, abort or replan."""
+    reward: Potential | None = None
+    """The executor's reward beside the episode's return: a potential whose change over each segment is added."""
+    credit: Credit = axes.by_trajectory
+    """Which of a trajectory's tokens get what."""
+    context: Context = active_segment
+    """What the executor reads."""
+    macro_advantage: Advantage = advantage.group_advantage
+    """Planner's credit: any function of the macro returns [P, G] → advantages [P, G]."""
+    micro_advantage: Advantage = advantage.group_advantage
+    """Executor's (or flat player's) credit: any function of the returns [P, N] → advantages [P, N]."""
+    state: State | None = None
+    """What makes two situations the same one, for credit that compares states, such as `as_read`."""
+
+    def __post_init__(self) -> None:
+        if self.levels not in (1, 2, 3):
+            raise ConfigError(f"levels must be 1, 2 or 3, not {self.levels!r}")
+        if self.sharing not in (ONE, EACH):
+            raise ConfigError(f"sharing must be {ONE!r} or {EACH!r}, not {self.sharing!r}")
+        if self.exhausted not in (NEXT, ABORT, REPLAN):
+            raise ConfigError(f"exhausted must be {NEXT!r}, {ABORT!r} or {REPLAN!r}, not {self.exhausted!r}")
+        if not callable(self.schedule):
+            _phase(self.schedule)
+        if self.levels == 1:
+            for name in _FLAT_HAS_NONE:
+                if getattr(self, name) != getattr(type(self), name):
+                    raise ConfigError(_clash(self, "levels", name, "flat play has no blueprint and a single policy"))
+        if self.levels == 3 and self.schedule == JOINT:
+            raise ConfigError(_clash(self, "levels", "schedule", "a level's group is sampled once the one above chose"))
+        if self.levels == 3 and self.exhausted == REPLAN:
+            raise ConfigError(_clash(self, "levels", "exhausted", "the middle level plans at each sub-goal anyway"))
+        if self.sharing == EACH and self.schedule == JOINT:
+            raise ConfigError(_clash(self, "sharing", "schedule", "one update cannot change two adapters"))
+        if self.exhausted == ABORT and self.end.steps is not None and not (self.end.sub_done or self.end.check):
+            raise ConfigError(_clash(self, "exhausted", "end", "every sub-goal would end its episode"))
+        for name in getattr(self.credit, "needs", ()):
+            if getattr(self, name) is None:
+                raise ConfigError(_clash(self, "credit", name, "it compares what is then not recorded"))
+
+    @property
+    def planner(self) -> bool:
+        """Whether there is a planner."""
+        return self.levels > 1
+
+    @property
+    def rules(self) -> Rules:
+        """How a blueprint is carried out: what rollouts need to know."""
+        return Rules(
+            self.form, self.end, self.exhausted, self.context, self.reward, self.state, tactics=self.levels == 3
+        )
+
+    def phase(self, iteration: int) -> str:
+        """Who learns in an iteration, from 0: one of `PHASES`. Raises `ConfigError` if the schedule says another."""
+        return _phase(self.schedule(iteration) if callable(self.schedule) else self.schedule)
+
+    def advantages(self, level: str, return_pn: np.ndarray) -> np.ndarray:
+        """`macro_advantage` or `micro_advantage` of these returns [P, N], float64 [P, N].
+
+        Raises `ConfigError` that names the function if it returns another shape or a number that is not finite.
+        """
+        function: Any = getattr(self, f"{level}_advantage")
+        found = np.asarray(function(return_pn), dtype=np.float64)
+        name = f"{level}_advantage={getattr(function, '__name__', function)}"
+        if found.shape != return_pn.shape:
+            raise ConfigError(f"{name} returned shape {found.shape} for returns of shape [P, N] = {return_pn.shape}")
+        if not np.isfinite(found).all():
+            raise ConfigError(f"{name} returned {int((~np.isfinite(found)).sum())} advantages that are not finite")
+        return found
+
+
+def _phase(name: str) -> str:
+    if name not in PHASES:
+        raise ConfigError(f"schedule must be one of {', '.join(map(repr, PHASES))}, not {name!r}")
+    return name
+
+
+def _clash(variant: Hierarchy, one: str, other: str, why: str) -> str:
+    def said(name: str) -> str:
+        value = getattr(variant, name)
+        return f"{name}={getattr(value, '__name__', None) or repr(value)}"
+
+    return f"{said(one)} clashes with {said(other)}: {why}"

@@ -1,0 +1,150 @@
+"""Rows: one a finished run, as JSON lines (all of it) and CSV (what a spreadsheet can show), and its curve beside.
+
+FOLDER/rows.jsonl · FOLDER/rows.csv · FOLDER/curves/VARIANT-SEED.jsonl
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from himac_lite import config as configs
+from himac_lite.errors import RunError
+from himac_lite.runs import Run, load_run
+
+CURVE = ("iteration", "env_steps", "tokens", "seconds", "validation/success", "macro/success", "micro/success")
+"""What is kept of a run's metrics."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one variant reached with one seed; success and its Wilson interval on the test levels, greedy."""
+
+    variant: str
+    seed: int
+    success: float
+    low: float
+    high: float
+    n: int
+    by_length: Mapping[str, Mapping[str, float]]
+    """Bin of optimal length → n and success."""
+    env_steps: int
+    """Environment steps of training; 0 for a policy that was only prompted."""
+    tokens: int
+    """Tokens the model chose in training."""
+    minutes: float
+    """Wall-clock minutes of training (of a prompted policy: of the test)."""
+    iterations: int
+    mode: str
+    base_success: float
+    """The untrained model under the same rules and levels."""
+    random_success: float
+    test_steps: float
+    """Environment steps a level at test time."""
+    solved: str = ""
+    """1 or 0 a test level, in their order; empty where the record does not have it."""
+    settings: str = ""
+    """Hash of everything but variant and seed: rows may be compared if it is the same."""
+    commit: str = ""
+    machine: str = ""
+
+
+def settings_hash(config: configs.Train, levels: Mapping[str, str], model: str) -> str:
+    """Hash of a configuration without variant and seed, of the level files' hashes and of the model's."""
+    kept = {k: v for k, v in configs.as_dict(config).items() if k not in ("variant", "seed")}
+    text = json.dumps([kept, dict(levels), model], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def row_of_run(run: Run, settings: str = "") -> Row:
+    """The row of a finished run. Raises `RunError` if it is not finished."""
+    results, config, manifest = run.results, run.config, run.manifest
+    if not results:
+        raise RunError(f"{run.folder} has no final scores yet; go on with it by --resume {run.folder}")
+    trained = results["trained"]
+    low, high = trained["ci95"]
+    machine = manifest.get("machine", {})
+    return Row(
+        config.variant, config.seed, trained["success"], low, high, trained["n"], trained["by_length"],
+        results["env_steps"], results["tokens"], round(results["seconds"] / 60, 2), results["iterations"],
+        results["mode"], results["base"]["success"], results["random"]["success"], trained["mean_steps"],
+        trained.get("solved", ""), settings, manifest.get("git_commit") or "",
+        f"{machine.get('platform', '')}, {machine.get('cpus', '?')} CPUs",
+    )  # fmt: skip
+
+
+def rows_of_runs(folder: Path) -> list[Row]:
+    """Rows of all finished runs in a folder, such as data/runs/core; their `settings` are left empty: not checked."""
+    found = [load_run(f.parent) for f in sorted(folder.glob("*/manifest.json"))]
+    return [row_of_run(run) for run in found if run.results]
+
+
+def curve_of_run(run: Run) -> list[dict[str, Any]]:
+    """What is kept of a run's metrics, one dict an iteration."""
+    return [{k: line[k] for k in CURVE if k in line} for line in run.metrics()]
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The rows of FOLDER/rows.jsonl, none if there is no such file. Raises `RunError` with the line that is broken."""
+    file, out = folder / "rows.jsonl", []
+    if not file.exists():
+        return []
+    known = {f.name for f in fields(Row)}
+    for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+        try:
+            data = json.loads(line)
+            out.append(Row(**{k: v for k, v in data.items() if k in known}))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise RunError(f"{file}, line {number}: {error}") from None
+    return out
+
+
+def read_curve(folder: Path, row: Row) -> list[dict[str, Any]]:
+    """The curve of a row: FOLDER/curves/VARIANT-SEED.jsonl, or that of the run FOLDER/VARIANT-SEED; [] without."""
+    name = f"{row.variant}-{row.seed}"
+    file = folder / "curves" / f"{name}.jsonl"
+    if file.exists():
+        return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    return curve_of_run(load_run(folder / name)) if (folder / name / "manifest.json").is_file() else []
+
+
+def write_rows(folder: Path, rows: Iterable[Row], curves: Mapping[str, Sequence[Mapping[str, Any]]] = {}) -> None:
+    """Write all rows anew, beside and renamed, and the curves that are given: VARIANT-SEED → lines."""
+    listed = sorted(rows, key=lambda r: (r.variant, r.seed))
+    _write(folder / "rows.jsonl", "".join(json.dumps(asdict(row)) + "\n" for row in listed))
+    _write(folder / "rows.csv", _as_csv(listed))
+    for name, lines in curves.items():
+        _write(folder / "curves" / f"{name}.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def merged(rows: Iterable[Row], row: Row) -> list[Row]:
+    """The rows with this one in the place of the one of the same variant and seed."""
+    return [r for r in rows if (r.variant, r.seed) != (row.variant, row.seed)] + [row]
+
+
+def _as_csv(rows: Sequence[Row]) -> str:
+    bins = list(dict.fromkeys(name for row in rows for name in row.by_length))
+    plain = [f.name for f in fields(Row) if f.name not in ("by_length", "solved")]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*plain, *(f"success_{name}" for name in bins)])
+    for row in rows:
+        cells = [getattr(row, name) for name in plain]
+        writer.writerow([*cells, *(row.by_length.get(name, {}).get("success", "") for name in bins)])
+    return out.getvalue()
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside = file.with_name(file.name + ".tmp")
+        beside.write_text(text, "utf-8")
+        beside.replace(file)
+    except OSError as error:
+        raise RunError(f"cannot write {file}: {error.strerror or error}") from None

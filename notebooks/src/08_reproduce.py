@@ -1,0 +1,219 @@
+# %% [markdown]
+# # Reproduce: does the paper's order hold here?
+#
+# [Open in
+# Colab](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/08_reproduce.ipynb) ·
+# [Open on Binder](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/08_reproduce.ipynb)
+#
+# **The question.** The paper takes HiMAC apart: a random blueprint instead of z\*, no `<sub_done>`, both roles updated
+# at once, no hierarchy at all. Each costs points on ALFWorld and WebShop, in this order. Does the order hold for a
+# model of a few million weights on Sokoban? And which of the differences that one *sees* in a table are differences?
+#
+# Nothing is trained in this notebook: it draws from records. They are made by `himac-lite reproduce ablations` and
+# `himac-lite reproduce efficiency`, hours on two cores, in pieces if need be. About two minutes to run.
+
+# %%
+import sys
+
+if "google.colab" in sys.modules:
+    # %pip install -q "himac-lite[qlora] @ git+https://github.com/himac-lite/himac-lite"
+    print("himac-lite is installed")
+
+# %% [markdown]
+# ## Which records are there?
+#
+# A row is one variant with one seed: what it solved of the test levels, greedily, after a fixed number of environment
+# steps. If the grid has not been run, or only a part of it, this cell says so, and the notebook goes on with what
+# there is.
+
+# %%
+import numpy as np
+
+from himac_lite import course, reproduce
+from himac_lite.sokoban.levels import data_dir
+
+place = data_dir() / "runs" / "reproduce"
+rows = reproduce.read_rows(place)
+if not rows:
+    place = data_dir() / "runs" / "core"
+    rows = reproduce.rows_of_runs(place)
+    print("The grid has not been run. These are earlier single runs of two variants, near 410,000 steps each,")
+    print("with one point of the curve in ten iterations, and without the outcome of every single level.\n")
+there = {(row.variant, row.seed) for row in rows}
+for grid in reproduce.GRIDS:
+    wanted = reproduce.cells(grid)
+    missing = [cell.name for cell in wanted if (cell.variant, cell.seed) not in there]
+    print(
+        f"{grid}: {len(wanted) - len(missing)} of {len(wanted)} rows",
+        f"\n  missing: {', '.join(missing)}" * bool(missing),
+    )
+
+# %% [markdown]
+# ## The table
+#
+# Two intervals, because two things are random. *Over seeds* (Student's t): would another seed have done as well on
+# these levels? *Over both* (bootstrap): and on other levels too? A single seed has no interval over seeds.
+
+# %%
+table = sorted(reproduce.summary(rows), key=lambda s: -s.success)
+for s in table:
+    over = "one seed" if s.seeds == 1 else "{:.1f}–{:.1f}".format(*(100 * end for end in s.over_seeds))
+    both = "not recorded" if s.over_both is None else "{:.1f}–{:.1f}".format(*(100 * end for end in s.over_both))
+    print(f"{s.variant:18} {100 * s.success:5.1f} %  {s.seeds} seeds: {over:11}  over both: {both}")
+    print(f"{'':18} base {100 * s.base:.1f} %, {s.env_steps:,.0f} steps, {s.tokens:,.0f} tokens, {s.minutes:.0f} min")
+print(f"random policy      {100 * table[0].random:5.1f} %")
+
+# %% [markdown]
+# ## Is it a difference? By hand
+#
+# Pair what belongs together. Seed 0 of HiMAC and seed 0 of flat GRPO draw the same levels in the same order, so look
+# at their *difference*. If nothing were different, each of these differences could as well have had the other sign.
+# Three differences of 1, 2 and 3 points: the eight sums of ±1 ±2 ±3 are 6, 4, 2, 0, 0, −2, −4, −6. Two of them are as
+# far from zero as 6. So p = 2/8 = 0.25.
+#
+# And here is the catch: with three seeds p *cannot* fall below 0.25, however large the difference. With five: 2/32 =
+# 0.06.
+#
+# ### Exercise 1: all signs
+#
+# *Hint: `itertools.product((-1, 1), repeat=n)`.*
+
+
+# %%
+def my_sign_flip(differences):
+    """Two-sided p of "the mean difference is zero": all 2^n signs are tried."""
+    ### BEGIN SOLUTION
+    from itertools import product
+
+    all_signs = product((-1, 1), repeat=len(differences))
+    sums = [sum(s * d for s, d in zip(signs, differences, strict=True)) for signs in all_signs]
+    return np.mean([abs(total) >= abs(sum(differences)) - 1e-12 for total in sums])
+    ### END SOLUTION
+
+
+# %%
+from himac_lite.exercises import check_sign_flip, check_steps_to
+
+check_sign_flip(my_sign_flip)
+
+# %% [markdown]
+# ## Every variant against HiMAC
+#
+# The same test over *levels* has far more pairs: hundreds. It answers another question: whether these trained
+# policies would keep their order on other levels. Read both columns, and be careful with the smaller p: whoever makes
+# ten comparisons finds one below 0.1 by luck.
+
+# %%
+names = [s.variant for s in table if s.variant != "himac"]
+for name in names:
+    c = reproduce.compare(rows, "himac", name)
+    p_levels = "not recorded" if c.p_levels is None else f"{c.p_levels:.4f}"
+    p_seeds = "no pair" if c.p_seeds is None else f"{c.p_seeds:.3f} ({c.seeds} pairs)"
+    print(f"himac − {name:18} {100 * c.difference:+5.1f} points   p over levels {p_levels}, over seeds {p_seeds}")
+
+# %% [markdown]
+# ## Where does a plan help?
+#
+# The same success by the length of the shortest solution. The base and the random policy stand beside the rest.
+
+# %%
+bins = list(dict.fromkeys(b for s in table for b in s.by_length))
+course.bars(
+    bins, {s.variant: [100 * s.by_length.get(b, np.nan) for b in bins] for s in table[:5]}, "optimal length", "% solved"
+)
+
+# %% [markdown]
+# ## How fast?
+#
+# *Sample efficiency*: validation success against environment steps, and against generated tokens (a planner writes
+# more of them). Mean over seeds with its 95 % interval; the dotted lines are the random policy and the base.
+
+# %%
+curves = {s.variant: [reproduce.read_curve(place, row) for row in rows if row.variant == s.variant] for s in table}
+curves = {name: [c for c in own if c] for name, own in curves.items()}
+curves = {name: own for name, own in curves.items() if own}
+lines = {"random policy": table[0].random, "base model, with blueprints": max(s.base for s in table)}
+course.bands({n: reproduce.curve_band(c) for n, c in curves.items()}, lines, "environment steps", "validation success")
+
+# %%
+course.bands(
+    {n: reproduce.curve_band(c, "tokens") for n, c in curves.items()}, lines, "tokens generated", "validation success"
+)
+
+# %% [markdown]
+# ### Exercise 2: steps to a level
+#
+# "Reaches 65 % after so many steps" is read off a curve of points. Between two points, go along the straight line.
+# *Hint: find the first point that is high enough; the one before it is not.*
+
+
+# %%
+def my_steps_to(spent, success, threshold):
+    """What was spent when the curve first reaches the threshold (it does)."""
+    ### BEGIN SOLUTION
+    i = next(i for i, y in enumerate(success) if y >= threshold)
+    if i == 0:
+        return spent[0]
+    share = (threshold - success[i - 1]) / (success[i] - success[i - 1])
+    return spent[i - 1] + share * (spent[i] - spent[i - 1])
+    ### END SOLUTION
+
+
+# %%
+check_steps_to(my_steps_to)
+
+# %%
+thresholds = (0.5, 0.65, 0.8)
+for name, own in curves.items():
+    for threshold, found in zip(thresholds, reproduce.spent_to(own, thresholds), strict=True):
+        reached = [x for x in found if x is not None]
+        median = f"{np.median(reached):9,.0f} steps" if reached else "     never"
+        print(f"{name:18} {threshold:.0%}: {median}  ({len(reached)} of {len(found)} seeds)")
+
+# %% [markdown]
+# HiMAC against the *final* success of flat GRPO: how many steps did it need for that?
+
+# %%
+if {"himac", "flat_grpo"} <= set(curves):
+    goal = np.mean([max(p["validation/success"] for p in c if "validation/success" in p) for c in curves["flat_grpo"]])
+    needed = [x for x in reproduce.spent_to(curves["himac"], [goal])[0] if x is not None]
+    spent = np.mean([row.env_steps for row in rows if row.variant == "flat_grpo"])
+    share = f"{np.median(needed) / spent:.0%} of flat GRPO's {spent:,.0f} steps" if needed else "never"
+    print(f"flat GRPO's best validation success {goal:.1%}: HiMAC is there after {share}")
+
+# %% [markdown]
+# ## Beside the paper
+#
+# Points lost against HiMAC. The paper's figures are second-hand (from summaries), for a model of seven billion
+# weights.
+
+# %%
+paper = {
+    "random_blueprint": (92.1 - 89.7, 84.1 - 81.5),
+    "no_sub_done": (92.1 - 88.2, 84.1 - 79.8),
+    "joint_update": (92.1 - 85.3, 84.1 - 74.8),
+    "flat_grpo": (92.1 - 77.6, 84.1 - 66.1),
+}
+print(f"{'':18} ALFWorld  WebShop  Sokoban, here")
+for name, (alfworld, webshop) in paper.items():
+    here = f"{100 * reproduce.compare(rows, 'himac', name).difference:.1f}" if name in names else "not run yet"
+    print(f"{name:18} {alfworld:8.1f} {webshop:8.1f}  {here}")
+
+# %% [markdown]
+# ## What can go wrong in such a table
+#
+# - *The budget.* Equal iterations are not equal environment steps: a flat iteration plays half as many episodes. Here
+#   every run gets the same number of steps, and the tokens are shown beside.
+# - *The tuning.* The learning rate was chosen with HiMAC. A baseline that nobody tuned is a weak baseline.
+# - *The start.* Blueprints and flat play do not start at the same success. Compare the gains as well as the ends.
+# - *The fixed budget of "no `<sub_done>`".* Eight steps a sub-goal is one choice; another one is another ablation.
+# - *One base model.* All seeds start from the same pretrained weights. No interval here knows of another.
+#
+# ## To discuss
+#
+# 1. Three seeds cannot give p < 0.25 over seeds. What would you have to believe to call a difference real nevertheless?
+# 2. Which ablation should hurt *less* here than in the paper, and why? (How good is the executor from the start?)
+# 3. Against tokens instead of steps, who wins? Which axis would you pay for: a robot's steps, or a model's tokens?
+# 4. Best-of-8 blueprints at test time needs no training at all. What does it cost that the trained policy does not?
+#
+# **Next**: 09 builds hierarchies that nobody has tried.

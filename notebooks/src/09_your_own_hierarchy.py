@@ -1,0 +1,242 @@
+# %% [markdown]
+# # Your own hierarchy
+#
+# [Open in
+# Colab](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/09_your_own_hierarchy.ipynb)
+# · [Open on
+# Binder](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/09_your_own_hierarchy.ipynb)
+#
+# **The question.** HiMAC is one point in a space with eleven axes: who learns when, what a blueprint is worth, how a
+# sub-goal ends, who gets the credit … What does it take to try another point? At most twenty lines, in a cell of your
+# own. Here are three of them, trained on the same levels with the same environment steps, and compared.
+#
+# About five minutes on two cores, nearly all of it training.
+
+# %%
+import sys
+
+if "google.colab" in sys.modules:
+    # %pip install -q "himac-lite[qlora] @ git+https://github.com/himac-lite/himac-lite"
+    print("himac-lite is installed")
+
+# %% [markdown]
+# ## A variant is a value
+#
+# These are all the axes, and what HiMAC does on each. A variant names only what it does otherwise.
+
+# %%
+from dataclasses import fields
+
+from himac_lite.hierarchy import PRESETS, Hierarchy
+
+for axis in fields(Hierarchy):
+    value = getattr(PRESETS["himac"], axis.name)
+    print(f"{axis.name:16} {getattr(value, '__name__', value)}")
+print("\npresets:", ", ".join(PRESETS))
+
+# %% [markdown]
+# What cannot be is refused when the value is made, and the two axes that clash are named.
+
+# %%
+from himac_lite.errors import ConfigError
+from himac_lite.hierarchy import choose_random
+
+try:
+    Hierarchy(levels=1, choose=choose_random)
+except ConfigError as error:
+    print(error)
+
+# %% [markdown]
+# ## Credit, by hand
+#
+# Four blueprints of one level returned 1, 0, 0 and 0. HiMAC compares with the mean, ¼: the success is worth 0.75
+# before it is divided by the standard deviation, each failure −0.25. Compared with the *median*, 0, the success is
+# worth 1 and the failures nothing: nobody is blamed for what most do. Which is better? Any function of the returns
+# may be tried.
+#
+# ### Exercise 1: another advantage
+#
+# *Hint: `np.median(…, axis=1, keepdims=True)`.*
+
+# %%
+import numpy as np
+
+
+def my_median_advantage(return_pn):
+    """Each return minus the median of its group: [P, N] → [P, N]."""
+    ### BEGIN SOLUTION
+    return return_pn - np.median(return_pn, axis=1, keepdims=True)
+    ### END SOLUTION
+
+
+# %%
+from himac_lite.exercises import check_median_advantage, check_who_learns
+
+check_median_advantage(my_median_advantage)
+
+# %% [markdown]
+# A function with the wrong shape is found at its first call, by name:
+
+# %%
+try:
+    Hierarchy(micro_advantage=lambda return_pn: return_pn.mean(axis=1)).advantages("micro", np.eye(2))
+except ConfigError as error:
+    print(error)
+
+# %% [markdown]
+# ### Exercise 2: who learns when
+#
+# HiMAC alternates within every iteration. A schedule of your own is a function of the iteration, counted from 0. Let
+# the planner learn for some iterations, then the executor for some, and again. *Hint: `%`.*
+
+
+# %%
+def my_turns(iteration, planner, executor):
+    """ "planner" or "executor": so many iterations each, the planner first, and again."""
+    ### BEGIN SOLUTION
+    return "planner" if iteration % (planner + executor) < planner else "executor"
+    ### END SOLUTION
+
+
+# %%
+check_who_learns(my_turns)
+
+# %% [markdown]
+# ## First: never stuck
+#
+# An executor that has used up its budget is lost: what it should have done was not done. So ask the planner again,
+# for the board as it is. And let the executor earn a little for each sub-goal that it really gets done, checked by a
+# function of our own.
+
+# %%
+# VARIANT never_stuck
+from himac_lite.hierarchy import Hierarchy, subgoal_bonus
+from himac_lite.language import parse_push
+
+
+def done(episode, subgoal):
+    push = parse_push(subgoal.text)
+    if not isinstance(push, tuple):
+        return False
+    start, _, target = push
+    return target in episode.board.boxes and start not in episode.board.boxes
+
+
+never_stuck = Hierarchy(exhausted="replan", reward=subgoal_bonus(done, 0.1))
+
+# %% [markdown]
+# ## Second: a sceptical judge
+#
+# HiMAC scores a blueprint by one *greedy* execution and practises the best. A plan that works only if nothing goes
+# wrong looks as good as a robust one. So: execute each blueprint twice, with the mistakes that this executor really
+# makes, and practise also what is second best. (All these executions are paid for: environment steps are counted
+# wherever they are spent.)
+
+# %%
+# VARIANT sceptical
+from dataclasses import replace
+
+import numpy as np
+
+from himac_lite.hierarchy import Hierarchy
+
+
+def twice(table, jobs, planner):
+    done = table.execute([job for job in jobs for _ in range(2)], table.sampling)
+    return [replace(a, ret=(a.ret + b.ret) / 2) for a, b in zip(done[::2], done[1::2], strict=True)]
+
+
+def softly(return_pg, rng):
+    weights = np.exp(3 * return_pg)
+    return np.array([rng.choice(len(w), p=w / w.sum()) for w in weights])
+
+
+sceptical = Hierarchy(score=twice, choose=softly)
+
+# %% [markdown]
+# ## Third: blame where paths part
+#
+# All executions of z\* begin alike. Until the segment in which they first differ, nobody has earned anything: leave
+# those out, and give the whole advantage to the rest.
+
+# %%
+# VARIANT parting
+from himac_lite.hierarchy import Hierarchy
+
+
+def where_they_part(group, advantage_n, above):
+    played = [[segment.ids for segment in t.segments] for t in group.trajectories]
+    common = 0
+    while all(len(p) > common and p[common] == played[0][common] for p in played):
+        common += 1
+    return [[float(a) * (k >= common) for k in range(len(p))] for p, a in zip(played, advantage_n, strict=True)]
+
+
+parting = Hierarchy(credit=where_they_part)
+
+# %% [markdown]
+# ## The same levels, the same budget
+#
+# Before you run it: which will be first after so few steps? Write it down.
+
+# %%
+import tempfile
+from pathlib import Path
+
+import himac_lite
+from himac_lite import course
+from himac_lite.config import PRESETS as SETTINGS
+
+quick = SETTINGS["quick"]
+config = replace(
+    quick, iterations=10**6, env_steps=25_000, validate_every=1, validate_on=64, test_limit=128, probe_levels=0
+)
+if course.FAST:
+    few = replace(config.rollout, levels=2, group=4)
+    config = replace(config, env_steps=1, validate_on=2, test_limit=4, rollout=few)
+variants = {"himac": PRESETS["himac"], "never_stuck": never_stuck, "sceptical": sceptical, "parting": parting}
+place, made = Path(tempfile.mkdtemp()), {}
+for name, variant in variants.items():
+    made[name] = himac_lite.train(config, place / name, hierarchy=variant)
+    trained = made[name].results["trained"]
+    low, high = (100 * end for end in trained["ci95"])
+    print(
+        f"{name:12} {100 * trained['success']:5.1f} % ({low:.0f}–{high:.0f}), {made[name].results['env_steps']:,} steps"
+    )
+
+# %%
+curves = {}
+for name, run in made.items():
+    points = [line for line in run.metrics() if "validation/success" in line]
+    y = [line["validation/success"] for line in points]
+    curves[name] = ([line.get("env_steps", 0) for line in points], y, y, y)
+results = made["himac"].results
+still = {who: results[who]["success"] for who in ("random", "base")}
+course.bands(curves, still, "environment steps", "validation success, 64 levels")
+
+# %% [markdown]
+# Do the intervals overlap? Then this was an exercise in building, not in ranking. To rank, do what notebook 08 does:
+# several seeds, all the levels, and enough steps.
+#
+# ```
+# himac_lite.train(replace(config, env_steps=410_000, seed=seed), folder, hierarchy=never_stuck)
+# ```
+#
+# ## What can go wrong
+#
+# - *A reward that can be farmed.* A bonus for every push would be earned by pushing to and fro. A bonus that is a
+#   *potential*, paid for the difference between a segment's end and its start, cannot be.
+# - *A budget that is not counted.* A score that plays twice as often must pay for it.
+# - *A variant that is never different.* After training, look whether the new axis was used at all: how many blueprints
+#   were written on the way (`t.plans`)? How many segments were left out?
+#
+# ## To discuss
+#
+# 1. `gain_over_flat` subtracts the same number from every blueprint of a level. Why does it change nothing in HiMAC,
+#    and where would it?
+# 2. An adapter a role (`sharing="each"`) gives up what the roles could teach each other. When would you want that?
+# 3. A third level needs a language of its own, between plans and moves. Read the docstring of `coevolution.divide`:
+#    what does the middle level of `PRESETS["three_levels"]` decide, and what would you rather have it decide?
+# 4. Which axis is missing?
+#
+# **Next**: [the cookbook](https://github.com/himac-lite/himac-lite/blob/main/docs/cookbook.md) has one recipe an axis.
