@@ -39,7 +39,7 @@ def probe(
     return_pg = np.array([[t.ret for t in group.executions] for group in groups])  # [P, G]
     macro_adv, best_p = hierarchy.advantages("macro", return_pg), hierarchy.choose(return_pg, rng)
     micro = adapt(policy, task, groups, best_p, n, sampling, rule, hierarchy)
-    micro_adv = hierarchy.advantages("micro", np.array([[t.ret for t in group.trajectories] for group in micro]))
+    micro_adv = hierarchy.advantages("micro", np.array([[t.ret + sum(t.gains) for t in group.trajectories] for group in micro]))
 
     out = []
     for p, (group, best) in enumerate(zip(groups, best_p, strict=True)):
@@ -54,7 +54,7 @@ def probe(
         played = {}
         for k, text in enumerate(first):
             own = done[k * n : (k + 1) * n]
-            credit = hierarchy.advantages("micro", np.array([[t.ret for t in own]]))[0]
+            credit = hierarchy.advantages("micro", np.array([[t.ret + sum(t.gains) for t in own]]))[0]
             played[text] = [records.trajectory_record(t, float(a)) for t, a in zip(own, credit, strict=True)]
         texts = [t.blueprint.text if t.blueprint else "" for t in group.executions]
         played[z_star.text if z_star else ""] = []  # in `micro`; its equals share it
