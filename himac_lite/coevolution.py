@@ -22,20 +22,20 @@ import numpy as np
 import torch
 
 from himac_lite.advantage import zero_variance
+from himac_lite.carrying import as_written
 from himac_lite.config import Train
+from himac_lite.credit import credit_actions, credit_blueprints, credit_divisions
 from himac_lite.errors import ConfigError
-from himac_lite.hierarchy import EXECUTOR, JOINT, ORACLE, PLANNER, PRESETS, Hierarchy, by_trajectory
-from himac_lite.hierarchy.axes import Credit, Share
+from himac_lite.hierarchy import EXECUTOR, JOINT, ORACLE, PLANNER, PRESETS, Hierarchy
 from himac_lite.model import Policy
 from himac_lite.rollout import GREEDY, ReturnRule, Sampling, Table, sample_blueprints
 from himac_lite.tasks import Task
 from himac_lite.types import Blueprint, Item, MacroGroup, MicroGroup, Trajectory
-from himac_lite.types import Sequence as TokenSequence
 from himac_lite.update import Credited, learn
 
 HIMAC = PRESETS["himac"]
 
-# Phases: rollouts → groups → credited sequences
+# Phases: rollouts → groups
 
 
 def explore(
@@ -51,6 +51,8 @@ def explore(
     table = Table(policy, task, hierarchy.rules, rule, sampling, [] if played is None else played)
     # With three levels the middle one belongs to the frozen part; with two, who plans again explores again.
     done = hierarchy.score(table, jobs, GREEDY if hierarchy.levels == 3 else sampling)
+    if len(done) != len(jobs):
+        raise ConfigError(f"score returned {len(done)} trajectories for {len(jobs)} blueprints")
     return [
         MacroGroup(level, tuple(s for s, _ in plans[p]), tuple(done[p * n : (p + 1) * n]))
         for p, level in enumerate(levels)
@@ -95,7 +97,9 @@ def practise(
     rule: ReturnRule, hierarchy: Hierarchy = HIMAC, played: list[Trajectory] | None = None,
 ) -> list[MicroGroup]:  # fmt: skip
     """`n` sampled executions of one given blueprint a level. Who plans again on the way is frozen: greedy."""
-    rules = replace(hierarchy.rules, tactics=False)  # what the middle level chose stands in the blueprint by now
+    rules = hierarchy.rules
+    if hierarchy.levels == 3:  # what the middle level chose stands in the blueprint by now, in its form
+        rules = replace(rules, tactics=False, form=as_written)
     table = Table(policy, task, rules, rule, sampling, [] if played is None else played)
     done = table.execute([(lv, z) for lv, z in zip(levels, plans, strict=True) for _ in range(n)], sampling)
     return _grouped(levels, plans, done, n)
@@ -117,71 +121,6 @@ def _grouped(
         MicroGroup(level, z, tuple(done[p * n : (p + 1) * n]))
         for p, (level, z) in enumerate(zip(levels, plans, strict=True))
     ]
-
-
-# Credit: groups with their advantages → credited sequences
-
-
-def credit_blueprints(
-    groups: Sequence[MacroGroup], advantage_pg: np.ndarray, on_the_way: bool = False
-) -> list[list[Credited]]:
-    """Blueprint tokens get the macro advantage of their blueprint; nothing else is trained in phase A.
-
-    on_the_way: so do the blueprints that its execution called for. One list a group; groups without any advantage are
-    left out.
-    """
-    return [
-        [
-            Credited(sequence, float(a))
-            for plan, t, a in zip(group.plans, group.executions, row, strict=True)
-            for sequence in (plan, *(t.plans if on_the_way else ()))
-        ]
-        for group, row in zip(groups, advantage_pg, strict=True)
-        if row.any()
-    ]
-
-
-def credit_divisions(groups: Sequence[MicroGroup], advantage_pn: np.ndarray) -> list[list[Credited]]:
-    """Middle level: what was written on the way gets the advantage of its trajectory. One list a group, as above."""
-    return [
-        [Credited(plan, float(a)) for t, a in zip(group.trajectories, row, strict=True) for plan in t.plans]
-        for group, row in zip(groups, advantage_pn, strict=True)
-        if row.any()
-    ]
-
-
-def credit_actions(
-    groups: Sequence[MicroGroup], advantage_pn: np.ndarray, credit: Credit = by_trajectory,
-    above_p: np.ndarray | None = None,
-) -> list[list[Credited]]:  # fmt: skip
-    """Action tokens get what `credit` makes of the micro advantage of their trajectory (HiMAC: just that).
-
-    above_p: A^M of each level's z*. One list a group, as above.
-    """
-    out = []
-    for p, (group, row) in enumerate(zip(groups, advantage_pn, strict=True)):
-        shares = credit(group, row, 0.0 if above_p is None else float(above_p[p]))
-        if len(shares) != len(group.trajectories):
-            raise ConfigError(f"credit returned {len(shares)} rows for {len(group.trajectories)} trajectories")
-        items = []
-        for t, row_k in zip(group.trajectories, shares, strict=True):
-            if len(row_k) != len(t.segments):
-                raise ConfigError(f"credit returned {len(row_k)} shares for a trajectory of {len(t.segments)} segments")
-            items += [Credited(seg, _spread(seg, share)) for seg, share in zip(t.segments, row_k, strict=True)]
-        if any(np.any(item.advantage) for item in items):
-            out.append(items)
-    return out
-
-
-def _spread(segment: TokenSequence, share: Share) -> float | tuple[float, ...]:
-    """One advantage for all of a segment, or one a choice → one a generated token."""
-    if isinstance(share, float | int):
-        return float(share)
-    chosen = segment.action_mask[segment.prompt_len :]
-    if len(share) != sum(chosen):
-        raise ConfigError(f"credit returned {len(share)} advantages for a segment of {sum(chosen)} choices")
-    given = iter(share)
-    return tuple(float(next(given)) if own else 0.0 for own in chosen)
 
 
 # One iteration
@@ -225,7 +164,7 @@ def iterate(
     if hierarchy.planner:
         macro = explore(policy, task, levels, n, sampling, rule, hierarchy, played)
         return_pg = np.array([[t.ret for t in group.executions] for group in macro])  # [P, G]
-        macro_adv, best_p = hierarchy.advantages("macro", return_pg), hierarchy.choose(return_pg, rng)
+        macro_adv, best_p = hierarchy.advantages("macro", return_pg), hierarchy.pick(return_pg, rng)
         blueprints = credit_blueprints(macro, macro_adv, on_the_way=hierarchy.levels == 2)
         if phase == JOINT:
             waiting = blueprints
@@ -240,7 +179,8 @@ def iterate(
             if phase != EXECUTOR:
                 update("middle", credit_divisions(middle, hierarchy.advantages("macro", return_pm)))
             metrics |= _prefixed("middle", _group_metrics(return_pm, [t for g in middle for t in g.trajectories]))
-            plans = [_as_told(g.trajectories[i]) for g, i in zip(middle, hierarchy.choose(return_pm, rng), strict=True)]
+            picked = zip(plans, middle, hierarchy.pick(return_pm, rng), strict=True)
+            plans = [z if i == ORACLE else _as_told(group.trajectories[i]) for z, group, i in picked]
         if phase != PLANNER:
             micro = practise(policy, task, levels, plans, n, sampling, rule, hierarchy, played)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
@@ -76,15 +76,10 @@ def load_policy(
     else:
         with torch.random.fork_rng(devices=[]), _quiet():
             torch.manual_seed(lora.seed)
-            wanted: dict[str, Any] = {
-                "r": lora.rank,
-                "lora_alpha": lora.alpha,
-                "target_modules": "all-linear",
-                "task_type": "CAUSAL_LM",
-            }
-            peft_model = get_peft_model(base, LoraConfig(**wanted))
+            fresh = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+            peft_model = get_peft_model(base, fresh)
             if lora.each_role:
-                peft_model.add_adapter(OF_EXECUTOR, LoraConfig(**wanted))
+                peft_model.add_adapter(OF_EXECUTOR, replace(fresh))
     policy = Policy(peft_model, tokenizer, name=path)
     if device == "cpu":
         _make_twin(policy, base.config)

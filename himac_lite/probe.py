@@ -37,9 +37,11 @@ def probe(
     sampling = Sampling(config.rollout.temperature, rng)
     groups = explore(policy, task, levels, n, sampling, rule, hierarchy)
     return_pg = np.array([[t.ret for t in group.executions] for group in groups])  # [P, G]
-    macro_adv, best_p = hierarchy.advantages("macro", return_pg), hierarchy.choose(return_pg, rng)
+    macro_adv, best_p = hierarchy.advantages("macro", return_pg), hierarchy.pick(return_pg, rng)
     micro = adapt(policy, task, groups, best_p, n, sampling, rule, hierarchy)
-    micro_adv = hierarchy.advantages("micro", np.array([[t.ret + sum(t.gains) for t in group.trajectories] for group in micro]))
+    micro_adv = hierarchy.advantages(
+        "micro", np.array([[t.ret + sum(t.gains) for t in group.trajectories] for group in micro])
+    )
 
     out = []
     for p, (group, best) in enumerate(zip(groups, best_p, strict=True)):

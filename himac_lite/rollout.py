@@ -126,9 +126,9 @@ class Table:
 
 
 def _begun(task: Task, level: Item, blueprint: Blueprint, rules: Rules) -> Playing:
-    goals = list(rules.form(blueprint).subgoals)
-    episode = task.start(level)
-    return Playing(episode, blueprint, [], goals) if rules.tactics else Playing(episode, blueprint, goals)
+    if rules.tactics:  # whose form counts is what the goals are divided into
+        return Playing(task.start(level), blueprint, [], pending=list(blueprint.subgoals))
+    return Playing(task.start(level), blueprint, list(rules.form(blueprint).subgoals))
 
 
 def _divide(policy: Policy, task: Task, runs: Sequence[Playing], rules: Rules, planner: Sampling) -> None:

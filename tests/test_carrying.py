@@ -243,6 +243,14 @@ def test_each_goal_is_divided_when_its_turn_comes():
     assert episode.success
 
 
+def test_the_form_is_of_what_goals_are_divided_into():
+    policy = ScriptedPolicy(f"\n{FAR}<end>", steps("r done"), steps("r done"), steps("r"))
+    (episode,) = run(policy, Rules(tactics=True, form=one_cell_at_a_time), plan(FAR))
+    assert policy.prompts[0] == f"<plan>{START}\n{FAR}<again>{START}"  # the goal in one piece
+    assert len(episode.told) == 3
+    assert episode.success
+
+
 def test_an_unreadable_division_is_the_goal_itself():
     (episode,) = run(ScriptedPolicy("<end>", steps("r r r")), Rules(tactics=True), plan(FAR))
     assert episode.told == (SubGoal(FAR),)

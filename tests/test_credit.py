@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from himac_lite.coevolution import credit_actions, credit_divisions
+from himac_lite.credit import credit_actions, credit_divisions
 from himac_lite.errors import ConfigError
 from himac_lite.hierarchy import BySegment, SameState, by_trajectory, mixed
 from himac_lite.types import Blueprint, End, Level, MicroGroup, Role, Sequence, Trajectory

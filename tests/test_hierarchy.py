@@ -171,6 +171,23 @@ def test_a_random_blueprint_is_uniform_whatever_it_returned():
     assert (choose_random(returns, np.random.default_rng(1)) != chosen).any()
 
 
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ([0, 3], r"choose=wrong returned the index 3; wanted are 2 integers, each -1 or below 3"),
+        ([-2, 0], r"choose=wrong returned the index -2"),
+        ([0], r"choose=wrong returned int64 of shape \(1,\)"),
+        ([0.0, 1.0], r"choose=wrong returned float64 of shape \(2,\)"),
+    ],
+)
+def test_a_wrong_choice_is_named(found, words):
+    def wrong(return_pg, rng):
+        return np.array(found)
+
+    with pytest.raises(ConfigError, match=words):
+        Hierarchy(choose=wrong).pick(np.zeros((2, 3)), np.random.default_rng(0))
+
+
 def test_a_softmax_choice_has_the_softmax_distribution():
     returns = np.tile([1.0, 0.0, 0.0], (6000, 1))
     counts = np.bincount(choose_softmax(0.5)(returns, np.random.default_rng(0)), minlength=3)

@@ -57,6 +57,7 @@ ORDER = (
     "records",
     "runs",
     "update",
+    "credit",
     "coevolution",
     "probe",
     "evaluation",

@@ -133,6 +133,12 @@ def test_a_wrong_advantage_stops_the_run_at_the_first_iteration(learnt):
         one_iteration(ScriptedPolicy(*PLAYED, *SAMPLED), [CORRIDOR], variant, FOUR)
 
 
+def test_a_score_of_too_few_is_named(learnt):
+    variant = Hierarchy(score=lambda table, jobs, planner: table.execute(jobs[:1]))
+    with pytest.raises(ConfigError, match="score returned 1 trajectories for 4 blueprints"):
+        one_iteration(ScriptedPolicy(*PLAYED), [CORRIDOR], variant, FOUR)
+
+
 # ---- by a real policy --------------------------------------------------------------------------------------------
 
 

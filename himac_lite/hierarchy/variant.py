@@ -120,6 +120,22 @@ class Hierarchy:
             raise ConfigError(f"{name} returned {int((~np.isfinite(found)).sum())} advantages that are not finite")
         return found
 
+    def pick(self, return_pg: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """`choose`: the index of z* for each level [P], or `ORACLE`.
+
+        Raises `ConfigError` that names the function if that is not what it returns.
+        """
+        best_p = np.asarray(self.choose(return_pg, rng))
+        size = return_pg.shape[1]
+        if best_p.shape != return_pg.shape[:1] or best_p.dtype.kind not in "iu":
+            what = f"{best_p.dtype} of shape {best_p.shape}"
+        elif best_p.min() < axes.ORACLE or best_p.max() >= size:
+            what = f"the index {int(best_p.min() if best_p.min() < axes.ORACLE else best_p.max())}"
+        else:
+            return best_p
+        name = f"choose={getattr(self.choose, '__name__', self.choose)}"
+        raise ConfigError(f"{name} returned {what}; wanted are {len(return_pg)} integers, each -1 or below {size}")
+
 
 def _phase(name: str) -> str:
     if name not in PHASES:
