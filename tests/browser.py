@@ -10,13 +10,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = float(os.environ.get("HIMAC_PATIENCE", "1"))
+"""Every waiting limit, and every bound of speed, times this: for a machine that is busy with something else."""
 CHROMIUM = Path(os.environ.get("HIMAC_CHROMIUM", "/usr/bin/chromium"))
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -28,15 +30,18 @@ CELLS = [
     "explorer = widgets.AdvantageExplorer(run)\nexplorer",
     "player = widgets.RolloutPlayer(explorer.record, 'micro', 0, beside=('micro', 1))\nplayer",
     "dashboard = widgets.TrainingDashboard(run)\ndashboard",
-    "strip = widgets.CoEvolutionStrip(load_run('probed'))\nstrip",
+    "strip = widgets.CoEvolutionStrip(run)\nstrip",
 ]
 """The four widgets."""
 MORE = [
     "import json\nlong = widgets.RolloutPlayer(json.load(open('long.json')))\nlong",
     "evil = widgets.AdvantageExplorer(load_run('probed'))\nevil",
+    "odd = widgets.CoEvolutionStrip(load_run('probed'))\nodd",
     "seeds = widgets.TrainingDashboard(sorted((widgets.base.levels.data_dir() / 'runs' / 'core').iterdir()))\nseeds",
 ]
-"""A rollout of 200 moves, texts that try to be markup, several seeds."""
+"""A rollout of 200 moves, texts that try to be markup (twice), several seeds."""
+EXPLORER, PLAYER, DASHBOARD, STRIP, LONG, EVIL, ODD, SEEDS = range(1, 9)
+"""The number of each one's cell."""
 
 
 def write_notebook(path: Path, cells: list[str]) -> None:
@@ -74,7 +79,7 @@ def jupyter(folder: Path, *, dark: bool = False) -> Iterator[str]:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
         try:
             address = f"http://127.0.0.1:{port}"
-            for _ in range(240):
+            for _ in range(int(240 * PATIENCE)):
                 with contextlib.suppress(OSError):
                     urllib.request.urlopen(f"{address}/api/status", timeout=2).read()
                     break
@@ -101,14 +106,23 @@ def chromium() -> Iterator[Any]:
 
 def open_and_run(page: Any, address: str, name: str, *, lab: bool = True, wait: str = "") -> None:
     """Open a notebook, wait for its kernel (before, "Run All" would silently run nothing), run all its cells."""
-    page.goto(f"{address}/{'lab/tree' if lab else 'notebooks'}/{name}")
-    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=90_000)
+    page.set_default_timeout(30_000 * PATIENCE)
+    page.goto(f"{address}/{'lab/tree' if lab else 'notebooks'}/{name}", timeout=60_000 * PATIENCE)
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000 * PATIENCE)
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=90_000 * PATIENCE)
     page.wait_for_timeout(1000)
     page.get_by_role("menuitem", name="Run").first.click()
     page.locator('.lm-Menu-item:has-text("Run All Cells")').first.click()
     if wait:
-        page.wait_for_selector(wait, timeout=120_000)
+        page.wait_for_selector(wait, timeout=120_000 * PATIENCE)
+
+
+def until(found: Callable[[], Any], wanted: Any, seconds: float = 8) -> None:
+    """Look until what is found is what is wanted; when time is up the assertion says what there was instead."""
+    end = time.monotonic() + seconds * PATIENCE
+    while (last := found()) != wanted and time.monotonic() < end:
+        time.sleep(0.05)
+    assert last == wanted
 
 
 def drag(page: Any, handle: Any, by: float, steps: int = 1) -> None:

@@ -2,7 +2,7 @@
 """The widgets in Chromium, in JupyterLab and Notebook 7: mouse on sliders, rows and buttons; what is *shown* is asserted.
 
 ``python -m pytest -m browser -n 0``; screenshots go to .browser/ (never committed). Figures of speed are printed (-s)
-and held to bounds that a busy machine keeps, too.
+and held to bounds that a machine keeps which does a little else, too; HIMAC_PATIENCE=5 is for one that does much.
 """
 
 from __future__ import annotations
@@ -12,17 +12,39 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pytest
-from browser import CELLS, CHROMIUM, MORE, ROOT, chromium, drag, jupyter, open_and_run, write_notebook
+from browser import (
+    CELLS,
+    CHROMIUM,
+    DASHBOARD,
+    EVIL,
+    EXPLORER,
+    LONG,
+    MORE,
+    ODD,
+    PATIENCE,
+    PLAYER,
+    ROOT,
+    SEEDS,
+    STRIP,
+    chromium,
+    drag,
+    jupyter,
+    open_and_run,
+    until,
+    write_notebook,
+)  # fmt: skip
 from test_widgets import as_json, make_run, random_case, records
 
 from himac_lite import plots, widgets
-from himac_lite.widgets.base import browser_code
+from himac_lite.widgets.base import browser_code, levels
 from himac_lite.widgets.credit import credit
 
 pytest.importorskip("playwright")
@@ -38,7 +60,7 @@ SHOTS = ROOT / ".browser"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder to serve: the notebooks, a run with a recurring level and texts that try to be markup, a long rollout."""
+    """A folder to serve: the notebook, a run with a recurring level and texts that try to be markup, a long rollout."""
     place = tmp_path_factory.mktemp("site")
     run = make_run(place / "probed")
     rows = run.rollouts(2)
@@ -95,36 +117,42 @@ def slider(where: Any, name: str) -> Any:
     return where.locator(".widget-hslider", has_text=name).locator(".noUi-handle, .ui-slider-handle")
 
 
+def readout(where: Any, name: str) -> str:
+    return where.locator(".widget-hslider", has_text=name).locator(".widget-readout").inner_text()
+
+
 def shown(where: Any) -> list[str]:
     return [text for text in where.locator(".hx-a").all_inner_texts() if text]
 
 
-def settle(page: Any) -> None:
-    page.wait_for_timeout(350)
+def opened() -> widgets.AdvantageExplorer:
+    """The explorer that the notebook shows, in this process: what the browser shows is held to it."""
+    return widgets.AdvantageExplorer(widgets.recorded_run())
 
 
 def expected(explorer: widgets.AdvantageExplorer) -> list[str]:
     return [plots.signed(a) for values in explorer.advantages.values() for a in values]
 
 
+def played(where: Any) -> str:
+    """Who plays in the first place, and what is said of it."""
+    return where.locator(".himac-stage .himac-rollout-title").first.inner_text()
+
+
 def test_a_slider_dragged_by_mouse_changes_both_levels(page):
-    where = cell(page, 1)
-    mine = widgets.AdvantageExplorer(widgets.recorded_run())
-    assert shown(where) == expected(mine)
+    where, mine = cell(page, EXPLORER), opened()
+    until(lambda: shown(where), expected(mine))
     drag(page, slider(where, "ε"), 200, steps=8)  # to the right end: ε = 1
-    settle(page)
     mine.eps.value = 1.0
-    assert shown(where) == expected(mine)
+    until(lambda: shown(where), expected(mine))
     drag(page, slider(where, "group size"), -38, steps=4)
-    settle(page)
-    mine.size.value = int(
-        where.locator(".widget-hslider", has_text="group size").locator(".widget-readout").inner_text()
-    )
-    assert mine.size.value < 8
-    assert shown(where) == expected(mine)
+    until(lambda: readout(where, "group size") < str(mine.size.max), True)
+    mine.size.value = int(readout(where, "group size"))
+    until(lambda: shown(where), expected(mine))
     drag(page, slider(where, "group size"), 200)
     drag(page, slider(where, "ε"), -200)
-    settle(page)
+    mine.size.value, mine.eps.value = mine.size.max, 1e-8
+    until(lambda: shown(where), expected(mine))
 
 
 @pytest.mark.parametrize(
@@ -138,86 +166,98 @@ def test_a_slider_dragged_by_mouse_changes_both_levels(page):
     ],
 )
 def test_a_choice_from_a_list_changes_both_levels(page, control, label):
-    where = cell(page, 1)
-    mine = widgets.AdvantageExplorer(widgets.recorded_run())
+    where, mine = cell(page, EXPLORER), opened()
     mine.eps.value = 1e-8
     title = widgets.explorer.TITLES[control]
     select = where.locator(".widget-dropdown", has_text=re.compile(rf"^{title}")).locator("select")
     first = select.input_value()
     select.select_option(label=label.replace(" ", "\u00a0"))
-    settle(page)
     getattr(mine, control).value = dict(getattr(mine, control).options)[label]
-    assert shown(where) == expected(mine)
+    until(lambda: shown(where), expected(mine))
     select.select_option(value=first)
-    settle(page)
+
+
+def figure(x: float) -> str:
+    """Four significant digits, as the browser sets them."""
+    return f"{float(f'{x:.4g}'):g}".replace("-", "−")
 
 
 def test_another_blueprint_is_chosen(page):
-    where = cell(page, 1)
-    assert "sampled executions of z3" in where.inner_text()
-    where.get_by_role("button", name=re.compile("^z1$")).first.click()
-    settle(page)
-    assert (
-        "z1 was executed once, greedily, with return 0. Training samples executions of z* only, here of z3."
-        in where.inner_text()
-    )
-    assert "The arithmetic of z1" in where.inner_text()
-    assert "A = (R − b) / (s + ε) = (0 − 0.75) / (0.433 + 1e-8) = −1.7321" in where.inner_text()
-    page.wait_for_timeout(1200)  # the player hears of it from the kernel
-    assert "z1, not solved" in where.locator(".himac-rollout").inner_text()
-    where.get_by_role("button", name=re.compile("^z3 ★$")).first.click()
-    settle(page)
-    assert "sampled executions of z3" in where.inner_text()
+    where, mine = cell(page, EXPLORER), opened()
+    mine.eps.value = 1e-8
+    best, level = mine.plan, mine.groups.data["levels"][mine.level.value]
+    other = next(g for g in range(len(level["macro"])) if g != best and str(g) not in level["micros"])
+    assert f"sampled executions of z{best + 1}" in where.inner_text()
+    where.get_by_role("button", name=re.compile(rf"^z{other + 1}$")).first.click()
+    returns = np.array([m["rets"]["recorded"] for m in level["macro"]])
+    mine.choose("macro", other)
+    until(lambda: f"The arithmetic of z{other + 1}" in where.inner_text(), True)
+    once = f"z{other + 1} was executed once, greedily, with return {figure(returns[other])}."
+    assert f"{once} Training samples executions of z* only, here of z{best + 1}." in where.inner_text()
+    over = f"({figure(returns[other])} − {figure(returns.mean())}) / ({figure(returns.std())} + 1e-8)"
+    assert f"A = (R − b) / (s + ε) = {over} = {plots.signed(mine.advantages['macro'][other], 4)}" in where.inner_text()
+    until(lambda: played(where), mine.player.data["members"][other]["title"])  # the player hears of it from the kernel
+    where.get_by_role("button", name=re.compile(rf"^z{best + 1} ★$")).first.click()
+    until(lambda: f"sampled executions of z{best + 1}" in where.inner_text(), True)
 
 
 def test_returns_are_typed_and_dragged_in_toy_mode(page):
-    where = cell(page, 1)
+    where, mine = cell(page, EXPLORER), opened()
+    mine.eps.value = 1e-8
+    where.get_by_role("button", name=re.compile("^z1( ★)?$")).first.click()
+    mine.choose("macro", 0)
     where.get_by_label("toy mode").check()
-    settle(page)
-    field = where.get_by_label("return of z1", exact=True)
-    field.fill("1")
-    settle(page)
-    assert shown(where)[:8] == ["+0.38", "−2.65"] + ["+0.38"] * 6  # 7 of 8: (1 − 7/8)/0.331, (0 − 7/8)/0.331
+    returns = [float(m["rets"]["recorded"]) for m in mine.groups.data["levels"][mine.level.value]["macro"]]
+    returns[0] = 0.5
+    where.get_by_label("return of z1", exact=True).fill("0.5")
+    mine.toy_on.value, mine.groups.toy = True, [mine._key, {"macro": returns}]
+    until(lambda: shown(where), expected(mine))
+    # the player, too, says the advantage that is shown, and not the recorded one
+    title = mine.player.data["members"][0]["title"].split(", advantage")[0]
+    until(lambda: played(where), f"{title}, advantage {plots.signed(mine.advantages['macro'][0])}")
+    where.get_by_label("to the end").click()
+    until(lambda: "return 0.50" in where.locator(".himac-rollout-caption").inner_text(), True)
+    for n in range(len(returns)):
+        where.get_by_label(f"return of z{n + 1}", exact=True).fill("1")
     dragged = where.get_by_label("drag the return of z2", exact=True)
     box = dragged.bounding_box()
     page.mouse.move(box["x"] + 8, box["y"] + box["height"] / 2)
     page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=5)
+    until(lambda: shown(where)[1][0], "−")  # it alone is below the mean
     page.mouse.move(box["x"] + box["width"] - 1, box["y"] + box["height"] / 2, steps=5)
     page.mouse.up()
-    settle(page)
-    assert shown(where)[:8] == ["0.00"] * 8
-    assert "All 8 returns are 1.00: nothing to compare" in where.inner_text()
+    until(lambda: shown(where)[: len(returns)], ["0.00"] * len(returns))
+    assert f"All {len(returns)} returns are 1.00: nothing to compare" in where.inner_text()
     where.screenshot(path=SHOTS / f"{page.kind}-toy.png")
     where.get_by_label("toy mode").uncheck()
-    settle(page)
-    assert shown(where)[0] == "−1.73"
+    mine.toy_on.value = False
+    until(lambda: shown(where), expected(mine))
 
 
 def test_two_rollouts_are_played_and_stepped_by_keys(page):
-    where = cell(page, 2).locator(".himac-rollout")
+    where = cell(page, PLAYER).locator(".himac-rollout")
     assert where.locator(".himac-stage").count() == 2
     captions = where.locator(".himac-rollout-caption")
     assert captions.first.inner_text().startswith("step 0 of")
     where.get_by_label("speed").select_option("15")
     where.get_by_label("play or pause").click()
-    page.wait_for_function(
-        "(n) => document.querySelectorAll('.himac-rollout-caption')[n].textContent.includes('★') || true", arg=0
-    )
-    page.wait_for_timeout(4500)
-    assert re.match(r"step (\d+) of \1:", captions.first.inner_text())
+    until(lambda: bool(re.match(r"step (\d+) of \1:", captions.first.inner_text())), True, seconds=20)
     assert "return" in captions.first.inner_text()
     where.focus()
     page.keyboard.press("Home")
     assert captions.nth(1).inner_text().startswith("step 0 of")
-    if page.kind == "lab":
-        for key in ("ArrowRight",) * 3 + ("ArrowLeft",):
-            page.keyboard.press(key)
-    else:  # Notebook 7 keeps the arrow keys to itself
-        for label in ("one step forward",) * 3 + ("one step back",):
-            where.get_by_label(label).click()
+    for key in ("ArrowRight",) * 3 + ("ArrowLeft",):  # in Notebook 7, too, where they are the notebook's own
+        page.keyboard.press(key)
     assert captions.nth(1).inner_text().startswith("step 2 of")
+    where.get_by_label("one step forward").click()
+    assert captions.nth(1).inner_text().startswith("step 3 of")
+    page.keyboard.press("End")
+    assert re.match(r"step (\d+) of \1:", captions.nth(1).inner_text())
+    page.keyboard.press("ArrowLeft")
     assert where.locator("li.himac-active").count() >= 1
     where.locator("details.himac-tokens summary").first.click()
+    where.locator(".himac-token:not([data-sign=given]):visible").first.click()
     assert "mask 1: chosen by the model, log-prob" in where.inner_text()
     assert "trained with advantage" in where.inner_text()
     where.locator("[data-sign=given]:visible").first.click()
@@ -226,7 +266,7 @@ def test_two_rollouts_are_played_and_stepped_by_keys(page):
 
 
 def test_curves_are_drawn_and_changed(page):
-    for number, name in ((3, "himac"), (7, "seeds")):
+    for number, name in ((DASHBOARD, "himac"), (SEEDS, "seeds")):
         where = cell(page, number)
         where.locator("select").first.select_option(label="entropy")
         page.wait_for_function(
@@ -234,17 +274,30 @@ def test_curves_are_drawn_and_changed(page):
             arg=number,
         )
         where.screenshot(path=SHOTS / f"{page.kind}-dashboard-{name}.png")
-    assert "81.3 %" in cell(page, 7).inner_text()
-    assert "3 seeds" in cell(page, 7).locator(".legend").first.text_content()
+    runs = widgets.dashboard.as_groups(sorted((levels.data_dir() / "runs" / "core").iterdir()))["himac"]
+    mean = np.mean([run.results["trained"]["success"] for run in runs])
+    assert f"{100 * mean:.1f} %" in cell(page, SEEDS).inner_text()
+    assert f"{len(runs)} seeds" in cell(page, SEEDS).locator(".legend").first.text_content()
+
+
+def test_the_strip_shows_a_recorded_level_through_training(page):
+    where, mine = cell(page, STRIP), widgets.CoEvolutionStrip(widgets.recorded_run())
+    assert where.locator("section").count() == len(mine.shown) >= 4
+    for number, record in enumerate(mine.shown.values()):
+        cards = where.locator("section").nth(number).locator(".hx-plan-card")
+        assert cards.count() == len(widgets.strip.distinct(record))
+        assert "z*" in cards.first.inner_text()
+    where.locator("select[multiple]").select_option([str(i) for i in list(mine.shown)[:2]])
+    until(lambda: where.locator("section").count(), 2)
 
 
 def test_what_a_model_wrote_is_shown_as_text(page):
-    assert "<script>alert(1)</script>" in cell(page, 4).inner_text()
-    assert "✗ a line is not of the form" in cell(page, 6).inner_text()
-    assert "<script>" in cell(page, 6).inner_text()
+    assert "<script>alert(1)</script>" in cell(page, ODD).inner_text()
+    assert "✗ a line is not of the form" in cell(page, EVIL).inner_text()
+    assert "<script>" in cell(page, EVIL).inner_text()
     assert page.locator(".jp-OutputArea img[onerror], .jp-OutputArea .hx script").count() == 0
     assert page.dialogs == []
-    assert "z* is the same as before" in cell(page, 4).inner_text()
+    assert "z* is the same as before" in cell(page, ODD).inner_text()
 
 
 def test_nothing_is_fetched_from_elsewhere(page):
@@ -261,7 +314,7 @@ LISTEN = """() => {
 
 
 def test_slider_to_redraw_is_quick(page):
-    where = cell(page, 1)
+    where = cell(page, EXPLORER)
     handle = slider(where, "ω")
     handle.scroll_into_view_if_needed()
     page.evaluate(LISTEN)
@@ -279,11 +332,11 @@ def test_slider_to_redraw_is_quick(page):
         f"\n{page.kind}: slider to redraw, {len(took)} moves: median {np.median(took):.0f} ms, 95 % {np.percentile(took, 95):.0f} ms"
     )
     assert len(took) >= 40
-    assert np.median(took) < 100  # the aim is 50 and 95 % at 100, on a quiet machine
+    assert np.median(took) < 100 * PATIENCE  # the aim is 50 and 95 % at 100, on a quiet machine
 
 
 def test_a_rollout_of_200_moves_plays_at_60_frames_a_second(page):
-    where = cell(page, 5).locator(".himac-rollout")
+    where = cell(page, LONG).locator(".himac-rollout")
     where.get_by_label("episode").select_option(label="τ1")
     where.get_by_label("speed").select_option("60")
     box = where.get_by_label("play or pause")
@@ -301,25 +354,43 @@ def test_a_rollout_of_200_moves_plays_at_60_frames_a_second(page):
     print(
         f"\n{page.kind}: 200 moves in {(ended - begun) / 1000:.2f} s; {1000 / gaps.mean():.0f} frames a second, 95 % of gaps {np.percentile(gaps, 95):.0f} ms"
     )
-    assert 200 / ((ended - begun) / 1000) > 40  # the aim is 60, on a quiet machine
+    assert 200 / ((ended - begun) / 1000) > 40 / PATIENCE  # the aim is 60, on a quiet machine
 
 
-@pytest.mark.parametrize(("dark", "width"), [(False, 1280), (False, 800), (True, 1280), (True, 800)])
-def test_pictures_to_be_looked_at(folder, browser, dark, width):
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_pictures_to_be_looked_at(folder, browser, dark):
     """All widgets at two widths in both themes; nothing wider than its cell."""
     with jupyter(folder, dark=dark) as address:
-        page = browser.new_page(viewport={"width": width, "height": 1000})
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
         open_and_run(page, address, "all.ipynb", wait=".js-plotly-plot >> nth=1")
         page.keyboard.press("Control+b")  # the file browser's side bar
-        page.wait_for_timeout(1500)
-        for number in range(1, 8):
-            where = cell(page, number)
-            page.wait_for_timeout(250)
-            where.screenshot(path=SHOTS / f"{'dark' if dark else 'light'}-{width}-{number}.png")
-            if number != 4:  # the strip scrolls inside itself
-                wide = "(c) => { const o = c.querySelector('.jp-OutputArea-output'); return o.scrollWidth - o.clientWidth; }"
-                assert where.evaluate(wide) <= 1, f"cell {number} is cut off"
+        for width in (1280, 800):
+            page.set_viewport_size({"width": width, "height": 1000})
+            page.wait_for_timeout(1500)
+            for number in range(1, 9):
+                where = cell(page, number)
+                page.wait_for_timeout(250)
+                where.screenshot(path=SHOTS / f"{'dark' if dark else 'light'}-{width}-{number}.png")
+                if number not in (STRIP, ODD):  # the strip scrolls inside itself
+                    wide = "(c) => { const o = c.querySelector('.jp-OutputArea-output'); return o.scrollWidth - o.clientWidth; }"
+                    assert where.evaluate(wide) <= 1, f"cell {number} is cut off at {width} pixels"
         page.close()
+
+
+def test_the_quickstart_shows_its_first_picture_soon(folder, server, browser):
+    """From "Run All Cells" in a fresh kernel to advantages on the screen; only the cells up to that picture."""
+    book = nbformat.read(ROOT / "notebooks" / "00_quickstart.ipynb", as_version=4)
+    code = [c.source for c in book.cells if c.cell_type == "code"]
+    upto = next(n for n, source in enumerate(code) if "AdvantageExplorer" in source)
+    write_notebook(folder / "first.ipynb", code[: upto + 1])
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    open_and_run(page, server, "first.ipynb")
+    begun = time.monotonic()
+    page.wait_for_selector(".hx-a >> nth=3", timeout=60_000 * PATIENCE)
+    took = time.monotonic() - begun
+    print(f"\nnotebook 00: {took:.1f} s to the first picture")
+    assert took < 5 * PATIENCE
+    page.close()
 
 
 def test_chromium_computes_what_the_library_does(browser):
@@ -336,23 +407,16 @@ def test_chromium_computes_what_the_library_does(browser):
 
 
 def test_an_executed_notebook_is_small_and_keeps_pictures(folder):
+    """With its widgets' state saved in it, at most 300 kB; without, a picture and words for each."""
     write_notebook(folder / "four.ipynb", CELLS)
-    command = [
-        sys.executable,
-        "-m",
-        "nbconvert",
-        "--to",
-        "notebook",
-        "--execute",
-        "--output",
-        "done.ipynb",
-        "four.ipynb",
-    ]
+    options = ["--ExecutePreprocessor.store_widget_state=True", f"--ExecutePreprocessor.timeout={int(120 * PATIENCE)}"]
+    command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output", "done.ipynb", *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for stored in (False, True):
-        option = f"--ExecutePreprocessor.store_widget_state={stored}"
-        subprocess.run([*command, option], cwd=folder, env=environment, check=True, capture_output=True)
-        size = (folder / "done.ipynb").stat().st_size
-        print(f"\nexecuted notebook, widget state {'stored' if stored else 'left out'}: {size:,} bytes")
-        assert stored or size <= 300_000  # as docs/widgets.md says, saved without widget state
-    assert (folder / "done.ipynb").read_text("utf-8").count('"image/png"') >= 4
+    subprocess.run([*command, "four.ipynb"], cwd=folder, env=environment, check=True, capture_output=True)
+    with_state = (folder / "done.ipynb").stat().st_size
+    book = json.loads((folder / "done.ipynb").read_text("utf-8"))
+    assert len(book["metadata"].pop("widgets")["application/vnd.jupyter.widget-state+json"]["state"]) > 40
+    without = len(json.dumps(book, indent=1, ensure_ascii=False).encode())
+    print(f"\nexecuted notebook with widget state: {with_state:,} bytes; without: {without:,}")
+    assert with_state <= 300_000
+    assert json.dumps(book).count('"image/png": "iVBOR') == 4

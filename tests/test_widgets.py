@@ -22,7 +22,7 @@ from himac_lite.language import parse_blueprint
 from himac_lite.records import macro_record, micro_record
 from himac_lite.types import Blueprint, End, Level, MacroGroup, MicroGroup, Role, Trajectory
 from himac_lite.types import Sequence as TokenSequence
-from himac_lite.widgets.base import browser_code
+from himac_lite.widgets.base import browser_code, packed, unpacked
 from himac_lite.widgets.credit import Dials, Member, credit, level_data
 
 LEVEL = Level(("######", "#@$ .#", "######"), "toy 1", 2, 2)
@@ -195,6 +195,28 @@ def test_another_iteration_has_its_own_levels(run):
     assert explorer.groups.data["iteration"] == 1
 
 
+def test_a_row_of_moves_says_how_each_sub_goal_ended():
+    record = records()[0]
+    segments = [{"end": "sub_done", "steps": 1, "subgoal": ""}, {"end": "budget", "steps": 1, "subgoal": ""}]
+    record["micro"]["members"][0] |= {"moves": "Rl", "steps": 2, "segments": segments}
+    rows = level_data(record)["micros"]["0"]
+    # <sub_done> is a token of the executor, with the member's credit; a budget that is used up is no token
+    assert rows[0]["chips"] == [["R", 0], ["✓"], ["l", 1], ["◷ ", None]]
+    assert rows[1]["chips"] == [["R", 0], ["R", 1], ["★ ", None]]
+    assert level_data(record)["macro"][3]["bad"]
+
+
+def test_the_player_listens_to_the_groups_that_it_shows(run):
+    explorer = widgets.AdvantageExplorer(run)
+    channel = explorer.groups.channel
+    assert channel
+    assert (explorer.sums.channel, explorer.player.data["channel"]) == (channel, channel)
+    assert explorer.player.data["key"] == "2:0:0"  # iteration, level, blueprint
+    explorer.choose("macro", 1)
+    assert explorer.player.data["key"] == "2:0:1"
+    assert widgets.RolloutPlayer(records()[0]).data["channel"] == ""
+
+
 def test_text_reaches_the_browser_as_text_only(run):
     level = widgets.AdvantageExplorer(run).groups.data["levels"][0]
     assert level["macro"][3]["text"] == "<img src=x onerror=alert(1)>"  # goes into textContent
@@ -290,6 +312,21 @@ def test_sub_goals_that_were_not_reached_are_shown_as_such():
     goals = widgets.playback(records()[0], "macro", 1)["goals"]
     assert [(g["end"], g["steps"]) for g in goals] == [("sub_done", 1), ("", 0)]
     assert goals[1]["text"] == "push the box at (1,3) right to (1,4)"
+
+
+def test_four_widgets_fit_in_a_saved_notebook():
+    """As nbclient writes them, every field a line, with pictures and words; tests/test_browser.py executes one."""
+    import ipywidgets
+
+    before = set(ipywidgets.Widget.get_manager_state()["state"])
+    recorded = widgets.recorded_run()
+    explorer = widgets.AdvantageExplorer(recorded)
+    made = [explorer, widgets.RolloutPlayer(explorer.record, "micro", 0, beside=("micro", 1)),
+            widgets.TrainingDashboard(recorded), widgets.CoEvolutionStrip(recorded)]  # fmt: skip
+    state = {k: v for k, v in ipywidgets.Widget.get_manager_state()["state"].items() if k not in before}
+    book = {"cells": [w._repr_mimebundle_() for w in made], "metadata": {"widgets": {"state": {"state": state}}}}
+    assert len(state) > 40
+    assert len(json.dumps(book, indent=1, ensure_ascii=False, default=str).encode()) < 280_000
 
 
 def test_the_browser_side_is_small():
@@ -430,6 +467,16 @@ def test_the_browser_computes_what_the_library_does(tmp_path):
         assert shown["member"] == pytest.approx(wanted.member, rel=1e-9, abs=1e-9)
         for mine, theirs in zip(shown["actions"], wanted.actions, strict=True):
             assert mine == pytest.approx(theirs, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.skipif(not NODE, reason="Node.js is not installed; tests/test_browser.py shows what was unpacked")
+def test_the_browser_unpacks_what_was_packed(run, tmp_path):
+    data = widgets.AdvantageExplorer(run).player.data
+    assert unpacked(packed(data)) == data
+    code = f"console.log(JSON.stringify(await unpack({json.dumps(packed(data))})));"
+    (tmp_path / "run.mjs").write_text(f"{browser_code('unpack.js')}\n{code}", "utf-8")
+    done = subprocess.run([str(NODE), str(tmp_path / "run.mjs")], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == data
 
 
 def test_credit_is_the_libraries_functions():

@@ -1,7 +1,9 @@
 // The formula of an advantage with the numbers of the chosen member in it. What is chosen comes from the explorer's
-// groups, by a link in the browser.
+// groups in the same page.
 
 const signed = (x, digits = 4) => (Number(Math.abs(x).toFixed(digits)) && (x > 0 ? "+" : "−")) + Math.abs(x).toFixed(digits);
+const SYMBOL = { macro: "z", micro: "τ" };
+const NAME = { u: "up", d: "down", l: "left", r: "right" };
 const fig = (x) => String(Number(x.toPrecision(4))).replace("-", "−");
 
 function lines({ r, pool, ret, a, step, d, kind, planned, count }) {
@@ -28,6 +30,17 @@ function lines({ r, pool, ret, a, step, d, kind, planned, count }) {
   return out;
 }
 
+// What the explorer says that it shows → what goes into the formula.
+function picked({ kind, n, d, found, count }) {
+  const { all, p, member, steps, actions } = found[kind];
+  if (member[n] === undefined) return null;
+  const s = steps[n].reduce((top, a, i) => (Math.abs(a) > Math.abs(steps[n][top]) ? i : top), 0);
+  const step = d.omega && steps[n].length ? [s + 1, NAME[all[p][n].moves[s].toLowerCase()], steps[n][s], actions[n][s]] : null;
+  const pool = all.flat().map((m) => m.ret);
+  const r = d.over === "steps" ? perStep(all[p]) : all[p].map((m) => m.ret);
+  return { name: SYMBOL[kind] + (n + 1), kind, planned: "macro" in found, count, r, pool, ret: all[p][n].ret, a: member[n], step, d };
+}
+
 export default {
   render({ model, el }) {
     const root = document.createElement("details");
@@ -35,14 +48,21 @@ export default {
     root.open = true;
     const title = document.createElement("summary");
     el.append(root);
-    const draw = () => {
-      const picked = model.get("picked");
-      title.textContent = picked.name ? `The arithmetic of ${picked.name}` : "The arithmetic";
-      const said = picked.name ? lines(picked) : ["Choose a member of the group."];
-      root.replaceChildren(title, ...said.map((text) => Object.assign(document.createElement("div"), { textContent: text })));
+    const draw = ({ detail }) => {
+      const member = detail?.found && picked(detail);
+      const said = member ? lines(member) : ["Choose a member of the group."];
+      title.textContent = member ? `The arithmetic of ${member.name}` : "The arithmetic";
+      while (root.children.length <= said.length) root.append(document.createElement("div"));
+      [...root.children].slice(1).forEach((line, i) => {
+        line.hidden = i >= said.length;
+        if (line.textContent !== said[i]) line.textContent = said[i] ?? "";
+      });
     };
-    draw();
-    model.on("change:picked", draw);
-    return () => model.off("change:picked", draw);
+    root.append(title);
+    draw({});
+    const channel = `himac-${model.get("channel")}`;
+    document.addEventListener(channel, draw);
+    document.dispatchEvent(new Event(`${channel}?`));
+    return () => document.removeEventListener(channel, draw);
   },
 };

@@ -1,9 +1,7 @@
-// Two linked groups of one level. The kernel sends the recorded returns once; the controls are linked to this widget in
-// the browser, so every one of them answers from here. Text from a model is set as textContent only.
+// Two linked groups of one level. The kernel sends the recorded returns once; this widget listens to the controls in the
+// browser, so every one of them answers from here. Text from a model is set as textContent only.
 
 const SYMBOL = { macro: "z", micro: "τ" };
-const MARK = { sub_done: "✓", budget: "◷", success: "★", truncated: "✂" };
-const NAME = { u: "up", d: "down", l: "left", r: "right" };
 const signed = (x, digits = 2) => {
   const text = Math.abs(x).toFixed(digits);
   return Number(text) ? (x > 0 ? "+" : "−") + text : text;
@@ -16,14 +14,20 @@ const make = (tag, parent, properties = {}, attributes = {}) => {
   return node;
 };
 // The style sheet draws the sign (hue, and side of the line or bar) and the size (depth of colour, length of the bar).
+// What looks the same is left alone: of hundreds of tokens, one step of a slider changes few.
 const paint = (node, a, limit) => {
-  const part = Math.min(1, Math.abs(a) / limit);
-  node.dataset.sign = Math.abs(a) < 5e-7 ? "0" : a > 0 ? "+" : "-";
-  node.style.cssText = `--depth:${0.1 + 0.42 * part};--share:${50 * part}%`;
+  const look = `${Math.abs(a) < 5e-7 ? "0" : a > 0 ? "+" : "-"}${Math.min(1, Math.abs(a) / limit).toFixed(3)}`;
+  if (node.look === look) return;
+  node.look = look;
+  node.dataset.sign = look[0];
+  node.style.cssText = `--part:${look.slice(1)}`;
 };
+const write = (node, text) => node.textContent === text || (node.textContent = text);
 
-function explorer(model, el) {
-  const get = (name) => model.get(name);
+function explorer(model, el, controls) {
+  // A control's own trait, or one of this widget.
+  const get = (name) => (controls[name] ? controls[name][0].get(controls[name][1]) : model.get(name));
+  let data = { levels: [] };
   const dials = () => {
     const out = { eps: get("eps"), omega: get("omega"), gamma: get("gamma"), size: get("size") };
     for (const [name, values] of Object.entries(get("choices"))) out[name] = values[get(name)];
@@ -39,12 +43,13 @@ function explorer(model, el) {
   let rows = {};
   let failed;
 
-  const here = () => get("data").levels[get("level")];
+  const here = () => data.levels[get("level")];
   // What was chosen or set by hand counts for the level that it was chosen on, and for no other.
-  const key = () => `${get("data").iteration}:${get("level")}`;
+  const key = () => `${data.iteration}:${get("level")}`;
   const own = (name) => (get(name)[0] === key() ? get(name) : []);
   const best = () => here().best ?? -1;
   const plan = () => own("plan")[1] ?? best();
+  const shown = () => `${key()}:${plan()}`;
   const chosen = () => (own("chosen").length ? own("chosen").slice(1) : here().macro ? ["macro", best()] : ["micro", 0]);
   const toy = (kind) => get("toy_on") && (own("toy")[1]?.[kind] || recorded(here(), kind).map((m) => m.rets[dials().reward]));
   const recorded = (l, kind) => (kind === "macro" ? l.macro : l.micros[plan()]) || [];
@@ -55,7 +60,7 @@ function explorer(model, el) {
     const { reward, size } = dials();
     const typed = toy(kind);
     const at = get("level");
-    const all = get("data").levels.map((l, p) => {
+    const all = data.levels.map((l, p) => {
       const members = p === at ? recorded(l, kind) : kind === "macro" ? l.macro || [] : l.micros[l.best ?? -1];
       return members.slice(0, size).map((m, n) => ({ ...m, ret: typed && p === at ? typed[n] ?? 0 : m.rets[reward] }));
     });
@@ -84,19 +89,14 @@ function explorer(model, el) {
     const name = make("button", node, { onclick: choose });
     const said = make("div", node, { className: "hx-said", title: m.text || "", onclick: choose });
     const chips = [];
-    const chip = (textContent, action) => chips.push([make("span", said, { textContent, className: "hx-chip" }), action]);
-    if (kind === "macro") {
-      m.tokens.forEach((text) => chip(text));
-      if (m.bad) make("span", said, { className: "hx-bad", textContent: `✗ ${m.bad}` });
-    } else {
-      let at = 0;
-      for (const [steps, end] of m.segments) {
-        for (const last = at + steps; at < last; at += 1) chip(m.moves[at], at);
-        if (end === "sub_done") chip(MARK[end]);
-        else make("span", said, { textContent: `${MARK[end] || ""} ` });
-      }
-      if (!chips.length) said.textContent = "–";
+    for (const [textContent, action] of m.chips) {
+      const span = make("span", said, { textContent });
+      if (action === null) continue;
+      span.className = "hx-chip";
+      if (action >= 0) span.onmouseenter = () => (span.title = `${action + 1}: ${signed(span.own)}`);
+      chips.push([span, action]);
     }
+    if (m.bad) make("span", said, { className: "hx-bad", textContent: `✗ ${m.bad}` });
     const ret = make("span", node, { className: "hx-num" });
     const fields = get("toy_on") && [
       make("input", ret, { type: "number", step: 0.05 }, { "aria-label": say("typed", SYMBOL[kind], n + 1) }),
@@ -122,27 +122,17 @@ function explorer(model, el) {
         const [all, p] = batch(kind);
         found[kind] = all[p].length ? { all, p, ...credit(all, p, d) } : { all, p, member: [], actions: [] };
       }
+      failed.hidden = true;
     } catch (error) {
       failed.textContent = error.message;
+      failed.hidden = false;
+      return;
     }
-    failed.hidden = Object.keys(found).length === kinds().length;
-    if (!failed.hidden) return;
     const values = Object.values(found).flatMap((f) => [...f.member, ...f.actions.flat()]);
     const limit = Math.max(3, ...values.map(Math.abs));
     for (const kind of kinds()) show(kind, found[kind], limit, group === kind ? at : -1);
-    pick(group, at, found[group], d);
-  }
-
-  // For the panel with the arithmetic, which is linked to `picked`.
-  function pick(kind, n, { all, p, member, steps, actions }, d) {
-    if (member[n] === undefined) return set({ picked: {} });
-    const s = steps[n].reduce((top, a, i) => (Math.abs(a) > Math.abs(steps[n][top]) ? i : top), 0);
-    const step = d.omega && steps[n].length ? [s + 1, NAME[all[p][n].moves[s].toLowerCase()], steps[n][s], actions[n][s]] : null;
-    const pool = all.flat().map((m) => m.ret);
-    const r = d.over === "steps" ? perStep(all[p]) : all[p].map((m) => m.ret);
-    const kept = { name: SYMBOL[kind] + (n + 1), kind, planned: kinds().length > 1, count: rows[kind].rows[n].chips.length };
-    // Saved at once: what is set and not saved is sent with the next message, and its echo would undo what came after.
-    set({ picked: { ...kept, r, pool, ret: all[p][n].ret, a: member[n], step, d } });
+    said = { key: shown(), kind: group, n: at, d, found, count: rows[group].rows[at]?.chips.length };
+    tell();
   }
 
   function show(kind, { all, p, member, actions }, limit, at) {
@@ -152,7 +142,7 @@ function explorer(model, el) {
     const star = kind === "macro" ? r.indexOf(Math.max(...r)) : -1;
     const z = plan();
     const title = say(here().macro ? kind : "flat", r.length, z + 1);
-    part.title.textContent = title + (r.length ? say("spread", fig(mean(r)), fig(std(r, 0))) : "");
+    write(part.title, title + (r.length ? say("spread", fig(mean(r)), fig(std(r, 0))) : ""));
     let note = "";
     if (kind === "micro" && !r.length) {
       note = say("once", z + 1, here().macro[z].rets[dials().reward], best() + 1);
@@ -161,28 +151,33 @@ function explorer(model, el) {
     } else if (star >= 0 && star !== best()) {
       note = say("star", star + 1, best() + 1);
     }
-    part.note.textContent = note;
+    write(part.note, note);
     part.note.hidden = !note;
     part.rows.forEach((line, n) => {
       const out = n >= r.length;
       const a = out ? 0 : member[n];
       const name = `${SYMBOL[kind]}${n + 1}${n === star ? " ★" : ""}`;
-      line.name.textContent = name;
+      write(line.name, name);
       line.name.setAttribute("aria-pressed", n === at);
       const used = kind === "macro" && n === z ? " hx-plan" : "";
       line.node.className = `hx-row${n === at ? " hx-chosen" : ""}${used}${out ? " hx-out" : ""}`;
       line.node.setAttribute("aria-label", out ? say("out", name) : say("row", name, fig(r[n]), signed(a)));
       if (line.fields && !out) line.fields.forEach((f) => f === document.activeElement && f.type === "number" || (f.value = r[n]));
-      else if (!line.fields) line.ret.textContent = out ? "–" : r[n].toFixed(2);
+      else if (!line.fields) write(line.ret, out ? "–" : r[n].toFixed(2));
       paint(line.bar, a, limit);
-      line.value.textContent = out ? "" : signed(a);
+      write(line.value, out ? "" : signed(a));
       for (const [node, action] of line.chips) {
-        const own = out ? 0 : action === undefined ? a : actions[n][action];
-        paint(node, own, limit);
-        if (action !== undefined) node.title = `${action + 1}: ${NAME[node.textContent.toLowerCase()]}, ${signed(own)}`;
+        node.own = out ? 0 : action === undefined ? a : actions[n][action];
+        paint(node, node.own, limit);
       }
     });
   }
+
+  // What is shown, for the arithmetic and the player. They stand in the same page, so nothing goes through the kernel.
+  const channel = `himac-${get("channel")}`;
+  let said = {};
+  const tell = () => document.dispatchEvent(new CustomEvent(channel, { detail: said }));
+  document.addEventListener(`${channel}?`, tell);
 
   let built = "";
   let due = 0;
@@ -190,18 +185,38 @@ function explorer(model, el) {
   const changed = () => {
     cancelAnimationFrame(due);
     due = requestAnimationFrame(() => {
-      if (!here()) return; // the next message brings the level
-      const now = JSON.stringify([key(), plan(), get("toy_on")]);
-      if (now !== built || root.data !== get("data")) build();
+      if (!here()) return;
+      const now = shown() + get("toy_on");
+      if (now !== built) build();
       built = now;
-      root.data = get("data");
       update();
     });
   };
-  const events = [...get("listens"), ...Object.keys(get("choices"))].map((name) => `change:${name}`);
-  for (const event of events) model.on(event, changed);
-  changed();
-  return () => events.forEach((event) => model.off(event, changed));
+  const load = async () => {
+    const packed = get("data");
+    const found = await unpack(packed);
+    // Unless a newer one has come while this was unpacked.
+    if (packed !== get("data")) return;
+    data = found;
+    built = "";
+    changed();
+  };
+  const heard = [[model, "change:data", load], ...["toy", "plan", "chosen"].map((name) => [model, `change:${name}`, changed])];
+  for (const [control, trait] of Object.values(controls)) heard.push([control, `change:${trait}`, changed]);
+  for (const [whose, event, answer] of heard) whose.on(event, answer);
+  load();
+  return () => {
+    document.removeEventListener(`${channel}?`, tell);
+    for (const [whose, event, answer] of heard) whose.off(event, answer);
+  };
 }
 
-export default { render: ({ model, el }) => explorer(model, el) };
+export default {
+  async render({ model, el }) {
+    const controls = {};
+    for (const [name, [ref, trait]] of Object.entries(model.get("controls"))) {
+      controls[name] = [await model.widget_manager.get_model(ref.slice("IPY_MODEL_".length)), trait];
+    }
+    return explorer(model, el, controls);
+  },
+};

@@ -12,7 +12,7 @@ const baselineOf = (rows, p, n, kind) => {
 };
 
 // rows: returns [P][N]; answers with the advantages [N] of row p.
-export function groupAdvantage(rows, p, { baseline, scale, ddof, eps }) {
+function groupAdvantage(rows, p, { baseline, scale, ddof, eps }) {
   const r = rows[p];
   const all = rows.flat();
   const pool = scale === "batch" ? all : r;
@@ -26,7 +26,7 @@ export function groupAdvantage(rows, p, { baseline, scale, ddof, eps }) {
 const perStep = (group) => group.flatMap((m) => Array(Math.max(1, m.steps)).fill(m.ret));
 
 // What each step adds by GiGPO: it is compared with the steps of the group that were taken in the same state.
-export function sameState(group, dials) {
+function sameState(group, dials) {
   const visits = new Map();
   const returns = group.map(({ ret, states }, n) => {
     const out = Array(states.length);

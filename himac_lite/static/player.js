@@ -2,7 +2,8 @@
 // nothing needs it, so it plays while the kernel trains. The rules stay in Python (every position was computed there).
 // Text from a model is set as textContent only; the one innerHTML is the empty board of himac_lite.sokoban.render.
 
-const UNIT = 20; // side of a tile in the board's SVG
+// Side of a tile in the board's SVG.
+const UNIT = 20;
 const NAMES = { u: "up", d: "down", l: "left", r: "right" };
 const HAPPENED = { m: "moved", p: "pushed a box", b: "blocked" };
 const ENDED = {
@@ -25,16 +26,18 @@ function shape(tag, parent, attributes) {
   return node;
 }
 
-// One trajectory: its board, what happened, its sub-goals and tokens. Answers with what draws a step.
+// One trajectory: its board, what happened, its sub-goals and tokens. Answers with what draws a step, and what takes
+// another return and other advantages than the recorded ones.
 function stage(data, member, parent) {
   const { targets, width } = data;
   const { moves, size, goals, tokens } = member;
   const place = (cell) => `translate(${(cell % width) * UNIT} ${Math.floor(cell / width) * UNIT})`;
   const root = make("div", parent, { className: "himac-stage" });
-  make("div", root, { className: "himac-rollout-title", textContent: member.title });
+  const title = make("div", root, { className: "himac-rollout-title", textContent: member.title });
   const svg = make("div", root, { className: "himac-rollout-board", innerHTML: data.board }).querySelector("svg");
   svg.querySelectorAll("title, desc").forEach((node) => node.remove());
-  const pawn = svg.querySelector("g[transform]"); // on an empty board the pawn alone is placed
+  // On an empty board the pawn alone is placed.
+  const pawn = svg.querySelector("g[transform]");
   const rings = targets.map((cell) => {
     const ring = shape("circle", svg, { cx: 10, cy: 10, r: 4.6, class: "himac-ring", transform: place(cell) });
     pawn.before(ring);
@@ -61,25 +64,36 @@ function stage(data, member, parent) {
   if (member.note) make("div", root, { className: "himac-rollout-note", textContent: member.note });
   const strip = make("details", root, { className: "himac-tokens", open: data.open });
   const above = make("summary", strip, { textContent: "tokens" });
-  strip.ontoggle = () => (data.open = strip.open);
+  strip.ontoggle = () => {
+    data.open = strip.open;
+    colour();
+  };
   const told = make("div", strip, { className: "himac-rollout-state" });
-  const tell = ([text, role, logp]) => {
+  let { ret, advantage } = member;
+  let actions = null;
+  // An action has an advantage of its own where steps of the same state are compared.
+  const own = (token) => (actions && token[3] !== null ? actions[token[3]] : advantage) ?? 0;
+  const tell = (token) => {
+    const [text, role, logp] = token;
     const chosen = `mask 1: chosen by the model, log-prob ${signed(logp, 3)}, p = ${Math.exp(logp).toFixed(2)}`;
-    const mask = role === "given" ? "mask 0: not chosen by the model" : `${chosen}, trained with advantage ${signed(member.advantage)}`;
+    const mask = role === "given" ? "mask 0: not chosen by the model" : `${chosen}, trained with advantage ${signed(own(token))}`;
     told.textContent = `${text.trim()} · ${role} · ${mask}`;
   };
-  const depth = 0.1 + 0.42 * Math.min(1, Math.abs(member.advantage) / 3);
   const chips = tokens.map((token) => {
     const chip = make("span", strip, { className: "himac-token", textContent: token[0].trim(), tabIndex: -1, onclick: () => tell(token) });
-    chip.dataset.sign = token[1] === "given" ? "given" : member.advantage > 0 ? "+" : member.advantage < 0 ? "-" : "0";
-    chip.style.setProperty("--depth", depth);
     chip.onmouseenter = chip.onclick;
     return chip;
   });
+  const colour = () => strip.open && chips.forEach((chip, i) => {
+    const a = own(tokens[i]);
+    chip.dataset.sign = tokens[i][1] === "given" ? "given" : Math.abs(a) < 5e-7 ? "0" : a > 0 ? "+" : "-";
+    chip.style.setProperty("--part", Math.min(1, Math.abs(a) / 3).toFixed(3));
+  });
+  colour();
   strip.hidden = !tokens.length;
   let segment = -1;
 
-  return (wanted) => {
+  const draw = (wanted) => {
     const last = moves.length;
     const frame = Math.min(last, wanted);
     const [at, ...cells] = member.frames.slice(frame * size, (frame + 1) * size);
@@ -94,7 +108,7 @@ function stage(data, member, parent) {
     pawn.setAttribute("transform", place(at) + (targets.includes(at) ? " translate(2.6 2.6) scale(.74)" : ""));
     const boxText = `${home} of ${cells.length} boxes on target`;
     const happened = frame ? `${NAMES[moves[frame - 1].toLowerCase()]}, ${HAPPENED[member.happened[frame - 1]]}` : "start";
-    const reward = frame === last ? `return ${member.ret.toFixed(2)}` : "no reward yet";
+    const reward = frame === last ? `return ${ret.toFixed(2)}` : "no reward yet";
     caption.textContent = `step ${frame} of ${last}: ${happened} · ${boxText} · ${reward}`;
     svg.setAttribute("aria-label", `Sokoban board, ${boxText}`);
     let now = 0;
@@ -117,6 +131,15 @@ function stage(data, member, parent) {
     const current = tokens.find((token) => token[3] === frame - 1);
     if (current) tell(current);
   };
+  const credit = (found) => {
+    const { all, p, member: values, actions: steps } = found[member.planned ? "macro" : "micro"];
+    const n = Number(member.name.slice(1)) - 1;
+    const out = values[n] === undefined;
+    [ret, advantage, actions] = out ? [member.ret, 0, null] : [all[p][n].ret, values[n], steps[n]];
+    title.textContent = member.title.split(", advantage")[0] + (out ? ", not in the group" : `, advantage ${signed(advantage)}`);
+    colour();
+  };
+  return { draw, credit };
 }
 
 function player(data, model, el) {
@@ -126,6 +149,8 @@ function player(data, model, el) {
   let timer = null;
   const root = make("div", el, { className: "himac-rollout", tabIndex: 0 }, "Recorded episode. Arrow keys step, space plays.");
   root.setAttribute("role", "group");
+  // In command mode a notebook takes the arrow keys for itself.
+  root.setAttribute("data-lm-suppress-shortcuts", "true");
   make("div", root, { className: "himac-rollout-title", textContent: data.title });
   const bar = make("div", root, { className: "himac-rollout-bar" });
   const button = (text, label, onclick) => make("button", bar, { textContent: text, title: label, onclick }, label);
@@ -160,7 +185,7 @@ function player(data, model, el) {
     frame = Math.max(0, Math.min(last, wanted));
     if (wanted !== frame || (wanted === last && timer)) pause();
     slider.value = frame;
-    stages.forEach((draw) => draw(frame));
+    stages.forEach((stage) => stage.draw(frame));
   }
 
   function play() {
@@ -191,19 +216,42 @@ function player(data, model, el) {
     else if (step && event.target !== slider && event.target.tagName !== "SELECT") show(frame + step);
     else return;
     event.preventDefault();
-    event.stopPropagation(); // the notebook has its own arrow keys
+    event.stopPropagation();
+  };
+  // In an explorer, returns and advantages are those that its controls make, as long as both speak of the same groups.
+  const channel = `himac-${data.channel}`;
+  const hear = ({ detail }) => {
+    if (detail.key !== data.key) return;
+    for (const stage of stages) stage.credit(detail.found);
+    if (!timer) show(frame);
   };
   pause();
   show(0);
-  return pause;
+  if (data.channel) {
+    document.addEventListener(channel, hear);
+    document.dispatchEvent(new Event(`${channel}?`));
+  }
+  return () => {
+    pause();
+    document.removeEventListener(channel, hear);
+  };
 }
 
 export default {
   render({ model, el }) {
     let stop = () => {};
-    const build = () => {
-      const data = model.get("data");
-      if (!data.members[Math.max(...model.get("shown"))]) return; // the next message brings it
+    let data;
+    let seen = "";
+    const build = async () => {
+      const packed = model.get("data");
+      if (packed !== seen) {
+        const found = await unpack(packed);
+        // Unless a newer one has come while this was unpacked.
+        if (packed !== model.get("data")) return;
+        [data, seen] = [found, packed];
+      }
+      // Otherwise the next message brings it.
+      if (!data.members[Math.max(...model.get("shown"))]) return;
       stop();
       el.replaceChildren();
       stop = player(data, model, el);

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,21 +20,37 @@ STATIC = Path(__file__).parents[1] / "static"
 
 
 _TEXT = re.compile(r"""("(?:\\.|[^"\\\n])*"|`(?:\\.|[^`\\])*`)""")
+_SPACES = (re.compile(r" *([-+*/=<>!?:;,.(){}\[\]&|]) *"), re.compile(r"(?<=[;,{(\[])\n"))
 
 
 def browser_code(*names: str) -> str:
     """Files of himac_lite/static, one after another, as they are sent: no comments, no indentation, no idle spaces.
 
-    Strings and templates stay as they are (so a template must not stand inside another); line ends stay, too.
+    Strings and templates stay as they are (so a template must not stand inside another). A comment has its own line.
     """
     lines = (line.strip() for name in names for line in (STATIC / name).read_text("utf-8").splitlines())
     code = "\n".join(line for line in lines if line and not line.startswith("//"))
     if not names[0].endswith(".js"):
         return code
     parts = enumerate(_TEXT.split(code))
-    return "".join(part if i % 2 else re.sub(r" *([-+*/=<>!?:;,.(){}\[\]&|]) *", r"\1", part) for i, part in parts)
+    return "".join(part if i % 2 else _SPACES[1].sub("", _SPACES[0].sub(r"\1", part)) for i, part in parts)
 
 
+def packed(value: Any, _: Any = None) -> str:
+    """A trait's value as it is sent and saved: JSON, deflated, as base64; himac_lite/static/unpack.js reads it.
+
+    A saved notebook writes one number of a list a line, so that recorded positions and log-probs would be most of it.
+    """
+    return base64.b64encode(zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 9)).decode()
+
+
+def unpacked(text: str, _: Any = None) -> Any:
+    """What `packed` was given."""
+    return json.loads(zlib.decompress(base64.b64decode(text)))
+
+
+PACKED = {"sync": True, "to_json": packed, "from_json": unpacked}
+"""Metadata of a trait that is large."""
 STYLE = f"<style>{browser_code('explorer.css')}</style>"
 
 
@@ -71,6 +89,7 @@ def recorded_run(name: str = "quickstart") -> Run:
     return load_run(folder)
 
 
-def dropdown(name: str, options: Sequence[Any], value: Any) -> widgets.Dropdown:
-    style, layout = {"description_width": "initial"}, {"width": "auto"}
+def dropdown(name: str, options: Sequence[Any], value: Any, layout: widgets.Layout | None = None) -> widgets.Dropdown:
+    """A menu as wide as what it says. layout: one for several, since a saved notebook spells out 50 fields of each."""
+    style, layout = {"description_width": "initial"}, layout or widgets.Layout(width="auto")
     return widgets.Dropdown(description=name, options=options, value=value, style=style, layout=layout)

@@ -16,6 +16,8 @@ from himac_lite.advantage import Baseline, Scale, group_advantage, group_advanta
 from himac_lite.plots import Record, executed_blueprint
 from himac_lite.widgets.replay import board_of, replay, states
 
+MARKS = {"sub_done": "✓", "budget": "◷", "success": "★", "truncated": "✂"}
+"""How a sub-goal ended, in a row of moves."""
 SHARE = 0.5
 """What all boxes on their targets would be worth in the shaped return, if that did not solve the level."""
 
@@ -104,7 +106,11 @@ def micro_groups(record: Record) -> dict[int, Sequence[Any]]:
 
 
 def level_data(record: Record) -> dict[str, Any]:
-    """A record as the explorer's browser side wants it: groups of {ret, steps, states, and what is written}."""
+    """A record as the explorer's browser side wants it: groups of {rets, steps, states, moves, chips}.
+
+    chips are what a row shows, one after another: [text] with the member's credit, [text, k] with that of its k-th
+    action, [text, None] with none.
+    """
     board, numbers = board_of(record), dict[Any, int]()
 
     def member(recorded: Any) -> dict[str, Any]:
@@ -114,7 +120,7 @@ def level_data(record: Record) -> dict[str, Any]:
         return {
             "rets": {"recorded": recorded["return"], "success": float(success), "shaped": shaped},
             "steps": recorded["steps"], "states": [numbers.setdefault(s, len(numbers)) for s in states(played)],
-            "moves": recorded["moves"], "segments": [[s["steps"], s["end"]] for s in recorded["segments"]],
+            "moves": recorded["moves"], "chips": played_chips(recorded),
         }  # fmt: skip
 
     out: dict[str, Any] = {"title": record.get("title") or "untitled", "micros": {}}
@@ -125,9 +131,22 @@ def level_data(record: Record) -> dict[str, Any]:
         out["best"], out["words"], out["macro"] = record["macro"]["best"], words, []
         for g, m in enumerate(record["macro"]["members"]):
             text, reason = executed_blueprint(record, "macro", g)
-            written = {"text": (text or "").strip("\n"), "bad": reason, "tokens": pieces(m, words)}
+            written = {"text": (text or "").strip("\n"), "bad": reason, "chips": [[p] for p in pieces(m, words)]}
             out["macro"].append({**member(m), **written, "states": []})
     return out
+
+
+def played_chips(member: Any) -> list[list[Any]]:
+    """A trajectory's moves, and how each of its sub-goals ended; only ``<sub_done>`` was chosen, and has credit."""
+    out: list[list[Any]] = []
+    begun = 0
+    for segment in member["segments"]:
+        moves = range(begun, begun + segment["steps"])
+        out += [[member["moves"][k], k] for k in moves]
+        begun = moves.stop
+        mark = MARKS.get(segment["end"], "")
+        out.append([mark] if segment["end"] == "sub_done" else [f"{mark} ", None])
+    return out or [["–", None]]
 
 
 def pieces(member: Any, words: str) -> list[str]:

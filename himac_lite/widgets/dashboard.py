@@ -89,12 +89,12 @@ class TrainingDashboard(Pictured, widgets.VBox):
     def __init__(self, source: Any, window: int = 10, **kwargs: Any) -> None:
         self.runs = as_groups(source)
         self._lock = RLock()
-        style = {"description_width": "initial"}
-        self.view = dropdown("curves", list(VIEWS), "levels solved")
-        self.against = dropdown("over", [(says, key) for key, says in plots.SPENT.items()], "iteration")
+        style, auto = {"description_width": "initial"}, widgets.Layout(width="auto")
+        self.view = dropdown("curves", list(VIEWS), "levels solved", auto)
+        self.against = dropdown("over", [(says, key) for key, says in plots.SPENT.items()], "iteration", auto)
         self.window = widgets.IntSlider(window, 1, 50, description="running mean", style=style)
-        self.bands = widgets.Checkbox(False, description="phases A and B", indent=False, layout={"width": "auto"})
-        self.again = widgets.Button(description="read again", icon="refresh", layout={"width": "auto"})
+        self.bands = widgets.Checkbox(False, description="phases A and B", indent=False, layout=auto)
+        self.again = widgets.Button(description="read again", icon="refresh", layout=auto)
         self.summary, self.curves = widgets.HTML(), widgets.Output()
         row = [self.view, self.against, self.window, *([self.bands] if self._phases() else []), self.again]
         controls = widgets.HBox(row, layout={"flex_flow": "row wrap"})

@@ -1,8 +1,8 @@
 """Group advantages at both levels, linked: a choice changes both at once, in the browser, kernel busy or not.
 
-The controls are ordinary ipywidgets. Each is linked in the browser to a trait of `Groups`, whose JavaScript computes
-what is shown; the kernel hears of every choice too, and answers `AdvantageExplorer.advantages` by
-`himac_lite.advantage`. Tests hold the two to each other.
+The controls are ordinary ipywidgets. The JavaScript of `Groups` listens to them in the browser and computes what is
+shown; the kernel hears of every choice too, and answers `AdvantageExplorer.advantages` by `himac_lite.advantage`.
+Tests hold the two to each other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from himac_lite.errors import RunError
 from himac_lite.plots import SYMBOLS, Record
 from himac_lite.runs import Run
 from himac_lite.widgets import pictures
-from himac_lite.widgets.base import Pictured, browser_code, dropdown
+from himac_lite.widgets.base import PACKED, Pictured, browser_code, dropdown
 from himac_lite.widgets.credit import Dials, Member, comparable, credit, level_data
 from himac_lite.widgets.player import RolloutPlayer
 
@@ -32,6 +32,8 @@ CHOICES: dict[str, dict[str, Any]] = {
     "reward": {"as recorded": "recorded", "success: 1 or 0": "success", "shaped: boxes count": "shaped"},
 }
 """Control → what it offers → the value in `Dials`."""
+SET = ("eps", "omega", "size", "toy_on")
+"""Controls that are moved or ticked."""
 TITLES = {
     "baseline": "baseline b", "scale": "scale s", "ddof": "ddof", "over": "statistics over", "reward": "return",
 }  # fmt: skip
@@ -60,43 +62,32 @@ SENTENCES = {
 
 
 class Groups(anywidget.AnyWidget):
-    """The two groups of one level: rows, bars, coloured tokens. Everything but the data is linked to a control."""
+    """The two groups of one level: rows, bars, coloured tokens."""
 
-    _esm = browser_code("maths.js", "explorer.js")
+    _esm = browser_code("unpack.js", "maths.js", "explorer.js")
     _css = browser_code("explorer.css")
-    data = traitlets.Dict().tag(sync=True)
+    data = traitlets.Dict().tag(**PACKED)
     """{iteration, levels: `credit.level_data` of each}."""
+    controls = traitlets.Dict().tag(sync=True, **widgets.widget_serialization)
+    """Name of a dial → [widget, its trait], to which the browser listens without a word to the kernel."""
+    channel = traitlets.Unicode().tag(sync=True)
+    """Under which what is shown is told to `Arithmetic` and the player in the same page."""
     choices = traitlets.Dict({name: list(of.values()) for name, of in CHOICES.items()}).tag(sync=True)
     sentences = traitlets.Dict(SENTENCES).tag(sync=True)
-    listens = traitlets.List(["data", "level", "eps", "omega", "size", "toy_on", "toy", "plan", "chosen"]).tag(
-        sync=True
-    )
-    level = traitlets.Int(0, allow_none=True).tag(sync=True)
-    baseline = traitlets.Int(0, allow_none=True).tag(sync=True)
-    scale = traitlets.Int(0, allow_none=True).tag(sync=True)
-    ddof = traitlets.Int(0, allow_none=True).tag(sync=True)
-    over = traitlets.Int(0, allow_none=True).tag(sync=True)
-    reward = traitlets.Int(0, allow_none=True).tag(sync=True)
-    eps = traitlets.Float(1e-6).tag(sync=True)
-    omega = traitlets.Float(0.0).tag(sync=True)
     gamma = traitlets.Float(0.95).tag(sync=True)
-    size = traitlets.Int(8).tag(sync=True)
-    toy_on = traitlets.Bool(False).tag(sync=True)
     toy: traitlets.List = traitlets.List().tag(sync=True)
     """[level's key, {group: returns set by hand}]. A level's key is "iteration:level"."""
     plan: traitlets.List = traitlets.List().tag(sync=True)
     """[level's key, blueprint whose executions are shown]; otherwise z*."""
     chosen: traitlets.List = traitlets.List().tag(sync=True)
     """[level's key, group, member] that the arithmetic and the player show; otherwise z*."""
-    picked = traitlets.Dict().tag(sync=True)
 
 
 class Arithmetic(anywidget.AnyWidget):
-    """The formula with the numbers of the chosen member in it; `picked` is linked to that of `Groups`."""
+    """The formula with the numbers of the chosen member in it. `Groups` in the same page brings the style sheet."""
 
     _esm = browser_code("maths.js", "arithmetic.js")
-    _css = browser_code("explorer.css")
-    picked = traitlets.Dict().tag(sync=True)
+    channel = traitlets.Unicode().tag(sync=True)
 
 
 class AdvantageExplorer(Pictured, widgets.HBox):
@@ -116,40 +107,40 @@ class AdvantageExplorer(Pictured, widgets.HBox):
             raise RunError(f"{self._run.folder if self._run else 'the list'} holds no recorded rollouts")
         first, level = next((found for i in numbers if (found := self._telling(i))), (numbers[0], 0))
 
-        self.groups, self.sums = Groups(), Arithmetic()
-        self.player = RolloutPlayer(self._records(first)[level])
-        self.iteration = dropdown("iteration", numbers, first)
-        self.level = dropdown("level", [("", 0)], 0)
+        auto = widgets.Layout(width="auto")
+        self.iteration = dropdown("iteration", numbers, first, auto)
+        self.level = dropdown("level", [("", 0)], 0, auto)
         for name, of in CHOICES.items():
-            setattr(self, name, dropdown(TITLES[name], list(of.items()), next(iter(of.values()))))
+            setattr(self, name, dropdown(TITLES[name], list(of.items()), next(iter(of.values())), auto))
         self.eps = widgets.FloatLogSlider(1e-6, base=10, min=-8, max=0, step=0.5, description="ε", readout_format=".0e")
         self.omega = widgets.FloatSlider(0.0, min=0, max=2, step=0.05, description="ω, same state (GiGPO)")
         self.size = widgets.IntSlider(8, min=2, max=8, description="group size")
-        self.toy_on = widgets.Checkbox(False, description="toy mode: set the returns yourself", indent=False)
+        self.toy_on = widgets.Checkbox(
+            False, description="toy mode: set the returns yourself", indent=False, layout=auto
+        )
         for slider, width in ((self.eps, "210px"), (self.omega, "330px"), (self.size, "240px")):
             slider.style.description_width, slider.layout.width = "initial", width
-        self.toy_on.layout.width = "auto"
+        listened = dict.fromkeys(("level", *CHOICES), "index") | dict.fromkeys(SET, "value")
+        self.groups = Groups(
+            controls={name: [getattr(self, name), trait] for name, trait in listened.items()},
+            layout={"width": "100%", "min_width": "0"},
+        )
+        self.groups.channel = self.groups.model_id
+        self.sums = Arithmetic(channel=self.groups.channel)
         self._fill(first, level)
-        links = [(self.level, "index", "level"), (self.toy_on, "value", "toy_on")]
-        links += [(getattr(self, name), "index", name) for name in CHOICES]
-        links += [(getattr(self, name), "value", name) for name in ("eps", "omega", "size")]
-        for control, trait, name in links:
-            widgets.jsdlink((control, trait), (self.groups, name))
-        widgets.jsdlink((self.groups, "picked"), (self.sums, "picked"))
+        self.player = RolloutPlayer(self.record, *self.chosen, plan=self.plan, explorer=self._place)
 
-        wrap = {"display": "flex", "flex_flow": "row wrap"}
+        wrap = widgets.Layout(display="flex", flex_flow="row wrap")
         which = [self.iteration] if len(numbers) > 1 else []
         dials = [getattr(self, name) for name in CHOICES]
         top = widgets.HBox([*which, self.level, self.toy_on], layout=wrap)
         middle = widgets.HBox([*dials, self.eps, self.omega, self.size], layout=wrap)
-        self.groups.layout = widgets.Layout(width="100%", min_width="0")
         left = widgets.VBox([top, middle, self.groups], layout={"flex": "1 1 480px", "min_width": "0"})
         right = widgets.VBox([self.player, self.sums], layout={"flex": "1 1 260px", "max_width": "400px"})
         super().__init__([left, right], layout=wrap, **kwargs)
         self.iteration.observe(self._changed, "value")
         self.level.observe(self._show_chosen, "value")
         self.groups.observe(self._show_chosen, ["chosen", "plan"])
-        self._show_chosen()
 
     # What is shown
 
@@ -211,6 +202,11 @@ class AdvantageExplorer(Pictured, widgets.HBox):
     def _key(self) -> str:
         return f"{self.iteration.value}:{self.level.value or 0}"
 
+    @property
+    def _place(self) -> tuple[str, str]:
+        """The channel, and which groups are shown: the player follows what is said of these."""
+        return self.groups.channel, f"{self._key}:{self.plan}"
+
     def _own(self, name: str, otherwise: list[Any]) -> list[Any]:
         key, *values = getattr(self.groups, name) or [""]
         return values if key == self._key else otherwise
@@ -232,7 +228,7 @@ class AdvantageExplorer(Pictured, widgets.HBox):
         records = self._records(iteration)
         self.groups.data = {"iteration": iteration, "levels": [level_data(record) for record in records]}
         self.level.options = [(f"{p + 1}: {r.get('title') or 'untitled'}", p) for p, r in enumerate(records)]
-        self.level.value = self.groups.level = level
+        self.level.value = level
         largest = max(len(r[g]["members"]) for r in records for g in SYMBOLS if g in r)
         self.size.max, self.size.value = max(2, largest), max(2, largest)
 
@@ -243,7 +239,7 @@ class AdvantageExplorer(Pictured, widgets.HBox):
 
     def _show_chosen(self, *_: Any) -> None:
         with self._lock:
-            self.player.show(self.record, *self.chosen, plan=self.plan)
+            self.player.show(self.record, *self.chosen, plan=self.plan, explorer=self._place)
 
     # Where no kernel runs
 

@@ -13,7 +13,7 @@ from himac_lite.plots import SYMBOLS, Record, executed_blueprint, signed
 from himac_lite.sokoban import render
 from himac_lite.sokoban.rules import Board
 from himac_lite.widgets import pictures
-from himac_lite.widgets.base import Pictured, browser_code
+from himac_lite.widgets.base import PACKED, Pictured, browser_code
 from himac_lite.widgets.credit import micro_groups
 from himac_lite.widgets.replay import board_of, replay
 
@@ -109,28 +109,31 @@ class RolloutPlayer(Pictured, anywidget.AnyWidget):
     """A recorded episode on its board, forward and back: active sub-goal, how each ended, tokens and their credit.
 
     It plays in the browser, so it plays while the kernel is busy. `beside` is a second member of the same record, to
-    be compared: ("micro", 3). The other arguments: see `playback`.
+    be compared: ("micro", 3). `explorer` is the place in one to whose returns and advantages the browser listens,
+    instead of the recorded ones. The other arguments: see `playback`.
     """
 
-    _esm = browser_code("player.js")
+    _esm = browser_code("unpack.js", "player.js")
     _css = browser_code("player.css")
-    data = traitlets.Dict().tag(sync=True)
+    data = traitlets.Dict().tag(**PACKED)
     shown = traitlets.List([0]).tag(sync=True)
     """Which of the record's members are on the stage: one, or two side by side."""
 
     def __init__(
         self, record: Record, group: str = "micro", member: int | None = None, *,
-        beside: tuple[str, int] | None = None, plan: int | None = None, **kwargs: Any,
+        beside: tuple[str, int] | None = None, plan: int | None = None, explorer: tuple[str, str] = ("", ""),
+        **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
-        self.show(record, group, member, plan=plan, beside=beside)
+        self.show(record, group, member, plan=plan, beside=beside, explorer=explorer)
 
     def show(
         self, record: Record, group: str = "micro", member: int | None = None, *,
-        plan: int | None = None, beside: tuple[str, int] | None = None,
+        plan: int | None = None, beside: tuple[str, int] | None = None, explorer: tuple[str, str] = ("", ""),
     ) -> None:  # fmt: skip
         """Another episode in the same place."""
         data, at = level_playback(record, group, member, plan)
+        data["channel"], data["key"] = explorer
         other = [level_playback(record, *beside, plan)[1]] if beside else []
         with self.hold_sync():
             self.record, self.data, self.shown = record, data, [at, *other]

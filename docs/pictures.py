@@ -1,0 +1,54 @@
+"""The pictures of README.md and docs/: `python docs/pictures.py`, after the browser tests have taken them.
+
+    python -m pytest -m browser -n 0 tests/test_browser.py -k pictures
+    python docs/pictures.py
+
+The tests leave whole cells in .browser/, named theme-width-cell.png. Here some are cut at an edge, reduced to few
+colours, and written to docs/img/.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+TAKEN, KEPT = ROOT / ".browser", ROOT / "docs" / "img"
+PICTURES = {
+    "explorer": ("light-1280-1", None),
+    "explorer-dark": ("dark-800-1", None),
+    "player": ("light-1280-2", None),
+    "dashboard": ("light-1280-3", None),
+    "strip": ("light-1280-4", None),
+}
+"""Name → which picture of the tests, and its height in pixels (None: all of it)."""
+LARGEST = 150_000
+
+
+def shrink(taken: Path, kept: Path, height: int | None) -> int:
+    """Write one picture with as many colours as fit into `LARGEST` bytes; its size."""
+    image = Image.open(taken).convert("RGB")
+    image = image.crop((0, 0, image.width, min(height or image.height, image.height)))
+    for colours in (128, 64, 32, 16):
+        image.quantize(colours, dither=Image.Dither.NONE).save(kept, "PNG", optimize=True)
+        if kept.stat().st_size <= LARGEST:
+            break
+    return kept.stat().st_size
+
+
+def main() -> int:
+    missing = [name for name, _ in PICTURES.values() if not (TAKEN / f"{name}.png").is_file()]
+    if missing:
+        print(f"no {missing[0]}.png in {TAKEN}: python -m pytest -m browser -n 0 tests/test_browser.py -k pictures")
+        return 2
+    KEPT.mkdir(exist_ok=True)
+    for name, (taken, height) in PICTURES.items():
+        size = shrink(TAKEN / f"{taken}.png", KEPT / f"{name}.png", height)
+        print(f"docs/img/{name}.png {size:,} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
