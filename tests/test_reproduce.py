@@ -17,6 +17,7 @@ from himac_lite.config import Model, Rollout, Train, Update
 from himac_lite.errors import ConfigError, RunError
 from himac_lite.reproduce import Cell, Row, cells, compare, curve_band, read_curve, read_rows, spent_to, summary
 from himac_lite.reproduce import grid as grid_module
+from himac_lite.reproduce.rows import keep_settings, settings_of
 
 
 def row(variant: str, seed: int, solved: str, **more: Any) -> Row:
@@ -77,6 +78,23 @@ def test_a_broken_line_is_named(tmp_path):
         file.write('{"variant": "himac"}\n')
     with pytest.raises(RunError, match=r"rows.jsonl, line 2: .*missing"):
         read_rows(tmp_path)
+
+
+def test_a_setting_of_another_version_is_no_difference(tmp_path):
+    old = {"iterations": 2, "update.lr": 1e-3, "gone": 1}
+    keep_settings(tmp_path, old, begun=False)
+    keep_settings(tmp_path, {"iterations": 2, "update.lr": 1e-3, "new": 5}, begun=True)
+    with pytest.raises(RunError, match=r"holds rows with update.lr=0.001, not 0.002"):
+        keep_settings(tmp_path, {"iterations": 2, "update.lr": 2e-3}, begun=True)
+    keep_settings(tmp_path, {"iterations": 3}, begun=False)  # nothing to compare with yet: it begins anew
+    assert json.loads((tmp_path / "settings.json").read_text()) == {"iterations": 3}
+
+
+def test_bookkeeping_is_no_setting(settings):
+    one = settings_of(settings, {"train": "a"}, "b")
+    assert one == settings_of(replace(settings, seed=3, variant="flat_grpo", record_levels=9), {"train": "a"}, "b")
+    assert one != settings_of(replace(settings, rollout=replace(settings.rollout, group=5)), {"train": "a"}, "b")
+    assert (one["sha256 of train levels"], one["sha256 of the model"]) == ("a", "b")
 
 
 # ---- tables ------------------------------------------------------------------------------------------------------
@@ -172,8 +190,9 @@ def test_a_grid_is_made_once(settings, tmp_path, monkeypatch):
     again, left = reproduce.reproduce(TINY, out, tmp_path / "elsewhere", settings=settings, say=said.append)
     assert (again, left, len(said)) == (rows, [], 3)
     # Other settings would not be comparable.
-    with pytest.raises(RunError, match="holds rows of other settings"):
+    with pytest.raises(RunError, match="holds rows with iterations=2, not 3; choose another --out"):
         reproduce.reproduce(TINY, out, scratch, settings=replace(settings, iterations=3))
+    assert json.loads((out / "settings.json").read_text())["rollout.group"] == 4
 
 
 def test_a_grid_goes_on_where_it_stopped(settings, tmp_path, monkeypatch):

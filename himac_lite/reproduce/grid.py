@@ -28,7 +28,16 @@ from himac_lite.hierarchy import PRESETS
 from himac_lite.loading import load_policy
 from himac_lite.parallel import one_thread_a_worker
 from himac_lite.prompting import PROMPTED
-from himac_lite.reproduce.rows import Row, curve_of_run, merged, read_rows, row_of_run, settings_hash, write_rows
+from himac_lite.reproduce.rows import (
+    Row,
+    curve_of_run,
+    keep_settings,
+    merged,
+    read_rows,
+    row_of_run,
+    settings_of,
+    write_rows,
+)
 from himac_lite.tasks.registry import load_items
 from himac_lite.training import make_task, resolve_model, train
 
@@ -87,13 +96,8 @@ def reproduce(
     first cell that failed, when all others are done.
     """
     validate(settings)
-    fingerprint = _fingerprint(settings)
     rows = read_rows(out)
-    if strange := [r for r in rows if r.settings != fingerprint]:
-        raise RunError(
-            f"{out / 'rows.jsonl'} holds rows of other settings, levels or model ({strange[0].variant}-"
-            f"{strange[0].seed}); choose another --out, or move them away"
-        )
+    keep_settings(out, _shared(settings), begun=bool(rows))
     have = {(r.variant, r.seed) for r in rows}
     todo = [cell for cell in wanted if (cell.variant, cell.seed) not in have]
     deadline = None if minutes is None else time.time() + 60 * minutes
@@ -104,9 +108,9 @@ def reproduce(
                 failed.append(found)
                 say(f"{cell.name}: {found}")
             elif found is not None:
-                row = replace(found[0], settings=fingerprint)
+                row, curve = found
                 rows = merged(rows, row)
-                write_rows(out, rows, {cell.name: found[1]})
+                write_rows(out, rows, {cell.name: curve})
                 left = sum((c.variant, c.seed) not in {(r.variant, r.seed) for r in rows} for c in wanted)
                 say(f"{_line(row)}; {left} of {len(wanted)} left")
     if failed:
@@ -124,14 +128,14 @@ def _line(row: Row) -> str:
     )
 
 
-def _fingerprint(settings: Train) -> str:
+def _shared(settings: Train) -> dict[str, Any]:
     splits = {"train": settings.train_levels, "validation": settings.validation_levels, "test": settings.test_levels}
     hashes = {part: runs.levels_hash(load_items(settings.task, name, part)) for part, name in splits.items()}
     digest = hashlib.sha256()
     folder = Path(resolve_model(settings.model.path))
     for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else []:
         digest.update(file.read_bytes())
-    return settings_hash(settings, hashes, digest.hexdigest())
+    return settings_of(settings, hashes, digest.hexdigest())
 
 
 Found = tuple[Row, list[dict[str, Any]]]
@@ -209,7 +213,7 @@ def _prompted(config: Train) -> Found:
     row = Row(
         config.variant, config.seed, scored.success, low, high, scored.n, scored.by_length, 0, 0,
         round((time.monotonic() - begun) / 60, 2), 0, scored.mode, base.success, random.success,
-        float(np.mean([a.env_steps for a in attempts])), scored.solved, "", runs.git_commit() or "",
+        float(np.mean([a.env_steps for a in attempts])), scored.solved, runs.git_commit() or "",
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
     )  # fmt: skip
     return row, []

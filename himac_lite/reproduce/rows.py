@@ -6,7 +6,6 @@ FOLDER/rows.jsonl · FOLDER/rows.csv · FOLDER/curves/VARIANT-SEED.jsonl
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +19,11 @@ from himac_lite.runs import Run, load_run
 
 CURVE = ("iteration", "env_steps", "tokens", "seconds", "validation/success", "macro/success", "micro/success")
 """What is kept of a run's metrics."""
+_BOOKKEEPING = (
+    "variant", "seed", "checkpoint_every", "keep_checkpoints", "keep_rollouts", "record_levels", "probe_levels",
+    "probe_every", "warn_after",
+)  # fmt: skip
+"""Settings that a cell has for itself, or that change nothing of what is learnt or measured."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +53,42 @@ class Row:
     """Environment steps a level at test time."""
     solved: str = ""
     """1 or 0 a test level, in their order; empty where the record does not have it."""
-    settings: str = ""
-    """Hash of everything but variant and seed: rows may be compared if it is the same."""
     commit: str = ""
     machine: str = ""
 
 
-def settings_hash(config: configs.Train, levels: Mapping[str, str], model: str) -> str:
-    """Hash of a configuration without variant and seed, of the level files' hashes and of the model's."""
-    kept = {k: v for k, v in configs.as_dict(config).items() if k not in ("variant", "seed")}
-    text = json.dumps([kept, dict(levels), model], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def settings_of(config: configs.Train, levels: Mapping[str, str], model: str) -> dict[str, Any]:
+    """What all rows of a folder share, flat: the settings but variant, seed, book-keeping; hashes of levels and model."""
+    out: dict[str, Any] = {f"sha256 of {part} levels": digest for part, digest in levels.items()}
+    for name, value in configs.as_dict(config).items():
+        parts = {f"{name}.{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {name: value}
+        out |= {k: v for k, v in parts.items() if k not in _BOOKKEEPING}
+    return {**out, "sha256 of the model": model}
 
 
-def row_of_run(run: Run, settings: str = "") -> Row:
+def keep_settings(folder: Path, settings: Mapping[str, Any], begun: bool) -> None:
+    """Write FOLDER/settings.json, or compare with it if rows are there (`begun`).
+
+    Raises `RunError` that names the first setting that differs. A setting that one of the two does not know (it is of
+    another version) is no difference.
+    """
+    file = folder / "settings.json"
+    if begun and file.exists():
+        try:
+            old = dict(json.loads(file.read_text("utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(f"cannot read {file}: {error}") from None
+        for name in settings.keys() & old.keys():
+            if settings[name] != old[name]:
+                raise RunError(
+                    f"{folder} holds rows with {name}={old[name]!r}, not {settings[name]!r}; "
+                    "choose another --out, or move them away"
+                )
+        return
+    _write(file, json.dumps(settings, indent=1) + "\n")
+
+
+def row_of_run(run: Run) -> Row:
     """The row of a finished run. Raises `RunError` if it is not finished."""
     results, config, manifest = run.results, run.config, run.manifest
     if not results:
@@ -74,13 +100,13 @@ def row_of_run(run: Run, settings: str = "") -> Row:
         config.variant, config.seed, trained["success"], low, high, trained["n"], trained["by_length"],
         results["env_steps"], results["tokens"], round(results["seconds"] / 60, 2), results["iterations"],
         results["mode"], results["base"]["success"], results["random"]["success"], trained["mean_steps"],
-        trained.get("solved", ""), settings, manifest.get("git_commit") or "",
+        trained.get("solved", ""), manifest.get("git_commit") or "",
         f"{machine.get('platform', '')}, {machine.get('cpus', '?')} CPUs",
     )  # fmt: skip
 
 
 def rows_of_runs(folder: Path) -> list[Row]:
-    """Rows of all finished runs in a folder, such as data/runs/core; their `settings` are left empty: not checked."""
+    """Rows of all finished runs in a folder, such as data/runs/core. Whether their settings agree is not checked."""
     found = [load_run(f.parent) for f in sorted(folder.glob("*/manifest.json"))]
     return [row_of_run(run) for run in found if run.results]
 
