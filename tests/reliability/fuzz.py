@@ -22,7 +22,7 @@ def blueprint(data: bytes) -> None:
     from himac_lite.language import MAX_SUBGOALS, parse_blueprint, parse_push
     from himac_lite.types import Invalid
 
-    text = data[1:].decode("utf-8", "surrogatepass" if data[:1] == b"s" else "replace")
+    text = data[1:].decode("utf-8", "surrogateescape" if data[:1] == b"s" else "replace")
     found = parse_blueprint(text, finished=data[:1] != b"u")
     assert (found.invalid is None) == (1 <= len(found.subgoals) <= MAX_SUBGOALS)
     assert not any(isinstance(parse_push(g.text), Invalid) for g in found.subgoals)
@@ -62,6 +62,8 @@ def main() -> None:
     given = parser.parse_args()
     import atheris
 
+    for hook in ("RegEx", "str"):  # what a pattern or a comparison of text would have matched is tried, too
+        atheris.enabled_hooks.add(hook)
     with atheris.instrument_imports(include=["himac_lite"]):
         import himac_lite.language
         import himac_lite.sokoban.levels  # noqa: F401
