@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent / "reliability"))
 import fuzz
 
 ROOT = Path(__file__).parents[1]
-QUICK = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 SCALARS = st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats() | st.text(max_size=12)
 JSON = st.recursive(SCALARS, lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=6), x, max_size=3))
@@ -120,7 +120,7 @@ def look_at(run: Run) -> None:
 @pytest.mark.parametrize("name", ["manifest.json", "metrics.jsonl", "rollouts/000001.jsonl", "results.json",
                                   "checkpoints/000001/state.json"])  # fmt: skip
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_file_of_any_shape_in_a_run_folder_is_an_error_of_one_line(folder, tmp_path, name, data):
     place = tmp_path / "run"
     shutil.rmtree(place, ignore_errors=True)

@@ -18,8 +18,9 @@ import torch
 from conftest import TOY_STEPS
 
 from himac_lite import health, training
-from himac_lite.coevolution import credit_actions, play
+from himac_lite.coevolution import play
 from himac_lite.config import Model, Rollout, Train, Update
+from himac_lite.credit import credit_actions
 from himac_lite.errors import RunError
 from himac_lite.hierarchy import Hierarchy
 from himac_lite.rollout import ReturnRule, Sampling
@@ -212,7 +213,7 @@ def test_a_run_that_meets_nan_keeps_its_last_checkpoint(config, tmp_path):
         calls += 1
         return np.full(return_pn.shape, np.nan if calls == 2 else 0.5)
 
-    variant = Hierarchy(planner=False, micro_advantage=poisoned)
+    variant = Hierarchy(levels=1, micro_advantage=poisoned)
     with pytest.raises(RunError, match="not finite"):
         train(replace(config, variant="flat_grpo"), tmp_path / "run", hierarchy=variant)
     run = load_run(tmp_path / "run")
