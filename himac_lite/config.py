@@ -129,7 +129,11 @@ class Train:
     checkpoint_every: int = 5
     """Iterations between two checkpoints."""
     keep_checkpoints: int = 2
-    """Checkpoints kept."""
+    """Checkpoints kept, the newest ones; the one with the best validation score stays besides."""
+    keep_rollouts: int | None = None
+    """Files of rollouts/ kept, the newest ones; all by default."""
+    warn_after: int = 5
+    """Iterations in a row without a signal, or of a collapse, after which a run says so (docs/metrics.md, health)."""
     record_levels: int = 4
     """Levels of each iteration whose groups are written to rollouts/."""
     probe_levels: int = 2
@@ -196,11 +200,11 @@ def override(config: Any, path: str, value: str) -> Any:
 def _checked(name: str, old: Any, new: Any, annotation: str) -> Any:
     if new is None and "None" in annotation:
         return None
-    if annotation.startswith("float") and isinstance(new, int) and not isinstance(new, bool):
+    if annotation.startswith("float") and type(new) is int and abs(new) < 1e18:
         new = float(new)
     wanted = annotation.split(" ")[0]
     if type(new).__name__ != wanted:
-        raise ConfigError(f"{name} must be {annotation}, not {new!r}")
+        raise ConfigError(f"{name} must be {annotation}, not {new!r:.80}")
     return new
 
 
@@ -210,6 +214,7 @@ def validate(config: Train) -> Train:
         "iterations": (config.iterations, 0, 10**9), "rollout.levels": (config.rollout.levels, 1, 10**6),
         "minutes": (config.minutes, 0, 10**6), "env_steps": (config.env_steps, 0, 10**12),
         "test_limit": (config.test_limit, 1, 10**9), "validate_every": (config.validate_every, 0, 10**9),
+        "keep_rollouts": (config.keep_rollouts, 1, 10**9), "warn_after": (config.warn_after, 1, 10**9),
         "validate_on": (config.validate_on, 1, 10**9), "keep_checkpoints": (config.keep_checkpoints, 1, 10**6),
         "record_levels": (config.record_levels, 0, 10**6), "probe_levels": (config.probe_levels, 0, 10**6),
         "probe_every": (config.probe_every, 1, 10**9), "checkpoint_every": (config.checkpoint_every, 1, 10**9),
@@ -240,13 +245,31 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(data: Mapping[str, Any]) -> Train:
-    """The config of a manifest. Raises `ConfigError` for unknown or missing parts."""
+    """The config of a manifest. Raises `ConfigError` for unknown or missing parts, and values of another type."""
     try:
-        parts = {
-            "model": Model(**data["model"]),
-            "rollout": Rollout(**data["rollout"]),
-            "update": Update(**data["update"]),
-        }
-        return validate(Train(**{**data, **parts}))
-    except (KeyError, TypeError) as error:
+        parts = {"model": Model(), "rollout": Rollout(), "update": Update()}
+        missing = sorted(parts.keys() - data.keys()) if isinstance(data, Mapping) else []
+        if missing:
+            raise ConfigError(f"{missing[0]} is missing")
+        return validate(_filled(Train(), data, "it"))
+    except ConfigError as error:
         raise ConfigError(f"the run's configuration cannot be read: {error}") from None
+
+
+def _filled(default: Any, data: Any, name: str) -> Any:
+    """A config with the values of a JSON object, each of the type of its field."""
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{name} must be an object, not {str(data)[:80]!r}")
+    known = {f.name: f for f in fields(default)}
+    values = {}
+    for key, value in data.items():
+        if key not in known:
+            raise ConfigError(f"unknown setting {str(key)[:80]!r}")
+        old = getattr(default, key)
+        if is_dataclass(old):
+            values[key] = _filled(old, value, key)
+            continue
+        values[key] = _checked(key, old, value, str(known[key].type))
+        if isinstance(value, str) and (len(value) > 1000 or not value.isprintable()):
+            raise ConfigError(f"{key} must be at most 1,000 printable characters")
+    return replace(default, **values)

@@ -24,7 +24,7 @@ def credit_blueprints(
     """
     return [
         [
-            Credited(sequence, float(a))
+            Credited(sequence, float(a), level=_name(group))
             for plan, t, a in zip(group.plans, group.executions, row, strict=True)
             for sequence in (plan, *(t.plans if on_the_way else ()))
         ]
@@ -36,7 +36,11 @@ def credit_blueprints(
 def credit_divisions(groups: Sequence[MicroGroup], advantage_pn: np.ndarray) -> list[list[Credited]]:
     """Middle level: what was written on the way gets the advantage of its trajectory. One list a group, as above."""
     return [
-        [Credited(plan, float(a)) for t, a in zip(group.trajectories, row, strict=True) for plan in t.plans]
+        [
+            Credited(plan, float(a), level=_name(group))
+            for t, a in zip(group.trajectories, row, strict=True)
+            for plan in t.plans
+        ]
         for group, row in zip(groups, advantage_pn, strict=True)
         if row.any()
     ]
@@ -59,10 +63,16 @@ def credit_actions(
         for t, row_k in zip(group.trajectories, shares, strict=True):
             if len(row_k) != len(t.segments):
                 raise ConfigError(f"credit returned {len(row_k)} shares for a trajectory of {len(t.segments)} segments")
-            items += [Credited(seg, _spread(seg, share)) for seg, share in zip(t.segments, row_k, strict=True)]
+            for seg, share in zip(t.segments, row_k, strict=True):
+                items.append(Credited(seg, _spread(seg, share), level=_name(group)))
         if any(np.any(item.advantage) for item in items):
             out.append(items)
     return out
+
+
+def _name(group: MacroGroup | MicroGroup) -> str:
+    """A level in one line: its title, else its rows with ``|`` between them, as level files may have them."""
+    return repr(group.level.title or group.level.text.replace("\n", "|")[:200])
 
 
 def _spread(segment: TokenSequence, share: Share) -> float | tuple[float, ...]:

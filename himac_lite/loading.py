@@ -14,6 +14,7 @@ import torch
 
 from himac_lite.errors import ModelError
 from himac_lite.model import OF_EXECUTOR, Policy
+from himac_lite.saving import adapter_settings
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,16 @@ class LoraSettings:
     alpha: int = 32
     seed: int = 0
     each_role: bool = False
+
+
+def compute_dtype(capability: tuple[int, int] | None) -> torch.dtype:
+    """What a device computes in: float32 on a CPU (None), bfloat16 on a GPU that has it (8.0 and up), else float16.
+
+    By compute capability: `torch.cuda.is_bf16_supported()` also says yes to emulation.
+    """
+    if capability is None:
+        return torch.float32
+    return torch.bfloat16 if capability >= (8, 0) else torch.float16
 
 
 def load_policy(
@@ -44,17 +55,15 @@ def load_policy(
     if folder_meant and not (Path(path) / "config.json").is_file():
         raise ModelError(f"{path!r} is no model folder: it has no config.json")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.float32
-    if device == "cuda":  # by capability: is_bf16_supported() also says yes to emulation
-        dtype = torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
+    dtype = compute_dtype(torch.cuda.get_device_capability() if device == "cuda" else None)
     quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
     try:
         with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
+            tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", trust_remote_code=False)
             # A pair, which the library's annotation does not know, because of `output_loading_info`.
             pair: Any = AutoModelForCausalLM.from_pretrained(
                 path, quantization_config=quantization if four_bit else None, dtype=dtype, device_map={"": device},
-                output_loading_info=True,
+                output_loading_info=True, use_safetensors=True, trust_remote_code=False,
             )  # fmt: skip
             base, loaded = pair
     except Exception as error:  # the library raises many types for a bad path, config or weights file
@@ -65,18 +74,27 @@ def load_policy(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     base.config.use_cache = True
+    settings: Any = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+
+    def saved(folder: Path) -> Any:
+        rank, alpha = adapter_settings(folder)
+        return LoraConfig(r=rank, lora_alpha=alpha, **settings)
+
     if adapter is not None:
         try:
             with _quiet(FutureWarning):  # a warning of adapter weights that are missing comes through
-                peft_model = PeftModel.from_pretrained(base, str(adapter), is_trainable=True)
+                peft_model = PeftModel.from_pretrained(base, str(adapter), is_trainable=True, config=saved(adapter))
                 if (adapter / OF_EXECUTOR).is_dir():
+                    peft_model.add_adapter(OF_EXECUTOR, saved(adapter / OF_EXECUTOR))
                     peft_model.load_adapter(str(adapter / OF_EXECUTOR), OF_EXECUTOR, is_trainable=True)
+        except ModelError:
+            raise
         except Exception as error:
             raise ModelError(f"cannot load the adapter {adapter}: {str(error).strip().splitlines()[0]}") from None
     else:
         with torch.random.fork_rng(devices=[]), _quiet():
             torch.manual_seed(lora.seed)
-            fresh = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+            fresh = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, **settings)
             peft_model = get_peft_model(base, fresh)
             if lora.each_role:
                 peft_model.add_adapter(OF_EXECUTOR, replace(fresh))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from himac_lite.errors import RunError
 from himac_lite.types import MacroGroup, MicroGroup, Trajectory
 from himac_lite.types import Sequence as TokenSequence
 
@@ -71,3 +73,55 @@ def level_record(
     record = {"level": micro.level.text, "title": micro.level.title, "optimal_moves": length}
     above = {"macro": macro_record(*macro, decode)} if macro else {}
     return {**record, **above, "micro": micro_record(micro, micro_adv, decode)}
+
+
+# Reading
+
+_MEMBER: dict[str, tuple[type, ...]] = {
+    "return": (int, float), "success": (bool,), "steps": (int,), "moves": (str,), "segments": (list,),
+}  # fmt: skip
+_SEGMENT: dict[str, tuple[type, ...]] = {"end": (str,), "steps": (int,), "subgoal": (str,)}
+_PLAN: dict[str, tuple[type, ...]] = {
+    "blueprint": (str,), "invalid": (str, type(None)), "tokens": (list,), "sampled": (list,), "logp": (list,),
+}  # fmt: skip
+_OPTIONAL: dict[str, tuple[type, ...]] = {"advantage": (int, float), "sequences": (list,)}
+
+
+def check(record: Mapping[str, Any]) -> None:
+    """Raise `RunError` for a record of groups that lacks what widgets show, or has it in another type.
+
+    A record without groups, and fields that this version does not know, are let pass.
+    """
+    groups = [name for name in ("macro", "micro") if name in record]
+    if groups:
+        _have(record, {"level": (str,)}, "the record")
+    for name in groups:
+        group = record[name]
+        _have(group, {"members": (list,)}, name)
+        if not group["members"]:
+            raise RunError(f"{name} has no members")
+        for n, member in enumerate(group["members"]):
+            where = f"member {n} of {name}"
+            _have(member, _MEMBER | (_PLAN if name == "macro" else {}), where)
+            _have(member, {k: v for k, v in _OPTIONAL.items() if k in member}, where)
+            for segment in member["segments"]:
+                _have(segment, _SEGMENT, f"a segment of {where}")
+            for part in (*([member] if name == "macro" else []), *member.get("sequences", ())):
+                _have(part, {k: _PLAN[k] for k in ("tokens", "sampled", "logp")}, f"a sequence of {where}")
+                if len({len(part[k]) for k in ("tokens", "sampled", "logp")}) > 1:
+                    raise RunError(f"{where} has tokens, sampled and logp of different lengths")
+    if "macro" in record:
+        _have(record["macro"], {"best": (int,)}, "macro")
+        if not -1 <= record["macro"]["best"] < len(record["macro"]["members"]):  # -1: z* came from elsewhere
+            raise RunError("macro names a best blueprint that is no member")
+
+
+def _have(found: Any, wanted: Mapping[str, tuple[type, ...]], where: str) -> None:
+    if not isinstance(found, Mapping):
+        raise RunError(f"{where} should be an object")
+    for name, kinds in wanted.items():
+        value = found.get(name)
+        if type(value) not in kinds or (isinstance(value, float) and not math.isfinite(value)):
+            raise RunError(f"{where}: {name!r} should be {' or '.join(k.__name__ for k in kinds)}")
+        if type(value) is int and name == "steps" and value < 0:
+            raise RunError(f"{where}: {name!r} should not be negative")

@@ -18,14 +18,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 
 from himac_lite import augment, demonstrations
 from himac_lite.config import Pretrain
 from himac_lite.demonstrations import Demonstration, Mixture
+from himac_lite.errors import RunError
 from himac_lite.parallel import map_in_order, summed_gradients
 from himac_lite.sokoban.levels import held_out_hashes
+from himac_lite.storage import explained
 
 _BUCKET = 16
 """Sequence lengths are padded to a multiple of this: little waste, and few shapes."""
@@ -189,20 +192,45 @@ class Stage:
 
     def _save(self, file: Path) -> None:
         beside = file.with_suffix(".tmp")
-        save_file({n: v.contiguous() for n, v in self._state().items()}, str(beside))
-        beside.replace(file)
+        with explained(file.parent):
+            try:
+                save_file({n: v.contiguous() for n, v in self._state().items()}, str(beside))
+                beside.replace(file)
+            except SafetensorError as error:  # how a full disk is reported
+                beside.unlink(missing_ok=True)
+                raise OSError(str(error)) from None
 
     def _load(self, file: Path) -> None:
-        kept = load_file(str(file))
-        self.done = int(kept.pop("done"))
-        for name, value in kept.items():
-            kind, _, rest = name.partition(".")
-            if kind == "master":
-                self.masters[rest].copy_(value)
-            else:
-                k, i, key = rest.split(".")
-                optimizer = self.optimizers[int(k)]
-                optimizer.state[optimizer.param_groups[0]["params"][int(i)]][key] = value
+        """Raises `RunError` for a state that is damaged, or of another model, recipe or version."""
+        try:
+            kept = load_file(str(file))
+            done = int(kept.pop("done"))
+            if not 0 < done <= self.steps or {f"master.{n}" for n in self.masters} - kept.keys():
+                raise ValueError("it is the state of another model or recipe")
+            for name, value in kept.items():
+                kind, _, rest = name.partition(".")
+                if kind == "master":
+                    self._fits(name, value, self.masters[rest]).copy_(value)
+                else:
+                    k, i, key = rest.split(".")
+                    optimizer = self.optimizers[int(k)]
+                    p = optimizer.param_groups[0]["params"][int(i)]
+                    self._fits(name, value, p)
+                    optimizer.state[p][key] = value
+            self.done = done
+        except (OSError, SafetensorError, KeyError, IndexError, ValueError, RuntimeError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise RunError(
+                f"cannot go on from {file}: {reason}; delete it to make this stage again, or the folder "
+                f"{file.parent.parent} to begin anew"
+            ) from None
+
+    @staticmethod
+    def _fits(name: str, value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """`like`, if the saved value has its shape (or is a plain number, such as an optimizer's count of steps)."""
+        if value.dim() and value.shape != like.shape:
+            raise ValueError(f"{name} has shape {tuple(value.shape)}, this model wants {tuple(like.shape)}")
+        return like
 
 
 def demonstration_loss(model: Any, ids: torch.Tensor, learn: torch.Tensor) -> torch.Tensor:

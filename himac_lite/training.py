@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from himac_lite import config as configs
-from himac_lite import probe, records, runs
+from himac_lite import health, probe, records, runs, saving
 from himac_lite.carrying import Rules
 from himac_lite.coevolution import Iteration, iterate
 from himac_lite.config import Train
@@ -52,7 +51,7 @@ class Learner:
 def resolve_model(path: str) -> str:
     """The folder of a shipped model by its name; anything else as it is."""
     shipped = data_dir() / "models" / path
-    return str(shipped) if (shipped / "config.json").is_file() else path
+    return str(shipped) if shipped.name == path and (shipped / "config.json").is_file() else path
 
 
 def make_task(config: Train) -> Task:
@@ -71,9 +70,9 @@ def make_learner(config: Train, checkpoint: Checkpoint | None = None, each_role:
     optimizer = torch.optim.AdamW(policy.trainable(), lr=config.update.lr, betas=(0.9, 0.95), weight_decay=0.0)
     learner = Learner(policy, optimizer)
     if checkpoint:
-        _load_optimizer(optimizer, checkpoint.folder / "optimizer.safetensors")
-        for name in ("iteration", "env_steps", "tokens", "seconds"):
-            setattr(learner, name, checkpoint.state[name])
+        saving.read_optimizer(optimizer, checkpoint.folder / "optimizer.safetensors")
+        for name, value in saving.counters(checkpoint.state, checkpoint.folder).items():
+            setattr(learner, name, value)
     return learner
 
 
@@ -91,7 +90,7 @@ def train(
     if resume:
         run = runs.load_run(out)
         config = replace(run.config, iterations=config.iterations, minutes=config.minutes, env_steps=config.env_steps)
-        checkpoint = run.latest_checkpoint()
+        checkpoint = run.latest_checkpoint(say)
     else:
         runs.refuse_existing(out)
     configs.validate(config)
@@ -108,28 +107,41 @@ def train(
     say(f"loading {config.model.path} in {'4 bit' if config.model.four_bit else 'full precision'} with LoRA")
     learner = make_learner(config, checkpoint, hierarchy.sharing == EACH)
     run = run if resume else runs.create_run(out, config, levels)
-    run.rewind(learner.iteration)
+    with run.alone():
+        run.rewind(learner.iteration)
+        _to_the_end(run, learner, task, hierarchy, config, levels, progress, say)
+    return run
+
+
+def _to_the_end(
+    run: Run, learner: Learner, task: Task, hierarchy: Hierarchy, config: Train, levels: Mapping[str, Sequence[Item]],
+    progress: Progress | None, say: Callable[[str], None],
+) -> None:  # fmt: skip
+    run.prune(config.keep_checkpoints)
     probed = [lv for lv in levels["validation"] if task.difficulty(lv) >= config.rollout.min_length]
     begun = time.monotonic() - learner.seconds
-    if learner.iteration == 0 and config.validate_every and not run.metrics():
+    before = run.metrics()
+    if learner.iteration == 0 and config.validate_every and not before:
         run.append_metrics({"iteration": 0, **_validation(learner, task, config, hierarchy, levels["validation"])})
     if learner.iteration == 0 and (groups := probe.due(learner.policy, task, hierarchy, probed, config, 0)):
         run.record(0, groups)
+    last: Mapping[str, Any] = before[-1] if before else {}
     while not _spent(learner, config):
         line, step = _one(learner, task, hierarchy, config, levels)
+        last = line = line | health.follow(line, last)
         learner.seconds = time.monotonic() - begun
         run.append_metrics({**line, "seconds": round(learner.seconds, 2)})
         groups = _records(learner.policy, step, config.record_levels)
-        run.record(
-            learner.iteration, groups + probe.due(learner.policy, task, hierarchy, probed, config, learner.iteration)
-        )
+        groups += probe.due(learner.policy, task, hierarchy, probed, config, learner.iteration)
+        run.record(learner.iteration, groups, config.keep_rollouts)
         if learner.iteration % config.checkpoint_every == 0 or _spent(learner, config):
-            _save(run, learner, config)
+            _save(run, learner, config, line)
+        for sentence in health.due(line, config.warn_after):
+            say(f"iteration {learner.iteration}: {sentence}")
         if progress:
             progress(learner.iteration, config.iterations, line)
     say(f"scoring base and trained model on {len(levels['test'])} levels of {config.test_levels}")
     run.write_results(final_scores(learner, task, config, hierarchy, levels["test"]))
-    return run
 
 
 def _level_sets(config: Train) -> dict[str, str]:
@@ -244,41 +256,22 @@ def _records(policy: Policy, step: Iteration, count: int) -> list[dict[str, Any]
 # Checkpoints
 
 
-def _save(run: Run, learner: Learner, config: Train) -> None:
-    def tensors(folder: Path) -> None:
-        try:
-            learner.policy.peft_model.save_pretrained(str(folder), save_embedding_layers=False)
-            save_file(_optimizer_tensors(learner.optimizer), str(folder / "optimizer.safetensors"))
-        except SafetensorError as error:  # how a full disk is reported
-            raise OSError(str(error)) from None
-
-    state = {"env_steps": learner.env_steps, "tokens": learner.tokens, "seconds": learner.seconds}
-    run.save_checkpoint(learner.iteration, state, tensors, config.keep_checkpoints)
+def _save(run: Run, learner: Learner, config: Train, line: Mapping[str, Any]) -> None:
+    state = {name: getattr(learner, name) for name in saving.COUNTERS}
+    if "validation/success" in line:
+        state["validation"] = line["validation/success"]
+    write = partial(saving.write, peft_model=learner.policy.peft_model, optimizer=learner.optimizer)
+    run.save_checkpoint(learner.iteration, state, write, config.keep_checkpoints)
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    out = {}
-    for index, p in enumerate(optimizer.param_groups[0]["params"]):
-        for name, value in optimizer.state.get(p, {}).items():
-            out[f"{index}.{name}"] = value.detach().clone().contiguous()
-    return out or {"empty": torch.zeros(1)}
+def load_trained(run: Run, which: str = "last", say: Callable[[str], None] = lambda _: None) -> Policy:
+    """The trained policy of a run: its model with the newest intact adapter, or that of the best validation score.
 
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, file: Path) -> None:
-    params = optimizer.param_groups[0]["params"]
-    try:
-        tensors = load_file(str(file))
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"cannot read {file}: {error}") from None
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        if index.isdigit():
-            optimizer.state[params[int(index)]][name] = value
-
-
-def load_trained(run: Run) -> Policy:
-    """The trained policy of a run: its model with the newest intact adapter."""
-    checkpoint = run.latest_checkpoint()
+    which: ``last`` or ``best``. say: is told of damaged checkpoints.
+    """
+    if which == "best" and (best := run.best_checkpoint(say)) is None:
+        raise RunError(f"{run.folder} has no intact checkpoint with a validation score; say last")
+    checkpoint = best if which == "best" else run.latest_checkpoint(say)
     if checkpoint is None:
         raise RunError(f"{run.folder} has no intact checkpoint; train it further by --resume {run.folder}")
     try:

@@ -6,6 +6,7 @@ denominator an update, so that the gradient depends neither on how it was cut no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,12 +28,13 @@ class Credited:
     """A packed sequence, the advantage of the group member that it belongs to, and the base model's opinion of it.
 
     advantage: one for all of its tokens, or one for each generated token. reference: log-probability of each generated
-    token under the base model; empty without a KL term.
+    token under the base model; empty without a KL term. level: the name of its group's level, for messages.
     """
 
     sequence: TokenSequence
     advantage: float | tuple[float, ...]
     reference: tuple[float, ...] = ()
+    level: str = ""
 
 
 def learn(
@@ -42,6 +44,7 @@ def learn(
     """Some passes of clipped-surrogate steps over the groups of one phase; returns its means for the log.
 
     A group stays in one minibatch: its members share their prompts' forward and backward pass.
+    Raises `RunError` that names the group where a loss or gradient is not finite; the weights stay as they were.
     """
     if not groups:
         return {}
@@ -57,17 +60,34 @@ def learn(
             counted = accumulate(policy, task, batch, settings, temperature, totals)
             tokens += counted
             norm = torch.nn.utils.clip_grad_norm_(policy.trainable(), settings.grad_clip)
-            if not torch.isfinite(norm):
+            if not (torch.isfinite(norm) and math.isfinite(totals["loss"])):
                 optimizer.zero_grad(set_to_none=True)
+                guilty = _not_finite(policy, task, [groups[i] for i in part], settings, temperature)
                 raise RunError(
-                    "the gradient is not finite: the update was not applied; "
-                    "lower update.lr or resume from a checkpoint"
+                    f"loss or gradient of {guilty} is not finite: the update was not applied, the weights are as "
+                    "before; start again with a lower update.lr, or a higher rollout.temperature"
                 )
             totals["grad_norm"] = totals.get("grad_norm", 0.0) + float(norm) * counted
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             policy.changed()
     return {name: total / tokens for name, total in totals.items()}
+
+
+def _not_finite(
+    policy: Policy, task: Task, groups: Sequence[Sequence[Credited]], settings: Update, temperature: float
+) -> str:
+    """The first group whose own loss or gradient is not finite, in words."""
+    for group in groups:
+        totals: dict[str, float] = {}
+        accumulate(policy, task, group, settings, temperature, totals)
+        gradients = [p.grad for p in policy.trainable() if p.grad is not None]
+        for p in policy.trainable():
+            p.grad = None
+        if not (math.isfinite(totals["loss"]) and all(bool(g.isfinite().all()) for g in gradients)):
+            name = group[0].level or "without a name"
+            return f"the {group[0].sequence.role.value}'s group of level {name}"
+    return f"{len(groups)} groups together, of none alone,"
 
 
 def with_reference(

@@ -44,6 +44,7 @@ def record(name: str, finished: Path | None = None) -> Path:
                 raise RunError(f"{finished} is no finished run with the settings of {name!r}")
             shutil.copytree(finished, folder)
         shutil.rmtree(folder / "checkpoints")
+        (folder / ".lock").unlink(missing_ok=True)
         for file in (folder / "rollouts").glob("*.jsonl"):
             if int(file.stem) not in kept:
                 file.unlink()

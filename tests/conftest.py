@@ -120,13 +120,19 @@ def _lessons(tokenizer: Any, levels: Sequence[Level]) -> list[Any]:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, toy_levels: list[Level]) -> Path:
     """A checkpoint folder: a Llama of width 64, taught on the spot to play the toy levels neither well nor badly."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    make_tiny(folder, toy_levels)
+    return folder
+
+
+def make_tiny(folder: Path, toy_levels: list[Level]) -> None:
+    """Write `tiny_model` into a folder; also for the commands of tests/reliability."""
     import torch
 
     from himac_lite.config import Pretrain
     from himac_lite.pretrain import make_model
     from himac_lite.tokenizer import build_tokenizer
 
-    folder = tmp_path_factory.mktemp("model") / "tiny"
     model, tokenizer = make_model(Pretrain(width=64, layers=2, heads=2)), build_tokenizer()
     lessons = _lessons(tokenizer, toy_levels)
     width = max(len(ids) for ids, _ in lessons)
@@ -142,7 +148,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, toy_levels: list[Level]
         optimizer.zero_grad()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def test_a_bad_setting_names_the_field_and_what_is_allowed(path, text, parts):
 OUT_OF_RANGE = [
     ("iterations", -1), ("minutes", -1.0), ("minutes", float("nan")), ("env_steps", -1), ("seed", -1), ("seed", 2**32),
     ("validate_every", -1), ("validate_on", 0), ("checkpoint_every", 0), ("keep_checkpoints", 0), ("record_levels", -1),
-    ("probe_levels", -1), ("probe_every", 0),
+    ("probe_levels", -1), ("probe_every", 0), ("keep_rollouts", 0), ("warn_after", 0),
     ("test_limit", 0), ("model.rank", 0), ("model.alpha", 0), ("rollout.levels", 0), ("rollout.group", 1),
     ("rollout.temperature", 0.0), ("rollout.temperature", float("inf")), ("rollout.max_steps", 0),
     ("rollout.subgoal_budget", 0), ("rollout.progress_share", 1.5), ("rollout.progress_share", -0.1),
@@ -138,6 +138,13 @@ def test_presets_are_in_range_and_survive_json(name):
         lambda d: d.update(model="sokoban-base"),
         lambda d: d.update(seed="zero"),
         lambda d: d["rollout"].update(group=0),
+        lambda d: d["rollout"].update(group=8.0),
+        lambda d: d["rollout"].update(temperature=10**400),
+        lambda d: d["model"].update(four_bit="yes"),
+        lambda d: d["model"].update(path="model\0"),
+        lambda d: d["model"].update(path="m" * 5000),
+        lambda d: d.update(train_levels=["core"]),
+        lambda d: d.update(iterations=True),
     ],
 )
 def test_a_configuration_that_cannot_be_read(change):

@@ -304,7 +304,7 @@ def test_no_run_is_begun_where_nothing_can_be_written(tmp_path, monkeypatch, num
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", refuse)
+        patch.setattr(os, "fsync", refuse)
         with pytest.raises(RunError) as error:
             create_run(tmp_path / "run", Train(), {})
     assert said in one_line(error)

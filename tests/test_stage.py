@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from himac_lite.config import Pretrain
 from himac_lite.demonstrations import EXPERT
+from himac_lite.errors import RunError
 from himac_lite.parallel import summed_gradients
 from himac_lite.pretrain import make_model
 from himac_lite.stage import Stage, batches, demonstration_loss, through_nf4
@@ -75,6 +77,45 @@ def test_an_interrupted_stage_ends_with_the_same_bits(tmp_path: Path, nf4: bool)
         assert torch.equal(p, again.masters[name]), name
     for (name, p), q in zip(whole.model.named_parameters(), again.model.parameters(), strict=True):
         assert torch.equal(p, q), name
+
+
+DAMAGES = ["bytes", "another width", "another recipe", "fewer steps", "a name", "not a number"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_state_of_another_model_or_version_is_refused_in_one_line(tmp_path: Path, damage: str):
+    """Nothing of it may end in a traceback, and the message says what to delete."""
+    file = tmp_path / "state.safetensors"
+    other = replace(TINY, width=128) if damage == "another width" else TINY
+    stage = Stage(make_model(other), other, EXPERT, 5, seed=0, nf4=False)
+    stage.step(*next(batches(other, EXPERT, 0, set())))
+    kept = {name: value.contiguous() for name, value in stage._state().items()}
+    if damage == "another recipe":
+        kept = {name: value for name, value in kept.items() if not name.startswith("master.lm_head")}
+        del kept[next(name for name in kept if name.startswith("master."))]
+    elif damage == "fewer steps":
+        kept["done"] = torch.tensor(7)
+    elif damage == "a name":
+        kept["optimizer.99.0.exp_avg"] = torch.zeros(1)
+    elif damage == "not a number":
+        kept["optimizer.x.0"] = torch.zeros(1)
+    save_file(kept, str(file))
+    if damage == "bytes":
+        file.write_bytes(file.read_bytes()[:100])
+    fresh = Stage(make_model(TINY), TINY, EXPERT, 5, seed=0, nf4=False)
+    with pytest.raises(RunError) as error:
+        fresh.run(lambda *_: None, file)
+    assert str(file) in str(error.value)
+    assert "delete it" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_while_a_state_is_kept_is_one_line(tmp_path: Path, file_limit):
+    stage = Stage(make_model(TINY), TINY, EXPERT, 1, seed=0, nf4=False)
+    file = tmp_path / "state.safetensors"
+    with file_limit(10_000), pytest.raises(RunError, match="cannot write to"):
+        stage.run(lambda *_: None, file, every=1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_any_number_of_cores_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch):

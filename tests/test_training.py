@@ -17,7 +17,7 @@ import pytest
 import torch
 from conftest import TOY_STEPS
 
-from himac_lite import training
+from himac_lite import saving, training
 from himac_lite.config import Model, Rollout, Train, Update
 from himac_lite.errors import ConfigError, HimacError, LevelError, ModelError, RunError
 from himac_lite.evaluation import evaluate
@@ -203,7 +203,7 @@ def test_interrupted_before_the_first_checkpoint(config, whole, tmp_path):
 @pytest.mark.parametrize("where", ["learn", "append_metrics", "record", "save_file", "write_results"])
 def test_interrupted_in_the_middle(config, whole, tmp_path, monkeypatch, where):
     """Ctrl-C at an awkward moment of iteration 3 or 4 (or while the scores are written) leaves a run that goes on."""
-    place: Any = {"learn": training.iterate.__globals__, "save_file": vars(training)}.get(where)
+    place: Any = {"learn": training.iterate.__globals__, "save_file": vars(saving)}.get(where)
     real = place[where] if place else getattr(Run, where)
     calls = 0
     fatal = {"learn": 6, "append_metrics": 4, "record": 4, "save_file": 2, "write_results": 1}[where]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,16 @@ def arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("what", metavar="RUN_OR_MODEL", help="run folder, model folder, hub id, or sokoban-base")
     p.add_argument("--levels", default="core/test", help="split or level file (default: core/test)")
     p.add_argument("--mode", choices=("himac", "flat", "random"), default=None, help="default: as the run was trained")
+    p.add_argument(
+        "--checkpoint", choices=("last", "best"), default="last", help="of a run: the newest, or best in validation"
+    )
     p.add_argument("--limit", type=int, help="only the first so many levels")
     p.add_argument("--json", action="store_true", help="print one JSON object")
     p.set_defaults(run=run)
+
+
+def _say(text: str) -> None:
+    print(f"himac-lite: {text}", file=sys.stderr)
 
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
@@ -34,7 +42,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     config, is_run = Train(), (Path(given.what) / "manifest.json").is_file()
     if is_run:
         run = runs.load_run(given.what)
-        config, policy = run.config, training.load_trained(run)
+        config, policy = run.config, training.load_trained(run, given.checkpoint, _say)
     else:
         policy = load_policy(training.resolve_model(given.what))
     task = training.make_task(config)

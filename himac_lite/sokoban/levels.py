@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,10 +63,7 @@ def load_levels(path: str | os.PathLike[str], part: str | None = None, errors: s
     more than 50 MB, which `iter_levels` reads level by level.
     """
     file = _file_of(path, part)
-    try:
-        size = file.stat().st_size
-    except OSError as error:
-        raise _unreadable(path, error) from None
+    size = _endless_refused(file, path).st_size
     if size > MAX_BYTES:
         limit = f"{MAX_BYTES // 1_000_000} MB"
         how = "split the collection into smaller files, or read it level by level with iter_levels"
@@ -79,11 +77,23 @@ def iter_levels(path: str | os.PathLike[str], part: str | None = None) -> Iterat
     In the place of a level that cannot be read comes its error. Raises `LevelError` for a file that cannot be opened.
     """
     file = _file_of(path, part)
+    _endless_refused(file, path)
     try:
         with file.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
             yield from files.read_levels(_short_lines(lines), str(file))
     except OSError as error:
         raise _unreadable(path, error) from None
+
+
+def _endless_refused(file: Path, path: str | os.PathLike[str]) -> os.stat_result:
+    """What the system says of a file; `LevelError` for one that it does not know, and for an endless device."""
+    try:
+        found = file.stat()
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise _unreadable(path, error) from None
+    if stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):
+        raise _unreadable(path, OSError(0, "it is a device"))
+    return found
 
 
 def _short_lines(lines: TextIO) -> Iterator[str]:
@@ -126,9 +136,10 @@ def _file_of(path: str | os.PathLike[str], part: str | None) -> Path:
     return data_dir() / "levels" / f"{split}-{own_part or part}.xsb"
 
 
-def _unreadable(path: str | os.PathLike[str], error: OSError) -> LevelError:
+def _unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> LevelError:
     allowed = f"give an XSB file or a split: {', '.join(SPLITS)}"
-    return LevelError(f"cannot read levels from {os.fspath(path)!r} ({error.strerror}); {allowed}", os.fspath(path))
+    reason = getattr(error, "strerror", None) or str(error)
+    return LevelError(f"cannot read levels from {os.fspath(path)!r} ({reason}); {allowed}", os.fspath(path))
 
 
 def save_levels(levels: Iterable[Level], path: str | os.PathLike[str]) -> None:

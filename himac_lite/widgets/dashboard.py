@@ -16,7 +16,8 @@ import numpy as np
 import plotly.graph_objects as go
 import plotly.io
 
-from himac_lite import plots
+from himac_lite import health, plots
+from himac_lite.config import Train
 from himac_lite.errors import RunError
 from himac_lite.hierarchy import JOINT, PRESETS
 from himac_lite.runs import Run
@@ -43,6 +44,7 @@ VIEWS: dict[str, dict[str, str]] = {
 }
 """What the dashboard can show: title → metric (see docs/metrics.md) → legend."""
 COUNTERS = ("env_steps", "tokens")
+WARN_AFTER = Train().warn_after
 
 
 def as_groups(source: Any) -> dict[str, list[Run]]:
@@ -185,7 +187,8 @@ def _one_run(run: Run) -> str:
             cards.append((what, f"{100 * results[key]['success']:.0f} %"))
     if not results:
         cards.append(("no final scores yet", "…"))
-    return _cards_html(cards)
+    signs = health.warnings(last, WARN_AFTER)
+    return _cards_html(cards) + "".join(f'<div class="hx-bad">⚠ {escape(text)}</div>' for text in signs)
 
 
 def _cards_html(cards: Sequence[tuple[str, str]]) -> str:

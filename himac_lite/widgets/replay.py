@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from himac_lite.errors import RunError
 from himac_lite.plots import Record
-from himac_lite.sokoban.rules import Board, Outcome, board_from_level, step
+from himac_lite.sokoban.rules import MOVES, Board, Outcome, board_from_level, step
 from himac_lite.types import Level
 
 
@@ -37,6 +38,8 @@ def replay(board: Board, member: Mapping[str, Any]) -> Replay:
         return tuple(r * width + c for r, c in (board.player, *boxes))
 
     frames, happened = [frame()], []
+    if not set(member["moves"]) <= set(MOVES) | set(MOVES.upper()):
+        raise RunError(f"a recorded episode has moves other than {MOVES}: {member['moves'][:80]!r}")
     for move in member["moves"]:
         (r, c), (board, outcome) = board.player, step(board, move)
         if outcome is Outcome.PUSHED:  # the box went on by the player's own step

@@ -1,0 +1,136 @@
+"""Checkpoints of a run: written beside, hashed, renamed; verified before they are used; the last few and the best kept.
+
+A checkpoint is a folder named by its iteration. Its ``state.json`` has the hashes of its other files; the run's
+manifest has that of ``state.json``, entered before the folder is renamed into its place: no byte can change unseen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from himac_lite import storage
+from himac_lite.errors import RunError
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint: its folder and the counters that were reached."""
+
+    folder: Path
+    iteration: int
+    state: Mapping[str, Any]
+
+
+def numbered(folder: Path, suffix: str = "") -> list[Path]:
+    """What is named by an iteration in a folder, oldest first."""
+    found = folder.glob(f"[0-9]*{suffix}")
+    return sorted(f for f in found if f.name.removesuffix(suffix).isdecimal() and len(f.name) < 20)
+
+
+def verified(folder: Path, sealed: Any) -> Checkpoint:
+    """The checkpoint, if every byte is as it was written. Raises `RunError` with what is not.
+
+    sealed: the manifest's hashes of ``state.json`` by folder name; None for a run of a version that kept none.
+    """
+    if folder.is_symlink():
+        raise RunError("it is a symbolic link")
+    state = storage.read_json(folder / "state.json")
+    known = sealed.get(folder.name) if isinstance(sealed, dict) else None
+    if sealed is not None and known != storage.sha256(folder / "state.json"):
+        raise RunError("state.json does not match its hash in the manifest")
+    hashes = state.get("sha256")
+    reached = state.get("iteration")
+    if type(reached) is not int or reached != int(folder.name) or not isinstance(hashes, dict) or not hashes:
+        raise RunError("state.json is not that of this checkpoint")
+    for name, digest in hashes.items():
+        if not storage.lies_inside(name) or any((folder / up).is_symlink() for up in PurePosixPath(name).parents):
+            raise RunError(f"state.json names {str(name)[:80]!r}, which is no file of this folder")
+        if storage.sha256(folder / name) != digest:
+            raise RunError(f"{name} does not match its hash")
+    return Checkpoint(folder, reached, state)
+
+
+def first_intact(folders: Sequence[Path], sealed: Any, say: Say) -> Checkpoint | None:
+    """The first that can be verified; `say` is told of damaged ones before it, and what is used instead."""
+    damaged = False
+    for folder in folders:
+        try:
+            found = verified(folder, sealed)
+        except RunError as error:
+            say(f"checkpoint {folder} is damaged: {error}")
+            damaged = True
+            continue
+        if damaged:
+            say(f"checkpoint {folder.name} is intact and used instead")
+        return found
+    if damaged:
+        say("no checkpoint is intact")
+    return None
+
+
+def by_validation(folders: Sequence[Path]) -> list[Path]:
+    """Those with a validation score, the best first; of equals the later."""
+    scored = [(score, folder) for folder in folders if (score := _validation(folder)) is not None]
+    return [folder for _, folder in sorted(scored, reverse=True)]
+
+
+def _validation(folder: Path) -> float | None:
+    try:
+        score = storage.read_json(folder / "state.json").get("validation")
+    except RunError:
+        return None
+    return float(score) if isinstance(score, int | float) and math.isfinite(score) else None
+
+
+def write(
+    parent: Path, iteration: int, state: Mapping[str, Any], save: Callable[[Path], None],
+    seal: Callable[[str, str], None],
+) -> None:  # fmt: skip
+    """Write beside and rename. save: writes the tensors into a folder. seal: enters (name, hash) in the manifest."""
+    name = f"{iteration:06d}"
+    beside, final = parent / f".{name}.tmp", parent / name
+    try:
+        with storage.explained(parent.parent):
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(parents=True)
+            save(beside)
+            files = [f for f in sorted(beside.rglob("*")) if f.is_file()]
+            hashes = {f.relative_to(beside).as_posix(): storage.sha256(f) for f in files}
+            text = json.dumps({**state, "iteration": iteration, "sha256": hashes}) + "\n"
+            storage.write(beside / "state.json", text)
+            storage.sync_folder(beside, files=True)
+            seal(name, hashlib.sha256(text.encode()).hexdigest())
+            discard(final)
+            beside.rename(final)
+            storage.sync_folder(parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def prune(parent: Path, keep: int) -> None:
+    """Drop all but the last `keep` and the best."""
+    folders = numbered(parent)
+    best = by_validation(folders)[:1]
+    for old in folders[:-keep]:
+        if old not in best:
+            discard(old)
+
+
+def discard(folder: Path) -> None:
+    """Rename, then remove: killed in between, it leaves no half checkpoint under a name that counts."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,168 @@
+"""Files that survive: written beside, flushed to the disk, renamed; read with limits; every failure one clear line.
+
+What is read may have been damaged or made by a stranger: names that lead elsewhere, links, endless files and JSON of
+another shape are a `RunError`, never another exception.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from himac_lite.errors import RunError
+
+MAX_BYTES = 64_000_000
+"""The largest JSON file, and the longest line of a file of JSON lines, that is read."""
+
+
+@contextlib.contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Turn an OSError into one clear line; what was written before stays."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"cannot write to {folder}: {error.strerror or error}; what was written before is kept"
+        ) from None
+
+
+def write(file: Path, text: str) -> None:
+    """The file has the whole text or stays as it was, whenever the process or the machine stops."""
+    beside = file.with_name(file.name + ".tmp")
+    with explained(file.parent):
+        try:
+            beside.unlink(missing_ok=True)  # a link that lies there would be written through
+            with beside.open("x", encoding="utf-8", newline="\n") as out:
+                out.write(text)
+                out.flush()
+                os.fsync(out.fileno())
+            beside.replace(file)
+            sync_folder(file.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise
+
+
+def append(file: Path, line: str) -> None:
+    """Add a line. A process that is killed meanwhile leaves a torn last line, which `read_lines` leaves out."""
+    with explained(file.parent), file.open("a", encoding="utf-8", newline="\n") as out:
+        out.write(line + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def sync_folder(folder: Path, files: bool = False) -> None:
+    """Put a folder's entries (and, on request, the contents of its files) on the disk."""
+    if os.name == "nt":  # which flushes neither folders nor what is open for reading
+        return
+    for path in [*(sorted(folder.rglob("*")) if files else ()), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object. Raises `RunError` with the file and what is wrong."""
+    try:
+        data = json.loads(_text(file))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"cannot read {file}: {error}") from None
+    if not isinstance(data, dict):
+        raise RunError(f"{file} should hold a JSON object")
+    return data
+
+
+def read_lines(file: Path) -> Iterator[dict[str, Any]]:
+    """JSON objects, one a line; a torn last line (the process was killed while writing) is left out.
+
+    Raises `RunError` with the number of any other line that is none.
+    """
+    number, bad = 0, ""
+    try:
+        with _opened(file) as lines:
+            while line := lines.readline(MAX_BYTES + 1):
+                if bad:
+                    raise RunError(bad)
+                number += 1
+                try:
+                    data = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    bad = f"{file}, line {number}: {error}; take the line out, or copy the file again"
+                    continue
+                if not isinstance(data, dict):
+                    raise RunError(f"{file}, line {number} should hold a JSON object")
+                yield data
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RunError(f"cannot read {file}: {error.strerror or error}") from None
+
+
+def sha256(file: Path) -> str:
+    """Of a file's bytes; `RunError` for what is no ordinary file."""
+    digest = hashlib.sha256()
+    try:
+        with _opened(file, links=False) as data:
+            while part := data.read(1 << 20):
+                digest.update(part)
+    except OSError as error:
+        raise RunError(f"{file.name}: {error.strerror or error}") from None
+    return digest.hexdigest()
+
+
+def lies_inside(name: Any) -> bool:
+    """Whether a path such as ``a/b`` lies in the folder that it is looked for in, on every system."""
+    if not isinstance(name, str) or len(name) > 1000:
+        return False
+    return all(0 < len(p) < 256 and not set(p) & set("\\:\0") and p not in (".", "..") for p in name.split("/"))
+
+
+def _text(file: Path) -> str:
+    with _opened(file) as data:
+        found = data.read(MAX_BYTES + 1)
+    if len(found) > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES // 1_000_000} MB")
+    return str(found.decode("utf-8"))
+
+
+def _opened(file: Path, links: bool = True) -> Any:
+    """An ordinary file, to read its bytes: a device has no end, and a pipe may have no beginning."""
+    kind = (file.stat() if links else file.lstat()).st_mode
+    if not stat.S_ISREG(kind):
+        what = "a symbolic link" if stat.S_ISLNK(kind) else "a folder" if stat.S_ISDIR(kind) else "no ordinary file"
+        raise OSError(f"{file.name} is {what}")
+    return file.open("rb")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time: a second one gets a `RunError`. The system ends the lock with the process.
+
+    Where the system or the file system has no such locks, there is none.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        yield
+        return
+    with explained(folder):
+        handle = os.open(folder / ".lock", os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"another process is training {folder}; wait for it, or stop it first") from None
+        except OSError:  # such as a network folder without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
