@@ -15,6 +15,7 @@ from IPython.display import HTML
 from numpy.typing import ArrayLike
 
 from himac_lite import plots
+from himac_lite.plots.style import LEGEND
 from himac_lite.sokoban.render import to_svg
 from himac_lite.sokoban.rules import Board
 
@@ -83,7 +84,7 @@ def _dressed(figure: go.Figure, x_title: str, y_title: str, legend: bool) -> go.
     figure.update_layout(
         height=360, autosize=True, margin={"l": 64, "r": 24, "t": 24, "b": 56}, showlegend=legend, barmode="group",
         font={"color": plots.TEXT, "size": 13}, paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-        legend={"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top"},
+        legend=LEGEND,
         template={"layout": {"xaxis": axis, "yaxis": axis}},
     )  # fmt: skip
     figure.update_xaxes(title=x_title)

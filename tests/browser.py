@@ -70,7 +70,7 @@ def jupyter(folder: Path, *, dark: bool = False) -> Iterator[str]:
     port = free_port()
     environment = {
         **os.environ, "PYTHONPATH": str(ROOT), "JUPYTERLAB_SETTINGS_DIR": str(folder / ".settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(folder / ".workspaces"), "JUPYTER_CONFIG_DIR": str(folder / ".config"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / f".workspaces-{port}"), "JUPYTER_CONFIG_DIR": str(folder / ".config"),
         "IPYTHONDIR": str(folder / ".ipython"), "JUPYTER_PLATFORM_DIRS": "1",
     }  # fmt: skip
     options = [f"--port={port}", "--no-browser", "--allow-root", "--IdentityProvider.token=", "--ServerApp.token="]

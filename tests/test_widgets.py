@@ -186,6 +186,17 @@ def test_toy_returns_are_compared_alone(run):
     assert rounded(explorer)[:4] == ["+1.00", "+1.00", "−1.00", "−1.00"]
 
 
+def test_the_records_before_the_first_iteration_are_shown(run):
+    run.record(0, [records()[1]])
+    explorer = widgets.AdvantageExplorer(run)
+    explorer.iteration.value = 0
+    assert explorer.level.options == (("1: toy 1", 0),)
+    only_failures = make_run(run.folder.parent / "other")
+    only_failures.record(0, [records()[1]])
+    only_failures.record(2, [records()[1]])
+    assert widgets.AdvantageExplorer(only_failures).iteration.value == 0
+
+
 def test_another_iteration_has_its_own_levels(run):
     explorer = widgets.AdvantageExplorer(run)
     explorer.level.value = 1

@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
-from himac_lite.plots.style import BLUE, GREEN, HEIGHT, PURPLE, TEXT, VERMILION, layout
+from himac_lite.plots.style import BLUE, GREEN, HEIGHT, LEGEND, PURPLE, TEXT, VERMILION, layout
 from himac_lite.runs import Run
 
 
@@ -102,8 +102,7 @@ def metric_curves(
 
 
 def _over_iterations(figure: go.Figure, title: str) -> go.Figure:
-    legend = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "itemsizing": "constant"}
-    figure.update_layout(**layout(HEIGHT), legend=legend, showlegend=True)
+    figure.update_layout(**layout(HEIGHT), legend=LEGEND, showlegend=True)
     figure.update_layout(hovermode="x unified", hoverlabel={"namelength": -1})
     figure.update_xaxes(title="iteration", rangemode="tozero")
     figure.update_yaxes(title=title, rangemode="tozero")
@@ -146,6 +145,8 @@ def seed_curves(
             dash = _DASHES[(k if several else g) % len(_DASHES)] if several else _DASHES[k % len(_DASHES)]
             figure.add_trace(_line(x, mean, says, colour, dash, hovertemplate="%{y:.3g}", mode=mode))
     figure = _over_iterations(figure, title)
+    if all(key.endswith("/success") for key in names):
+        figure.update_yaxes(tickformat=".0%")
     return figure.update_xaxes(title=SPENT.get(against, against))
 
 
@@ -196,5 +197,4 @@ def phase_bands(figure: go.Figure, iterations: int) -> go.Figure:
             band = {"fillcolor": colour, "opacity": 0.09, "line_width": 0, "layer": "below"}
             figure.add_shape(type="rect", x0=begin, x1=begin + 0.5, y0=0, y1=1, yref="paper", **band)
     words = "bands: <b>A</b> blue, planner learns · <b>B</b> red, executor learns"
-    note = {"xref": "paper", "yref": "paper", "x": 1, "y": 1.02, "xanchor": "right", "yanchor": "bottom"}
-    return figure.add_annotation(text=words, showarrow=False, font={"size": 12}, **note)
+    return figure.update_xaxes(title=f"{figure.layout.xaxis.title.text} ({words})")

@@ -20,6 +20,8 @@ Record = Mapping[str, Any]
 """One line of a run's rollouts/*.jsonl: a level with its `macro` and `micro` group."""
 SYMBOLS = {"macro": "z", "micro": "τ"}
 HEIGHT, LONGEST_LABEL = 440, 28
+LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "itemsizing": "constant"}
+"""Above the plot: below it, rows of it would run into the title of the axis at some widths."""
 
 
 def signed(value: float, digits: int = 2) -> str:

@@ -101,7 +101,7 @@ class AdvantageExplorer(Pictured, widgets.HBox):
         self._lock = RLock()
         self._run = source if isinstance(source, Run) else None
         given = [] if isinstance(source, Run) else [source] if isinstance(source, Mapping) else list(source)
-        self._recorded: dict[int, Sequence[Record]] = {0: given}
+        self._recorded: dict[int, Sequence[Record]] = {} if self._run else {0: given}
         numbers = self._run.recorded_iterations() if self._run else [0]
         if not numbers or (self._run is None and not given):
             raise RunError(f"{self._run.folder if self._run else 'the list'} holds no recorded rollouts")
@@ -136,7 +136,8 @@ class AdvantageExplorer(Pictured, widgets.HBox):
         top = widgets.HBox([*which, self.level, self.toy_on], layout=wrap)
         middle = widgets.HBox([*dials, self.eps, self.omega, self.size], layout=wrap)
         left = widgets.VBox([top, middle, self.groups], layout={"flex": "1 1 480px", "min_width": "0"})
-        right = widgets.VBox([self.player, self.sums], layout={"flex": "1 1 260px", "max_width": "400px"})
+        beside = {"flex": "1 1 260px", "max_width": "400px", "margin": "0 0 0 12px"}
+        right = widgets.VBox([self.player, self.sums], layout=beside)
         super().__init__([left, right], layout=wrap, **kwargs)
         self.iteration.observe(self._changed, "value")
         self.level.observe(self._show_chosen, "value")

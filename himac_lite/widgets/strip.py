@@ -79,7 +79,7 @@ class CoEvolutionStrip(Pictured, widgets.VBox):
         ]
         self.level = dropdown("level", titles, level)
         self.iterations = widgets.SelectMultiple(description="iterations", rows=4, layout={"width": "200px"})
-        self.strip = widgets.HTML(layout={"width": "100%", "overflow": "auto"})
+        self.strip = widgets.HTML(layout={"width": "auto", "overflow": "auto"})  # 100 % plus margins would be cut off
         self._fill(iterations)
         top = widgets.HBox([self.level, self.iterations], layout={"flex_flow": "row wrap"})
         super().__init__([top, self.strip], **kwargs)
@@ -141,14 +141,17 @@ def columns(shown: Mapping[int, Record]) -> str:
             story = "z* at the beginning of the strip"
         elif best == before:
             story = "z* is the same as before"
+        elif all(sign == "=" for sign, _ in change(before, best)):
+            story = "z* has the same sub-goals as before, in another order"
         else:
             marks = {"+": "hx-new", "−": "hx-gone", "=": "hx-kept"}
-            lines = [f'<div class="{marks[sign]}">{sign} {escape(line)}</div>' for sign, line in change(before, best)]
+            said = [(sign, line.removeprefix(words)) for sign, line in change(before, best)]
+            lines = [f'<div class="{marks[sign]}">{sign} {escape(line or "–")}</div>' for sign, line in said]
             story = f"z* changed:{''.join(lines)}"
         before = best
         out.append(
             f'<section aria-label="iteration {i}"><h4>iteration {i}</h4><p class="hx-key">{_solved(record)}</p>'
-            f'{"".join(cards)}<div class="hx-story">{story}</div></section>'
+            f'{cards[0]}<div class="hx-story">{story}</div>{"".join(cards[1:])}</section>'
         )
     return "".join(out) or "<p>Choose iterations.</p>"
 
