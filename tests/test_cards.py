@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from himac_lite.widgets import RolloutPlayer
+from himac_lite.widgets import AdvantageExplorer, RolloutPlayer
 from himac_lite.widgets.cards import CardPlayer, cards, is_text
+from himac_lite.widgets.credit import level_data
 
 
 def member(ret: float, *steps: tuple[str, str], goals: tuple[str, ...] = ("buy it",), **more) -> dict:
@@ -55,6 +56,18 @@ def test_the_player_makes_cards_of_a_record_in_words():
     assert "  > search[mug]" in player.words()
     assert player.picture().startswith(b"\x89PNG")
     json.dumps(player.data)
+
+
+def test_the_explorer_reads_pages_as_states():
+    data = level_data(RECORD)
+    bought, other = data["micros"]["0"]
+    assert [m["steps"] for m in (bought, other)] == [1, 2]
+    assert bought["states"][0] == other["states"][0]  # both begin at the same page
+    assert other["states"][1] not in bought["states"]
+    assert other["chips"] == [["search[mug] ", 0], ["click[buy now] ", 1], ["■ ", None]]
+    assert data["macro"][0]["rets"] == {"recorded": 1.0, "success": 1.0, "shaped": 1.0}
+    assert data["macro"][1]["rets"]["shaped"] == 0.0
+    assert AdvantageExplorer(RECORD).advantages["micro"] == pytest.approx([-1, 1], abs=1e-4)
 
 
 def test_flat_play_has_no_blueprint():
