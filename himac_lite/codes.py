@@ -74,7 +74,8 @@ class Reader:
     def read(self, row: int, token: int) -> Choice | None:
         """The choice that this token completes, or None if more tokens are needed."""
         codes, task, written = self._codes, self._task, self._written[row]
-        if token == codes.sub_done and not written:
+        if token == codes.sub_done and not (written and self._decode(written).strip()):
+            self._written[row] = []
             return Choice(None)
         if codes.actions:
             return Choice(*codes.actions[token])

@@ -158,19 +158,35 @@ PRESETS: dict[str, Train] = {
 
 TASKS: dict[str, dict[str, Any]] = {
     "sokoban": {},
-}
+    "webshop": {
+        "train_levels": "webshop/train", "validation_levels": "webshop/validation", "test_levels": "webshop/test",
+        "model.path": "webshop-base", "rollout.levels": 16, "rollout.min_length": 0, "rollout.max_steps": 15,
+        "rollout.subgoal_budget": 6, "rollout.progress_share": 1.0, "validate_on": 64,
+    },
+    "alfworld": {
+        "train_levels": "household/train", "validation_levels": "household/validation",
+        "test_levels": "household/test", "model.path": "alfworld-base", "rollout.levels": 8, "rollout.min_length": 0,
+        "rollout.max_steps": 50, "rollout.subgoal_budget": 20, "validate_on": 48,
+    },
+}  # fmt: skip
 """Tasks, and the settings in which each differs from Sokoban's."""
 
 
 def for_task(config: Train, task: str) -> Train:
-    """The config with a task and its settings. Raises `ConfigError` that lists the tasks."""
+    """The config with a task and its settings; what a preset has set otherwise than the default stays.
+
+    Raises `ConfigError` that lists the tasks.
+    """
     if task not in TASKS:
         raise ConfigError(f"unknown task {task!r}; choose one of {', '.join(TASKS)}")
-    config = replace(config, task=task)
+    config, default = replace(config, task=task), Train()
     for path, value in TASKS[task].items():
         name, _, rest = path.partition(".")
-        part = getattr(config, name)
-        config = replace(config, **{name: replace(part, **{rest: value}) if rest else value})
+        part, plain = getattr(config, name), getattr(default, name)
+        if rest and getattr(part, rest) == getattr(plain, rest):
+            config = replace(config, **{name: replace(part, **{rest: value})})
+        elif not rest and part == plain:
+            config = replace(config, **{name: value})
     return config
 
 

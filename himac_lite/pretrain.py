@@ -28,18 +28,19 @@ from himac_lite.tasks.sokoban import SokobanTask
 from himac_lite.tokenizer import build_tokenizer
 
 
-def make_model(config: Pretrain) -> Any:
-    """A Llama of the configured size with fresh weights."""
+def make_model(config: Pretrain, tokenizer: Any = None, positions: int = 512, rope_theta: float = 1000.0) -> Any:
+    """A Llama of the configured size with fresh weights. tokenizer: by default Sokoban's vocabulary is meant."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(config.seed)
-    size = len(language.vocabulary())
+    size = len(tokenizer) if tokenizer else len(language.vocabulary())
+    end = tokenizer.eos_token_id if tokenizer else language.vocabulary().index(language.END)
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=-(-size // 64) * 64, hidden_size=config.width, intermediate_size=3 * config.width,
             num_hidden_layers=config.layers, num_attention_heads=config.heads, num_key_value_heads=config.heads,
-            max_position_embeddings=512, tie_word_embeddings=True, rope_theta=1000.0, attn_implementation="sdpa",
-            pad_token_id=0, eos_token_id=language.vocabulary().index(language.END), bos_token_id=None,
+            max_position_embeddings=positions, tie_word_embeddings=True, rope_theta=rope_theta,
+            attn_implementation="sdpa", pad_token_id=0, eos_token_id=end, bos_token_id=None,
         )
     )  # fmt: skip
 

@@ -119,6 +119,8 @@ class Stage:
     """Lower it to zero over the whole stage."""
     nf4: bool = True
     """Compute with every linear layer's NF4 round trip, so that the 4-bit model is the one that is trained."""
+    source: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]] | None = None
+    """Makes the stream of batches, from its beginning; by default that of Sokoban demonstrations by `mixture`."""
 
     def __post_init__(self) -> None:
         self.masters = {n: p.detach().clone() for n, p in self.model.named_parameters()}
@@ -142,7 +144,7 @@ class Stage:
         """
         if keep is not None and keep.exists():
             self._load(keep)
-        source = batches(self.config, self.mixture, self.seed, held_out_hashes())
+        source = self.source() if self.source else batches(self.config, self.mixture, self.seed, held_out_hashes())
         for _ in range(self.done):  # the stream is made again up to here: quicker than to keep it
             next(source)
         source, start, tokens, running = _ahead(source), time.monotonic(), 0, 0.0

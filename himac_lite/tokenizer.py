@@ -1,8 +1,12 @@
-"""The small model's own tokenizer: one token for each thing the language says, as a standard `tokenizers` file."""
+"""The small models' own tokenizers, as standard `tokenizers` files.
+
+Sokoban's has one token for each thing the language says; that of a task in plain words is a byte-level BPE.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from himac_lite import language
@@ -27,3 +31,31 @@ def build_tokenizer() -> Any:
         padding_side="left", clean_up_tokenization_spaces=False,
     )  # fmt: skip
     return fast
+
+
+def build_text_tokenizer(texts: Iterable[str], size: int) -> Any:
+    """A `PreTrainedTokenizerFast` for tasks in plain words: byte-level BPE of at most `size` tokens, learnt from texts.
+
+    Any text can be written in it and read back. A line break is always a token of its own, and so is a digit; the marks
+    of the prompts are the special tokens that the Sokoban tokenizer has.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(r"\n|[0-9]"), behavior="isolated"), byte_level]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, min_frequency=2, special_tokens=list(language.SPECIAL), show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    tokenizer.train_from_iterator(texts, trainer)
+    named = (language.PAD, language.UNKNOWN, language.END)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=language.PAD, unk_token=language.UNKNOWN, eos_token=language.END,
+        additional_special_tokens=[t for t in language.SPECIAL if t not in named],
+        padding_side="left", clean_up_tokenization_spaces=False,
+    )  # fmt: skip

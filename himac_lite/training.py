@@ -49,9 +49,19 @@ class Learner:
 
 
 def resolve_model(path: str) -> str:
-    """The folder of a shipped model by its name; anything else as it is."""
-    shipped = data_dir() / "models" / path
-    return str(shipped) if shipped.name == path and (shipped / "config.json").is_file() else path
+    """The folder of a shipped model, or of one that `himac-lite pretrain` made here, by its name; or the path itself.
+
+    Raises `ModelError` for a task's base model that is not there.
+    """
+    for folder in (data_dir() / "models" / path, Path("models") / path):
+        if folder.name == path and (folder / "config.json").is_file():  # a name, not a way out of the folder
+            return str(folder)
+    task = path.removesuffix("-base")
+    if task != path and task in configs.TASKS:
+        raise ModelError(
+            f"{path} is not here yet: make it by himac-lite pretrain --task {task}, or give --model another"
+        )
+    return path
 
 
 def make_task(config: Train) -> Task:
@@ -206,7 +216,8 @@ def _validation(
     learner: Learner, task: Task, config: Train, hierarchy: Hierarchy, levels: Sequence[Item]
 ) -> dict[str, float]:
     result = evaluate(learner.policy, task, levels[: config.validate_on], mode_of(hierarchy), rules=hierarchy.rules)
-    return {"validation/success": result.success, "validation/n": result.n}
+    partly = {"validation/progress": result.mean_progress} if config.rollout.progress_share else {}
+    return {"validation/success": result.success, **partly, "validation/n": result.n}
 
 
 def mode_of(hierarchy: Hierarchy) -> str:

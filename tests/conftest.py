@@ -169,14 +169,15 @@ class ScriptedPolicy:
     scripts: what to sample for each prompt, in the order in which prompts come; only the model's own tokens, not
     what the environment answers. The k-th sampled token of a row, from 0, gets log-probability −(k + 1) / 10. Every
     prompt is kept in `prompts` (text), and what each call asked for in `calls`. A script that a row does not need to
-    its end is cut off; one that ends too early, or samples what is not allowed, fails the test.
+    its end is cut off; one that ends too early, or samples what is not allowed, fails the test. tokenizer: Sokoban's
+    by default.
     """
 
-    def __init__(self, *scripts: str) -> None:
+    def __init__(self, *scripts: str, tokenizer: Any = None) -> None:
         from himac_lite.model import Policy
         from himac_lite.tokenizer import build_tokenizer
 
-        self._words = Policy(None, build_tokenizer(), name="scripted")
+        self._words = Policy(None, tokenizer or build_tokenizer(), name="scripted")
         self._scripts = list(scripts)
         self.prompts: list[str] = []
         self.calls: list[dict[str, Any]] = []
@@ -212,6 +213,20 @@ class ScriptedPolicy:
                 if forced is None:
                     running.discard(row)
         return streams
+
+
+@pytest.fixture(scope="session")
+def text_tokenizer() -> Any:
+    """A tokenizer for any text; it knows few words."""
+    from himac_lite.tokenizer import build_text_tokenizer
+
+    return build_text_tokenizer(["<act> search[mug] click[buy now]\nInstruction: [SEP] go to desk 1\n> take"] * 2, 400)
+
+
+@pytest.fixture(scope="session")
+def scripted(text_tokenizer: Any) -> Callable[..., ScriptedPolicy]:
+    """Makes a `ScriptedPolicy` that writes any text."""
+    return lambda *scripts: ScriptedPolicy(*scripts, tokenizer=text_tokenizer)
 
 
 @pytest.fixture

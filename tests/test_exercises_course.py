@@ -133,6 +133,21 @@ def first_time(spent, success, threshold):
     return at[np.argmax(np.interp(at, spent, success) >= threshold - 1e-12)]
 
 
+def shop_reward(r_type, hits, option_hits, fits, attributes, options):
+    return r_type * sum([hits, option_hits, 1 if fits else 0]) / sum([attributes, options, 1])
+
+
+def read_action(text):
+    """Without an expression: the last bracket that closes, and the last that opens before it with something between."""
+    close = text.rfind("]")
+    opened = text.rfind("[", 1, max(1, close - 1))
+    return (text[:opened], text[opened + 1 : close].lower()) if opened > 0 else ()
+
+
+def latched(won):
+    return [sum(won[: i + 1]) > 0 for i in range(len(won))]
+
+
 COURSE = {
     "check_outcome": (
         outcome,
@@ -268,6 +283,21 @@ COURSE = {
         lambda i, p, e: (["planner"] * p + ["executor"] * e)[i % (p + e)],
         (lambda i, p, e: ["planner", "executor"][i % 2], "change places every time"),
         (lambda i, p, e: "planner" if i < p else "executor", "comes only once"),
+    ),
+    "check_shop_reward": (
+        shop_reward,
+        (lambda r, a, o, p, n, m: r * (a + o + p) / (n + m), "denominator"),
+        (lambda r, a, o, p, n, m: (a + o + p) / (n + m + 1), "wrong kind of product"),
+    ),
+    "check_read_action": (
+        read_action,
+        (lambda text: tuple(part.lower() for part in read_action(text)), "Click is no verb"),
+        (lambda text: read_action(text) if text.endswith("]") else (), "after|follows the last bracket"),
+    ),
+    "check_latched": (
+        latched,
+        (list, "the next action spoils it"),
+        (lambda won: [any(won)] * len(won), "before the first win"),
     ),
 }  # fmt: skip
 

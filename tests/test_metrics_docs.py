@@ -14,6 +14,7 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "metrics.md"
 def test_every_logged_name_is_defined_and_every_defined_name_is_logged(tmp_path: Path) -> None:
     defined = set(re.findall(r"^\| `([^`]+)`", DOCUMENT.read_text("utf-8"), re.M))
     settings = ["rollout.levels=8", "rollout.group=4", "test_limit=2", "validate_on=2", "validate_every=1"]
+    settings.append("rollout.progress_share=0.1")
     logged: set[str] = set()
     for variant in ("himac", "three_levels"):  # the latter has a group of its own in between
         argv = ["train", "--variant", variant, "--iterations", "2", "--out", str(tmp_path / variant)]

@@ -19,7 +19,7 @@ from typing import Any
 
 from himac_lite.errors import ConfigError
 
-BENCHMARKS = ("env", "levels", "rollout", "train")
+BENCHMARKS = ("env", "levels", "rollout", "train", "worlds")
 """Names of `himac-lite bench`, each a module of this package."""
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from himac_lite.config import Train
+from himac_lite.config import TASKS, Train, for_task
 from himac_lite.errors import ConfigError
 
 HELP = "score a run or a model on levels"
@@ -15,7 +15,8 @@ HELP = "score a run or a model on levels"
 
 def arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("what", metavar="RUN_OR_MODEL", help="run folder, model folder, hub id, or sokoban-base")
-    p.add_argument("--levels", default="core/test", help="split or level file (default: core/test)")
+    p.add_argument("--task", choices=TASKS, help="default: as the run was trained; sokoban for a model")
+    p.add_argument("--levels", help="split or file of the task's own kind (default: core/test, webshop/test …)")
     p.add_argument("--mode", choices=("himac", "flat", "random"), default=None, help="default: as the run was trained")
     p.add_argument(
         "--checkpoint", choices=("last", "best"), default="last", help="of a run: the newest, or best in validation"
@@ -33,16 +34,21 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     from himac_lite import evaluation, hierarchy, runs, training
     from himac_lite.loading import load_policy
     from himac_lite.parallel import one_thread_a_worker
-    from himac_lite.sokoban.levels import load_levels
+    from himac_lite.tasks.registry import load_items
 
     if given.limit is not None and given.limit < 1:
         raise ConfigError(f"--limit must be at least 1, not {given.limit}")
-    levels = load_levels(given.levels, "test")[: given.limit]
-    one_thread_a_worker()
     config, is_run = Train(), (Path(given.what) / "manifest.json").is_file()
     if is_run:
+        config = runs.load_run(given.what).config
+    if given.task and given.task != config.task:
+        config = for_task(config, given.task)
+    source = given.levels or TASKS[config.task].get("test_levels", "core/test")
+    levels = load_items(config.task, source, "test")[: given.limit]
+    one_thread_a_worker()
+    if is_run:
         run = runs.load_run(given.what)
-        config, policy = run.config, training.load_trained(run, given.checkpoint, _say)
+        policy = training.load_trained(run, given.checkpoint, _say)
     else:
         policy = load_policy(training.resolve_model(given.what))
     task = training.make_task(config)
@@ -54,11 +60,13 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     if mode != "random" and is_run:
         base = training.base_score(policy, task, levels, mode, variant.rules)
     result = scored.as_dict() | {"random_success": random.success, "base_success": base.success}
-    result |= {"levels": given.levels, "model": given.what}
+    result |= {"levels": source, "model": given.what}
     if not given.json:
         low, high = scored.ci95
-        print(f"{given.what} on {given.levels}, greedy, {mode}, n = {scored.n}")
+        print(f"{given.what} on {source}, greedy, {mode}, n = {scored.n}")
         print(f"  success  {100 * scored.success:5.1f} %  (95 % interval {100 * low:.1f}–{100 * high:.1f})")
+        if config.rollout.progress_share > 0:
+            print(f"  score    {100 * scored.mean_progress:5.1f}")
         print(f"  base     {100 * base.success:5.1f} %\n  random   {100 * random.success:5.1f} %")
         for name, part in scored.by_length.items():
             print(f"  optimal length {name:6} {100 * part['success']:5.1f} %  (n = {part['n']})")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from himac_lite.config import override
+from himac_lite.config import TASKS, override
 from himac_lite.errors import RunError
 
-HELP = "make the small base model from solver demonstrations"
+HELP = "make a small base model from demonstrations"
 
 
 def arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--out", type=Path, default=Path("models/sokoban-base"), help="folder of the checkpoint")
+    p.add_argument("--task", choices=TASKS, default="sokoban", help="which task it shall play (default: sokoban)")
+    p.add_argument("--out", type=Path, help="folder of the checkpoint (default: models/TASK-base)")
     p.add_argument("--seed", type=int)
     p.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, such as expert_steps=500"
@@ -23,11 +24,16 @@ def arguments(p: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     from himac_lite.config import Pretrain
     from himac_lite.pretrain import pretrain
+    from himac_lite.textbase import pretrain_task
 
+    out = given.out or Path("models") / f"{given.task}-base"
     config = Pretrain() if given.seed is None else Pretrain(seed=given.seed)
     for pair in given.set:
         name, _, value = pair.partition("=")
         config = override(config, name, value)
-    if given.out.exists() and not any((given.out / n).exists() for n in ("pretrain.json", "unfinished")):
-        raise RunError(f"{given.out} exists and was not made by pretrain; choose another --out")
-    pretrain(config, given.out)
+    if out.exists() and not any((out / n).exists() for n in ("pretrain.json", "unfinished")):
+        raise RunError(f"{out} exists and was not made by pretrain; choose another --out")
+    if given.task == "sokoban":
+        pretrain(config, out)
+    else:
+        pretrain_task(given.task, config, out)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from himac_lite.config import PRESETS, Train, override
+from himac_lite.config import PRESETS, TASKS, Train, for_task, override
 from himac_lite.errors import ConfigError
 
 HELP = "train a model with HiMAC or a variant"
@@ -16,9 +16,10 @@ HELP = "train a model with HiMAC or a variant"
 
 def arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--preset", choices=PRESETS, default="quick", help="where to start from (default: quick)")
+    p.add_argument("--task", choices=TASKS, default="sokoban", help="what is played (default: sokoban)")
     p.add_argument("--variant", help="himac (default) or another preset of himac_lite.hierarchy, such as flat_grpo")
     p.add_argument("--model", help="folder or hub id of any causal LM (default: the shipped small model)")
-    p.add_argument("--levels", help="split such as core/train, or a level file")
+    p.add_argument("--levels", help="split such as core/train or webshop/train, or a file of the task's own kind")
     p.add_argument("--seed", type=int)
     budget = p.add_mutually_exclusive_group()
     budget.add_argument("--iterations", type=int)
@@ -66,12 +67,12 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         run = train(config, out, resume=bool(given.resume), progress=progress, say=say)
     results = run.results
     if not given.json:
-        print(_summary(results, out))
+        print(_summary(results, out, run.config.rollout.progress_share > 0))
     return {**results, "run": str(out)}
 
 
 def _train_config(given: argparse.Namespace) -> Train:
-    config = PRESETS[given.preset]
+    config = for_task(PRESETS[given.preset], given.task)
     chosen = {
         "variant": given.variant, "train_levels": given.levels, "seed": given.seed,
         "iterations": given.iterations, "minutes": given.minutes, "env_steps": given.env_steps,
@@ -100,12 +101,14 @@ def _next_folder(name: str) -> Path:
     return folder
 
 
-def _summary(results: dict[str, Any], out: Path) -> str:
+def _summary(results: dict[str, Any], out: Path, partly: bool) -> str:
+    """The scores in a few lines; `partly`: a goal that is reached in part counts, so how much was reached is said."""
     lines = [f"\n{results['levels']}, greedy, {results['mode']}, n = {results['trained']['n']}:"]
     for name in ("random", "base", "trained"):
         s = results[name]
         low, high = s["ci95"]
-        lines.append(f"  {name:8} {100 * s['success']:5.1f} %  (95 % interval {100 * low:.1f}–{100 * high:.1f})")
+        score = f", score {100 * s['mean_progress']:.1f}" if partly else ""
+        lines.append(f"  {name:8} {100 * s['success']:5.1f} %  (95 % interval {100 * low:.1f}–{100 * high:.1f}){score}")
     bins = ", ".join(f"{name} moves {100 * b['success']:.0f} %" for name, b in results["trained"]["by_length"].items())
     minutes = results["seconds"] / 60
     return "\n".join([*lines, f"  trained by optimal length: {bins}", f"  {minutes:.1f} minutes; run folder {out}"])

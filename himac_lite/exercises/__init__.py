@@ -27,6 +27,7 @@ from himac_lite.exercises.variants import (
     check_steps_to,
     check_who_learns,
 )
+from himac_lite.exercises.worlds import check_latched, check_read_action, check_shop_reward
 
 __all__ = [
     "CheckFailed", "Exercise", "Mistake", "check",
@@ -39,4 +40,5 @@ __all__ = [
     "check_best_blueprint", "check_learning_rate", "check_wilson",
     "check_quantise", "check_nf4_bytes", "check_merged",
     "check_sign_flip", "check_steps_to", "check_median_advantage", "check_who_learns",
+    "check_shop_reward", "check_read_action", "check_latched",
 ]  # fmt: skip

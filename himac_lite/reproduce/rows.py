@@ -58,7 +58,7 @@ class Row:
 
 
 def settings_of(config: configs.Train, levels: Mapping[str, str], model: str) -> dict[str, Any]:
-    """What all rows of a folder share, flat: the settings but variant, seed, book-keeping; hashes of levels and model."""
+    """What all rows of a folder share, flat: settings but variant, seed, book-keeping; hashes of levels and model."""
     out: dict[str, Any] = {f"sha256 of {part} levels": digest for part, digest in levels.items()}
     for name, value in configs.as_dict(config).items():
         parts = {f"{name}.{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {name: value}

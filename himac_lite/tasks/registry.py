@@ -3,26 +3,55 @@
 from __future__ import annotations
 
 from himac_lite.config import TASKS
-from himac_lite.errors import ConfigError
+from himac_lite.errors import ConfigError, TaskError
 from himac_lite.tasks import Item, Task
 
 
 def task_of(name: str, max_steps: int, subgoal_budget: int) -> Task:
-    """The task of this name. Raises `ConfigError` that lists the names."""
-    if name == "sokoban":
-        from himac_lite.tasks.sokoban import SokobanTask
+    """The task of this name. Raises `ConfigError` that lists the names, and `TaskError` where a package is missing."""
+    try:
+        if name == "sokoban":
+            from himac_lite.tasks.sokoban import SokobanTask
 
-        return SokobanTask(max_steps=max_steps, subgoal_budget=subgoal_budget)
+            return SokobanTask(max_steps=max_steps, subgoal_budget=subgoal_budget)
+        if name == "webshop":
+            from himac_lite.tasks.webshop import WebShopTask
+
+            return WebShopTask(max_steps=max_steps, subgoal_budget=subgoal_budget)
+        if name == "alfworld":
+            from himac_lite.tasks.alfworld import AlfworldTask
+
+            return AlfworldTask(max_steps=max_steps, subgoal_budget=subgoal_budget)
+    except ModuleNotFoundError as error:
+        raise _missing(name, error) from None
     raise _unknown(name)
 
 
 def load_items(name: str, source: str, part: str | None = None) -> list[Item]:
-    """Items of a task from a split (``core/test``; ``core`` with `part` given) or a file of its own kind."""
-    if name == "sokoban":
-        from himac_lite.sokoban.levels import load_levels
+    """Items of a task from a split (``core/test``; ``core`` with `part` given) or a file of its own kind.
 
-        return list(load_levels(source, part))
+    Raises `HimacError`s with one clear line.
+    """
+    try:
+        if name == "sokoban":
+            from himac_lite.sokoban.levels import load_levels
+
+            return list(load_levels(source, part))
+        if name == "webshop":
+            from himac_lite.tasks import webshop
+
+            return list(webshop.load(source, part))
+        if name == "alfworld":
+            from himac_lite.tasks import alfworld
+
+            return list(alfworld.load(source, part))
+    except ModuleNotFoundError as error:
+        raise _missing(name, error) from None
     raise _unknown(name)
+
+
+def _missing(name: str, error: ModuleNotFoundError) -> TaskError:
+    return TaskError(f"{error.name} is not installed: pip install 'himac-lite[{name}]'")
 
 
 def _unknown(name: str) -> ConfigError:

@@ -16,7 +16,7 @@ from himac_lite.advantage import Baseline, Scale, group_advantage, group_advanta
 from himac_lite.plots import Record, executed_blueprint
 from himac_lite.widgets.replay import board_of, replay, states
 
-MARKS = {"sub_done": "✓", "budget": "◷", "success": "★", "truncated": "✂"}
+MARKS = {"sub_done": "✓", "budget": "◷", "success": "★", "truncated": "✂", "over": "■"}
 """How a sub-goal ended, in a row of moves."""
 SHARE = 0.5
 """What all boxes on their targets would be worth in the shaped return, if that did not solve the level."""
@@ -111,15 +111,15 @@ def level_data(record: Record) -> dict[str, Any]:
     chips are what a row shows, one after another: [text] with the member's credit, [text, k] with that of its k-th
     action, [text, None] with none.
     """
-    board, numbers = board_of(record), dict[Any, int]()
+    numbers = dict[Any, int]()
 
     def member(recorded: Any) -> dict[str, Any]:
-        played = replay(board, recorded)
+        where, reached = states_of(record, recorded)
         success = bool(recorded["success"])
-        shaped = 1.0 if success else 0.0 if recorded.get("invalid") else SHARE * played.home / max(1, len(board.boxes))
+        shaped = 1.0 if success else 0.0 if recorded.get("invalid") else SHARE * reached
         return {
             "rets": {"recorded": recorded["return"], "success": float(success), "shaped": shaped},
-            "steps": recorded["steps"], "states": [numbers.setdefault(s, len(numbers)) for s in states(played)],
+            "steps": recorded["steps"], "states": [numbers.setdefault(s, len(numbers)) for s in where],
             "moves": recorded["moves"], "chips": played_chips(recorded),
         }  # fmt: skip
 
@@ -136,13 +136,28 @@ def level_data(record: Record) -> dict[str, Any]:
     return out
 
 
+def states_of(record: Record, member: Any) -> tuple[Sequence[Any], float]:
+    """The state in which each action was chosen, and how much of the goal was reached in the end, in [0, 1].
+
+    In a task in plain words the state is the active sub-goal and what was seen last; what was reached is the return.
+    """
+    if "transcript" not in member and "\n" in record["level"]:
+        board = board_of(record)
+        played = replay(board, member)
+        return states(played), played.home / max(1, len(board.boxes))
+    seen = ["", *(text for _, text in member.get("transcript", []))]
+    goals = [k for k, segment in enumerate(member["segments"]) for _ in range(segment["steps"])]
+    return list(zip(goals, seen, strict=False)), float(member["return"])
+
+
 def played_chips(member: Any) -> list[list[Any]]:
-    """A trajectory's moves, and how each of its sub-goals ended; only ``<sub_done>`` was chosen, and has credit."""
+    """A trajectory's actions, and how each of its sub-goals ended; only ``<sub_done>`` was chosen, and has credit."""
+    actions = [f"{action} " for action, _ in member["transcript"]] if "transcript" in member else member["moves"]
     out: list[list[Any]] = []
     begun = 0
     for segment in member["segments"]:
         moves = range(begun, begun + segment["steps"])
-        out += [[member["moves"][k], k] for k in moves]
+        out += [[actions[k], k] for k in moves]
         begun = moves.stop
         mark = MARKS.get(segment["end"], "")
         out.append([mark] if segment["end"] == "sub_done" else [f"{mark} ", None])

@@ -14,6 +14,7 @@ from himac_lite.sokoban import render
 from himac_lite.sokoban.rules import Board
 from himac_lite.widgets import pictures
 from himac_lite.widgets.base import PACKED, Pictured, browser_code
+from himac_lite.widgets.cards import CardPlayer, is_text
 from himac_lite.widgets.credit import micro_groups
 from himac_lite.widgets.replay import board_of, replay
 
@@ -110,8 +111,14 @@ class RolloutPlayer(Pictured, anywidget.AnyWidget):
 
     It plays in the browser, so it plays while the kernel is busy. `beside` is a second member of the same record, to
     be compared: ("micro", 3). `explorer` is the place in one to whose returns and advantages the browser listens,
-    instead of the recorded ones. The other arguments: see `playback`.
+    instead of the recorded ones. The other arguments: see `playback`. For a record in plain words it makes a
+    `CardPlayer`.
     """
+
+    def __new__(cls, record: Record, *args: Any, **kwargs: Any) -> Any:
+        if is_text(record):
+            return CardPlayer(record, *args, **kwargs)
+        return super().__new__(cls, record, *args, **kwargs)
 
     _esm = browser_code("unpack.js", "player.js")
     _css = browser_code("player.css")

@@ -1,0 +1,178 @@
+"""Make the base model of a task in plain words: a tokenizer and a small Llama, from scripted demonstrations only.
+
+The stages are those of `pretrain`: competence from experts, then mixed quality with the learning rate down to zero and
+every linear layer seen through NF4, then more beginners, so that a *half-competent* model is left. Goals of the
+training part only are demonstrated.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from himac_lite import evaluation
+from himac_lite.config import TASKS, Pretrain, Train, as_dict, for_task
+from himac_lite.demonstrations import EXPERT
+from himac_lite.errors import ConfigError, TaskError
+from himac_lite.lessons import Lesson, batches
+from himac_lite.loading import load_policy
+from himac_lite.parallel import one_thread_a_worker
+from himac_lite.pretrain import make_model
+from himac_lite.stage import Stage
+from himac_lite.tasks.registry import load_items, task_of
+from himac_lite.tokenizer import build_text_tokenizer
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a task's base model is made of."""
+
+    lessons: Callable[[np.random.Generator, float], Iterator[Lesson]]
+    """(generator, share of beginners) → demonstrations without end."""
+    about: str
+    vocabulary: int = 1024
+    """Tokens; a multiple of 64."""
+    longest: int = 1536
+    """Tokens of a demonstration; longer ones are left out."""
+    positions: int = 4096
+    """Tokens that the model can read."""
+    sloppiness: tuple[float, float, float] = (0.0, 0.45, 0.65)
+    """Share of beginners in each stage."""
+    validation: int = 64
+    """Validation items that the card is measured on."""
+
+
+def recipe(task: str) -> Recipe:
+    """The recipe of a task in plain words. Raises `ConfigError` for another."""
+    if task == "webshop":
+        from himac_lite.tasks import webshop
+        from himac_lite.webshop.players import lessons as shopping
+
+        goals = [item for item in webshop.load("webshop/train") if isinstance(item, webshop.ShopGoal)]
+        return Recipe(
+            lambda rng, sloppiness: shopping(goals, rng, sloppiness),
+            "goals in the generated catalogue of this package (`webshop/train`)",
+        )
+    if task == "alfworld":
+        from himac_lite.alfworld.players import lessons as housekeeping
+        from himac_lite.tasks.alfworld import our_games
+
+        houses = [game.house for game in our_games("train")]
+        return Recipe(
+            lambda rng, sloppiness: housekeeping(houses, rng, sloppiness),
+            "small household games of this package (`household/train`), which are not the ALFWorld benchmark",
+            vocabulary=512,
+        )
+    words = ", ".join(name for name in TASKS if name != "sokoban")
+    raise ConfigError(f"no base model is made for task {task!r} from words; choose one of {words}")
+
+
+def tokenizer_of(made: Recipe, seed: int, count: int = 3000) -> Any:
+    """The tokenizer, learnt from the first demonstrations of a stream of its own."""
+    rng = np.random.default_rng([seed, 99])
+    texts = (lesson.text for lesson in itertools.islice(made.lessons(rng, made.sloppiness[1]), count))
+    return build_text_tokenizer(texts, made.vocabulary)
+
+
+def pretrain_task(
+    task: str, config: Pretrain, out: Path, say: Callable[[str], None] = print, items: int | None = None
+) -> dict[str, float]:
+    """All stages, the checkpoint, and its card with what it scores on so many validation items.
+
+    Goes on after an interruption from the last hundred batches, as `pretrain.pretrain` does.
+    """
+    one_thread_a_worker()
+    made = recipe(task)
+    tokenizer = tokenizer_of(made, config.seed)
+    model = make_model(config, tokenizer, made.positions, rope_theta=10_000.0)
+
+    def source(number: int) -> Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]:
+        def stream() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            rng = np.random.default_rng([config.seed, number])
+            encode = _cached(tokenizer)
+            return batches(made.lessons(rng, made.sloppiness[number]), encode, config.batch_tokens, made.longest, rng)
+
+        return stream
+
+    slow = replace(config, lr_muon=config.lr_muon / 3, lr_adam=config.lr_adam / 3)
+    stages: tuple[tuple[str, Callable[[], Stage]], ...] = (
+        ("expert demonstrations",
+         lambda: Stage(model, config, EXPERT, config.expert_steps, 0, True, False, False, source(0))),
+        ("mixed demonstrations", lambda: Stage(model, config, EXPERT, config.mixed_steps, 1, source=source(1))),
+        ("bad habits", lambda: Stage(model, slow, EXPERT, config.habit_steps, 2, source=source(2))),
+    )  # fmt: skip
+    kept = out / "unfinished" / str(config.seed)
+    kept.mkdir(parents=True, exist_ok=True)
+    for name, make in stages:
+        stage = make()
+
+        def report(number: int, loss: float, rate: float, name: str = name, steps: int = stage.steps) -> None:
+            if number % 50 == 0 or number == steps:
+                say(f"{name} {number}/{steps}: loss {loss:.4f}, {rate:.0f} tokens/s")
+
+        stage.run(report, kept / f"{name.replace(' ', '-')}-{stage.steps}.safetensors")
+    model.half().save_pretrained(str(out))
+    tokenizer.save_pretrained(str(out))
+    made = made if items is None else replace(made, validation=items)
+    found = measured(task, out, made.validation)
+    record = {"task": task, "config": as_dict(config), "sloppiness": made.sloppiness, "validation": found}
+    (out / "pretrain.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    (out / "README.md").write_text(card(task, made, config, found, model.num_parameters()), "utf-8")
+    shutil.rmtree(out / "unfinished")
+    say(json.dumps(found))
+    return found
+
+
+def measured(task: str, model: Path, count: int) -> dict[str, float]:
+    """`evaluation.profile` of a checkpoint on the first validation items of its task; empty without the engine."""
+    settings = for_task(Train(), task)
+    try:
+        items = load_items(task, settings.validation_levels, "validation")[:count]
+    except TaskError:  # without the task's engine a model can be made, and not measured
+        return {}
+    chosen = task_of(task, settings.rollout.max_steps, settings.rollout.subgoal_budget)
+    return evaluation.profile(load_policy(str(model)), chosen, items, n=4)
+
+
+def _cached(tokenizer: Any) -> Callable[[str], list[int]]:
+    known: dict[str, list[int]] = {}
+
+    def encode(text: str) -> list[int]:
+        if text not in known:
+            if len(known) > 50_000:
+                known.clear()
+            known[text] = list(tokenizer(text, add_special_tokens=False).input_ids)
+        return known[text]
+
+    return encode
+
+
+def card(task: str, made: Recipe, config: Pretrain, found: dict[str, float], parameters: int) -> str:
+    """The model card: how it was made, what it is for, what it scores."""
+    rows = "\n".join(f"| {name} | {100 * value:.1f} % |" for name, value in found.items()) or "| not measured | |"
+    return f"""---
+library_name: transformers
+license: mit
+---
+# {task}-base: half-competent, with two roles
+
+A Llama of {parameters / 1e6:.2f}M parameters ({config.layers} layers, width {config.width}) with a byte-level BPE of
+its own, made by `himac-lite pretrain --task {task} --seed {config.seed}` from scripted demonstrations alone, of
+{made.about}: {config.expert_steps} batches of experts, then {config.mixed_steps} and {config.habit_steps} of mixed
+quality seen through NF4.
+
+It is meant as a starting point for reinforcement learning, not as a good player.
+
+Measured in 4 bit on {made.validation} validation items (`pretrain.json` has the settings):
+
+| | |
+|---|---|
+{rows}
+"""

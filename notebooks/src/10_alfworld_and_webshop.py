@@ -1,0 +1,246 @@
+# %% [markdown]
+# # A shop, a household, a warehouse: what is a blueprint worth?
+#
+# [Open in
+# Colab](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/10_alfworld_and_webshop.ipynb)
+# · [Open on
+# Binder](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/10_alfworld_and_webshop.ipynb)
+#
+# **The question.** The paper's main results are not about Sokoban. They are about *ALFWorld*, where an agent tidies
+# up a household in words, and *WebShop*, where it buys what somebody asked for. What stays the same there, what is
+# different, and in which of the three worlds does a plan help most?
+#
+# Nothing is trained here. We play with scripted players, whose plans we can spoil as we like.
+
+# %%
+import sys
+
+if "google.colab" in sys.modules:
+    # %pip install -q "himac-lite[webshop] @ git+https://github.com/himac-lite/himac-lite"
+    print("himac-lite is installed")
+
+# %%
+import numpy as np
+
+import himac_lite
+from himac_lite import course, widgets
+from himac_lite.tasks.registry import load_items, task_of
+from himac_lite.types import Role
+
+shop, goals = task_of("webshop", 15, 6), load_items("webshop", "webshop/validation")
+goal = goals[0]
+print(goal.title)
+print(shop.oracle(goal).text)
+
+# %% [markdown]
+# ## The same two roles, other words
+#
+# The trainer does not know which world it serves. A task says what each role reads, and what an action does. The
+# planner reads the first page and writes lines; each line is a sub-goal. The executor reads the page *as it is when
+# the sub-goal begins*, and the sub-goal. Its actions are no longer four keys but **text**: `search[…]` or `click[…]`.
+
+# %%
+episode = shop.start(goal)
+plan = shop.oracle(goal)
+print(episode.prompt(Role.PLANNER), "\n")
+print(episode.act(f"search[{plan.subgoals[0].text.removeprefix('search for ')}]"), "\n")
+print(episode.prompt(Role.EXECUTOR, plan.subgoals[1])[-180:])
+
+# %% [markdown]
+# ### Exercise 1: reading what a model wrote
+#
+# The shop takes `verb[argument]`. By hand, with the rule of the original, `(.+)\[(.+)\]` at the start of the text:
+# what is `click[Buy Now]`? And `click[]`, `[red]`, `click[a] click[b]`? Return (verb, argument in lower case), or
+# `()` if it is no action. It must never raise: a model writes anything.
+
+
+# %%
+def my_read_action(text):
+    """(verb, argument in lower case), or () for what is no action."""
+    ### BEGIN SOLUTION
+    import re
+
+    found = re.match(r"(.+)\[(.+)\]", text)
+    return (found[1], found[2].lower()) if found else ()
+    ### END SOLUTION
+
+
+# %%
+from himac_lite.exercises import check_latched, check_read_action, check_shop_reward
+
+check_read_action(my_read_action)
+
+# %% [markdown]
+# ## A reward with parts
+#
+# In Sokoban an episode is won or not. A purchase can be *nearly* right: R = r_type · (attribute hits + option hits +
+# [price ≤ limit]) / (attributes + options + 1). By hand: a goal with two attributes, one option and a limit; the mug
+# has both attributes, the wrong colour, and is cheap enough: (2 + 0 + 1) / 4 = 0.75. A lamp in the right colour has
+# r_type 0.
+#
+# ### Exercise 2: the shop's reward
+
+
+# %%
+def my_shop_reward(r_type, attribute_hits, option_hits, price_fits, attributes, options):
+    """What a purchase is worth."""
+    ### BEGIN SOLUTION
+    return r_type * (attribute_hits + option_hits + price_fits) / (attributes + options + 1)
+    ### END SOLUTION
+
+
+# %%
+check_shop_reward(my_shop_reward)
+
+# %% [markdown]
+# ## Four buyers
+#
+# The same executor carries out the plans of four planners. The *expert* asks for everything. The *vague* one asks for
+# one attribute at most, the *forgetful* one leaves out an option, the *hasty* one buys the first thing of the right
+# kind. Guess their scores before you run the cell.
+
+# %%
+from himac_lite.scripted import play_scripted
+
+count = 8 if course.FAST else 80
+writers = ("expert", "vague", "forgetful", "hasty")
+bought = {who: play_scripted("webshop", goals[:count], who) for who in writers}
+scores = {
+    "success": [100 * np.mean([t.success for t in bought[who]]) for who in writers],
+    "score": [100 * np.mean([t.progress for t in bought[who]]) for who in writers],
+}
+course.bars(list(writers), scores, "who wrote the plan", "%")
+
+# %% [markdown]
+# The score is much kinder than success. What does that do to a group's advantages? With success alone, a group of
+# hasty plans has return 0 for all, and nothing is learnt. With the score, the least bad one is better than the mean.
+
+# %%
+from himac_lite.advantage import group_advantage
+from himac_lite.records import level_record
+from himac_lite.types import MicroGroup
+
+members = tuple(bought[who][0] for who in writers)
+for name, returns in (("success", [t.success for t in members]), ("score", [t.progress for t in members])):
+    return_n = np.array(returns, float)
+    print(f"{name:8} {return_n.round(2)} → {group_advantage(return_n[None])[0].round(2)}")
+record = level_record(MicroGroup(goal, None, members), [0.0] * len(members), str)
+widgets.RolloutPlayer(record, "micro", 0, beside=("micro", 3))
+
+# %% [markdown]
+# ## A household
+#
+# Here the agent does not see where things are: it has to open drawers. The games are small ones of our own, in the
+# words of ALFWorld's engine (they are **not** the ALFWorld benchmark). `Twin` says what the engine would say, so that
+# this notebook needs no engine; `pip install "himac-lite[alfworld]"` and `task_of("alfworld", 50, 20)` play in it.
+
+# %%
+from himac_lite.alfworld import players
+from himac_lite.alfworld.twin import Twin
+from himac_lite.tasks.alfworld import our_games
+
+games = our_games("validation")
+game = next(g for g in games if g.house.task.startswith("pick_clean"))
+house, rng = Twin(game.house), np.random.default_rng(0)
+print(house.intro, "\n")
+for step in players.play(house, players.plan_by("expert", game.house, rng), rng):
+    print(">", step.action, "\n ", step.seen)
+
+# %% [markdown]
+# ### Exercise 3: once won is won
+#
+# ALFWorld's reward is a *state*: the engine says `won` as long as the clean mug stands on the shelf. An agent that
+# goes on may take it away again. An episode should count as won from the first time on. Given the engine's word after
+# each step, return whether the episode counts as won after each step.
+
+
+# %%
+def my_latched(won):
+    """Whether the episode counts as won, after each step."""
+    ### BEGIN SOLUTION
+    out, ever = [], False
+    for now in won:
+        ever = ever or now
+        out.append(ever)
+    return out
+    ### END SOLUTION
+
+
+# %%
+check_latched(my_latched)
+
+# %% [markdown]
+# ## The three worlds side by side
+#
+# Now the same trick in all three: plans of an expert, and plans with a beginner's mistake, carried out by the same
+# script. In Sokoban the mistake is greed: every box straight to its nearest target, whatever stands in the way.
+
+# %%
+from himac_lite.planners import execute_push, greedy_pushes
+from himac_lite.sokoban.rules import board_from_level, step
+from himac_lite.tasks.sokoban import pushes_of
+
+
+def carried_out(board, plan):
+    """Whether these pushes, as far as they can be done, solve the level."""
+    for push in plan:
+        for move in execute_push(board, push) or ():
+            board, _ = step(board, move)
+    return board.solved
+
+
+levels = himac_lite.load_levels("core/validation")[:count]
+boards = [board_from_level(level) for level in levels]
+solver = [pushes_of(b, himac_lite.solve(lv).lurd) for b, lv in zip(boards, levels, strict=True)]
+
+
+def tidied(who):
+    """Share of games that are won with plans of this writer."""
+    won = []
+    for g in games[:count]:
+        twin = Twin(g.house)
+        players.play(twin, players.plan_by(who, g.house, rng), rng)
+        won.append(twin.won)
+    return 100 * np.mean(won)
+
+
+worth = {
+    "an expert's plans": [
+        100 * np.mean([carried_out(b, p) for b, p in zip(boards, solver, strict=True)]),
+        scores["success"][0], tidied("expert"),
+    ],
+    "a beginner's plans": [
+        100 * np.mean([carried_out(b, greedy_pushes(b)) for b in boards]),
+        scores["success"][2], tidied("forgetful"),
+    ],
+}  # fmt: skip
+course.bars(["Sokoban (greedy)", "WebShop (forgetful)", "household (forgetful)"], worth, "world", "success, %")
+
+# %% [markdown]
+# Two kinds of failure hide in these bars. In Sokoban a bad plan *destroys*: the box is in the corner and nothing can
+# be done. In the shop and the household a bad plan *omits*: everything it says was carried out, and still the goal is
+# not reached.
+#
+# ## What can go wrong: words are not what they say
+#
+# A script reads a sub-goal by its form; a model reads it by what it has learnt. And the environment never complains:
+# what it does not know costs a step and changes nothing. Count the steps that this player wastes.
+
+# %%
+lost = shop.start(goal)
+for action in ("Search[mug]", "click[Search]", "click[the red one]", "", "x" * 100_000, "search[mug]"):
+    before = lost.prompt(Role.FLAT)
+    lost.act(action)
+    shown = action if len(action) < 30 else f"{action[:10]}… ({len(action):,} characters)"
+    print(f"{shown!r:45}", "the page changed" if lost.prompt(Role.FLAT) != before else "nothing happened")
+
+# %% [markdown]
+# ## To discuss
+#
+# 1. The shop's score gives partial credit, the household none. Which of the two needs a planner more, and why?
+# 2. In the household the executor has to *search*. Is "find and take a mug" one sub-goal or many? What would a plan
+# look like that says where to look first, and who should know that: planner or executor?
+# 3. Our executor is a script that carries out whatever it is told. A real executor fails too. How would you tell a
+# bad plan from a bad execution? (Notebook 03 has the answer that HiMAC gives.)
+# 4. The forgetful buyer's score is high and its success is low. If you paid a person by the score, what would they
+# learn to leave out?
