@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import TOY_STEPS
 
-from himac_lite import cli, reproduce, runs
+from himac_lite import cli, reproduce, runs, storage
 from himac_lite.config import Model, Rollout, Train, Update
 from himac_lite.errors import ConfigError, RunError
 from himac_lite.reproduce import Cell, Row, cells, compare, curve_band, read_curve, read_rows, spent_to, summary
@@ -216,12 +215,9 @@ def test_a_grid_goes_on_where_it_stopped(settings, tmp_path, monkeypatch):
 def test_one_at_a_time_in_one_place(settings, tmp_path):
     scratch = tmp_path / "runs"
     scratch.mkdir()
-    (scratch / "reproduce.lock").write_text(str(os.getppid()))
-    with pytest.raises(RunError, match=f"process {os.getppid()} works in"):
-        reproduce.reproduce(TINY[:1], tmp_path / "rows", scratch, settings=settings)
-    (scratch / "reproduce.lock").write_text("999999999")  # whoever it was is gone
-    reproduce.reproduce([], tmp_path / "rows", scratch, settings=settings)
-    assert not (scratch / "reproduce.lock").exists()
+    with storage.locked(scratch), pytest.raises(RunError, match="runs"):
+        reproduce.reproduce([], tmp_path / "rows", scratch, settings=settings)
+    assert reproduce.reproduce([], tmp_path / "rows", scratch, settings=settings) == ([], [])
 
 
 def test_a_cell_that_fails_does_not_stop_the_others(settings, tmp_path):

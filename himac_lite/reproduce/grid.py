@@ -13,14 +13,13 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from himac_lite import runs
+from himac_lite import runs, storage
 from himac_lite.config import Train, validate
 from himac_lite.errors import ConfigError, HimacError, RunError
 from himac_lite.evaluation import evaluate, score
@@ -102,7 +101,8 @@ def reproduce(
     todo = [cell for cell in wanted if (cell.variant, cell.seed) not in have]
     deadline = None if minutes is None else time.time() + 60 * minutes
     failed: list[HimacError] = []
-    with _alone(scratch):
+    scratch.mkdir(parents=True, exist_ok=True)
+    with storage.locked(scratch):
         for cell, found in _worked(todo, settings, scratch, workers, deadline):
             if isinstance(found, HimacError):
                 failed.append(found)
@@ -217,34 +217,3 @@ def _prompted(config: Train) -> Found:
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
     )  # fmt: skip
     return row, []
-
-
-@contextmanager
-def _alone(scratch: Path) -> Iterator[None]:
-    """Hold `scratch` for this process; raise `RunError` if another one that still runs does."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    lock = scratch / "reproduce.lock"
-    for _ in range(2):
-        try:
-            with lock.open("x", encoding="ascii") as file:
-                file.write(str(os.getpid()))
-            break
-        except FileExistsError:
-            text = lock.read_text("ascii")
-            if _runs(text):
-                raise RunError(f"process {text} works in {scratch} (its lock: {lock}); choose another --runs") from None
-            lock.unlink(missing_ok=True)
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-
-
-def _runs(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
