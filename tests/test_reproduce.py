@@ -262,3 +262,40 @@ def test_records_of_single_runs_make_rows_too():
     assert all(0.7 < r.success < 0.85 and r.n == 512 for r in rows)
     assert "himac" in reproduce.table_text(rows)
     assert read_curve(data_dir() / "runs" / "core", rows[0])[-1]["env_steps"] == rows[0].env_steps
+
+
+LINES = [
+    {"iteration": 0, "validation/success": 0.4},
+    {"iteration": 2, "env_steps": 50, "tokens": 60, "validation/success": 0.6},
+    {"iteration": 4, "env_steps": 100, "tokens": 130, "validation/success": 0.9},
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([], ["The grid has not been run.", "himac − flat_grpo", "p over levels not recorded", "(3 pairs)"]),
+        ([row("prompt_flat", 0, "1010")], ["ablations: 1 of 23 rows", "one seed", "flat_grpo", "not run yet"]),
+        (
+            [row("himac", s, "1111") for s in range(2)] + [row("flat_grpo", 0, "0111"), row("no_sub_done", 0, "1100")],
+            ["ablations: 4 of 23 rows", "himac − no_sub_done", "+50.0 points", "p over levels 0.5000", "75 steps"],
+        ),
+    ],
+    ids=["core", "prompted", "part"],
+)
+def test_notebook_08_draws_what_there_is_and_says_what_is_missing(rows, words, tmp_path, monkeypatch, capsys):
+    from test_notebooks import ROOT, run_in_process
+
+    from himac_lite.sokoban.levels import data_dir
+
+    place = tmp_path / "runs" / "reproduce"
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "core").symlink_to(data_dir() / "runs" / "core")
+    if rows:
+        trained = [r for r in rows if not r.variant.startswith("prompt")]
+        reproduce.write_rows(place, rows, {f"{r.variant}-{r.seed}": LINES for r in trained})
+    monkeypatch.setattr("himac_lite.sokoban.levels.data_dir", lambda: tmp_path)
+    run_in_process(ROOT / "notebooks" / "solutions" / "08_reproduce.ipynb")
+    out = capsys.readouterr().out
+    for word in words:
+        assert word in out, word
