@@ -278,7 +278,7 @@ LINES = [
         ([row("prompt_flat", 0, "1010")], ["ablations: 1 of 23 rows", "one seed", "flat_grpo", "not run yet"]),
         (
             [row("himac", s, "1111") for s in range(2)] + [row("flat_grpo", 0, "0111"), row("no_sub_done", 0, "1100")],
-            ["ablations: 4 of 23 rows", "himac − no_sub_done", "+50.0 points", "p over levels 0.5000", "75 steps"],
+            ["ablations: 4 of 23 rows", "himac − no_sub_done", "+50.0 points", "p over levels 0.5000", "58 steps"],
         ),
     ],
     ids=["core", "prompted", "part"],
