@@ -12,6 +12,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+from himac_lite import cli, textbase
 from himac_lite.alfworld import generator, players
 from himac_lite.alfworld.house import (
     LIGHT,
@@ -27,6 +28,7 @@ from himac_lite.alfworld.house import (
     subgoals_of,
 )
 from himac_lite.alfworld.twin import NOTHING, Twin, listed
+from himac_lite.config import Pretrain
 from himac_lite.errors import TaskError
 from himac_lite.evaluation import play_random
 from himac_lite.rollout import GREEDY, ReturnRule, execute, play_flat
@@ -342,6 +344,21 @@ def test_a_users_games_are_found_by_split(tmp_path, monkeypatch, by_type):
     for source, said in (("alfworld/valid_seen", "ALFWORLD_DATA is not set"), ("household/dev", "unknown split")):
         with pytest.raises(TaskError, match=said):
             alfworld.load(source)
+
+
+@engine
+def test_the_whole_path_in_the_engine(tmp_path, capsys):
+    """A base model of four batches, one iteration of HiMAC on our games: it plays nonsense, and the run ends well."""
+    tiny = Pretrain(width=64, layers=1, heads=1, batch_tokens=4096, expert_steps=2, mixed_steps=1, habit_steps=1)
+    found = textbase.pretrain_task("alfworld", tiny, tmp_path / "base", lambda _: None, items=1)
+    assert found["greedy_flat"] == 0.0
+    small = ["rollout.levels=2", "rollout.group=2", "rollout.max_steps=3", "test_limit=2", "validate_on=2"]
+    sets = [a for s in (*small, "probe_levels=0", "model.rank=4") for a in ("--set", s)]
+    argv = ["train", "--task", "alfworld", "--model", str(tmp_path / "base"), "--iterations", "1"]
+    assert cli.main([*argv, *sets, "--out", str(tmp_path / "run"), "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["levels"] == "household/test"
+    assert results["trained"]["n"] == 2
 
 
 def test_without_the_engine_it_says_what_to_install(monkeypatch):
