@@ -54,10 +54,14 @@ class Codes:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a row has chosen: an action, or None for the end of the sub-goal. `rest`: what completes its spelling."""
+    """What a row has chosen: an action, or None for the end of the sub-goal.
+
+    rest: what completes its spelling. ended: the model has ended its answer with `Codes.end`.
+    """
 
     action: Action | None
     rest: tuple[int, ...] = ()
+    ended: bool = False
 
 
 class Reader:
@@ -65,10 +69,11 @@ class Reader:
 
     def __init__(
         self, codes: Codes, task: ActionTask, encode: Callable[[str], list[int]], decode: Callable[[list[int]], str],
-        rows: int,
+        rows: int, lines: bool = True,
     ) -> None:  # fmt: skip
+        """lines: a written action that has no line break gets one; not in a chat, where it is an answer of its own."""
         self._codes, self._task, self._decode = codes, task, decode
-        self._newline = () if codes.actions else tuple(encode("\n"))
+        self._newline = tuple(encode("\n")) if lines and not codes.actions else ()
         self._written: list[list[int]] = [[] for _ in range(rows)]
 
     def read(self, row: int, token: int) -> Choice | None:
@@ -87,7 +92,7 @@ class Reader:
             return None
         self._written[row] = []
         line = text.partition("\n")[0].strip()
-        return Choice(None if line == task.sub_done else line, () if "\n" in text else self._newline)
+        return Choice(None if line == task.sub_done else line, () if "\n" in text else self._newline, ended)
 
 
 def spell(
@@ -109,8 +114,9 @@ def spell(
     while all(len(ids) > common + 1 and ids[common] == actions[0][common] for ids in actions):
         common += 1
     prefix = actions[0][:common]
-    # Without a token of its own, <sub_done> is spelled on a line of its own, as the actions are.
-    stop = prefix + encode(task.sub_done) if single(task.sub_done) else encode("\n" + task.sub_done)
+    # Without a token of its own, <sub_done> is spelled as the actions are: on a line of its own, if they are.
+    line = "\n" if task.actions[0].startswith("\n") else ""
+    stop = prefix + encode(task.sub_done) if single(task.sub_done) else encode(line + task.sub_done)
     if stop[:common] != prefix or len(stop) == common:
         raise ModelError(f"the tokenizer of {name} begins {task.sub_done!r} in another way than the actions")
     spelled, texts = [*actions, stop], [*task.actions, task.sub_done]

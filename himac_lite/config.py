@@ -1,157 +1,38 @@
-"""One frozen dataclass a concern, a docstring under every field, and the presets."""
+"""The presets and the tasks; settings from text and from a manifest, checked. The settings themselves: `settings`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any
 
 from himac_lite.errors import ConfigError
+from himac_lite.settings import Model, Pretrain, Rollout, Sft, Train, Update
+
+__all__ = [
+    "PRESETS", "TASKS", "Model", "Pretrain", "Rollout", "Sft", "Train", "Update", "as_dict", "for_task", "from_dict",
+    "override", "validate",
+]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Pretrain:
-    """How the base model is made (`himac-lite pretrain`)."""
-
-    width: int = 128
-    """Hidden size; a multiple of 64 (the block of NF4)."""
-    layers: int = 8
-    """Transformer blocks."""
-    heads: int = 4
-    """Attention heads."""
-    batch_tokens: int = 24_576
-    """Tokens of a batch, padding included."""
-    expert_steps: int = 1500
-    """Batches of the first stage: expert demonstrations, constant learning rate."""
-    mixed_steps: int = 500
-    """Batches of the second stage: mixed demonstrations, learning rate down to zero, NF4 in the loop."""
-    habit_steps: int = 150
-    """Batches of the third stage: sloppier demonstrations, a third of that learning rate down to zero, NF4 as well."""
-    lr_muon: float = 3e-3
-    """Learning rate of the hidden matrices (Muon, RMS-matched to AdamW)."""
-    lr_adam: float = 3e-3
-    """Learning rate of embeddings and norms (AdamW)."""
-    noise: float = 0.05
-    """Share of random steps in expert play and segments; not learnt, only recovered from."""
-    micro_tokens: int = 4096
-    """Tokens of one forward and backward pass: activations that stay in the cache; micro-batches go to all cores."""
-    seed: int = 0
-    """Seed of weights and demonstrations."""
+def _hub(path: str, revision: str) -> Train:
+    """Settings for one GPU of 15 GB and an instruct model of a hub."""
+    return Train(
+        iterations=60, model=Model(path, revision, checkpointing=True), rollout=Rollout(levels=8),
+        update=Update(lr=2e-4, micro_tokens=0),
+    )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Model:
-    """Which model, and its adapter."""
-
-    path: str = "sokoban-base"
-    """A folder, a hub id, or the name of a shipped model."""
-    rank: int = 16
-    """LoRA rank, on every linear layer."""
-    alpha: int = 32
-    """LoRA scale is alpha / rank."""
-    four_bit: bool = True
-    """Keep the base weights in NF4."""
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """How experience is gathered."""
-
-    levels: int = 32
-    """P: levels of an iteration."""
-    min_length: int = 10
-    """Train only on levels of at least this optimal length: all members solve short ones, which teaches nothing."""
-    group: int = 8
-    """G and N: blueprints a level, and executions of the chosen one (paper: 8)."""
-    temperature: float = 1.0
-    """Sampling temperature of blueprints (phase A) and actions (phase B)."""
-    max_steps: int = 50
-    """Step limit of an episode."""
-    subgoal_budget: int = 20
-    """Steps after which a sub-goal is left without <sub_done>."""
-    progress_share: float = 0.0
-    """What a failed episode is worth: this times the share of boxes in place (success: 1); 0 is the sparse reward."""
-
-
-@dataclass(frozen=True)
-class Update:
-    """How a phase is learnt from."""
-
-    lr: float = 1e-3
-    """Learning rate of AdamW on the LoRA parameters at the start; it falls linearly as the budget is spent …"""
-    lr_floor: float = 0.1
-    """… to this share of it."""
-    minibatches: int = 4
-    """Optimizer steps a pass over a phase, at most …"""
-    groups_per_step: int = 8
-    """… and fewer where so few groups have an advantage that a step would rest on less than these."""
-    epochs: int = 2
-    """Passes over a phase; more than one relies on the clipped ratio."""
-    clip_low: float = 0.2
-    """The ratio is clipped below 1 − clip_low …"""
-    clip_high: float = 0.2
-    """… and above 1 + clip_high."""
-    beta: float = 0.01
-    """Weight of the KL divergence from the base model (paper: 0.01)."""
-    grad_clip: float = 1.0
-    """Largest norm of a gradient."""
-    micro_tokens: int = 2048
-    """Tokens of one forward and backward pass: bounds memory, does not change the gradient."""
-
-
-@dataclass(frozen=True)
-class Train:
-    """One training run (`himac-lite train`)."""
-
-    task: str = "sokoban"
-    """Which environment: one of `TASKS`."""
-    variant: str = "himac"
-    """A preset of `himac_lite.hierarchy`."""
-    train_levels: str = "core/train"
-    """Split or file to train on."""
-    validation_levels: str = "core/validation"
-    """Split or file for the curve during training."""
-    test_levels: str = "core/test"
-    """Split or file for the figures at the end; nothing is chosen by them."""
-    iterations: int = 40
-    """Iterations of phase A and phase B."""
-    minutes: float | None = None
-    """Stop after so many minutes even if iterations are left."""
-    env_steps: int | None = None
-    """Stop after so many environment steps even if iterations are left: the budget for comparisons."""
-    seed: int = 0
-    """Seed of everything: levels drawn, samples, LoRA's start."""
-    validate_every: int = 10
-    """Iterations between two points of the validation curve; 0 for none."""
-    validate_on: int = 128
-    """Levels of a point of the validation curve."""
-    checkpoint_every: int = 5
-    """Iterations between two checkpoints."""
-    keep_checkpoints: int = 2
-    """Checkpoints kept, the newest ones; the one with the best validation score stays besides."""
-    keep_rollouts: int | None = None
-    """Files of rollouts/ kept, the newest ones; all by default."""
-    warn_after: int = 5
-    """Iterations in a row without a signal, or of a collapse, after which a run says so (docs/metrics.md, health)."""
-    record_levels: int = 4
-    """Levels of each iteration whose groups are written to rollouts/."""
-    probe_levels: int = 2
-    """Validation levels whose groups are recorded again and again, for the co-evolution strip; 0 for none."""
-    probe_every: int = 10
-    """Iterations between two such records; the first is that of the untrained model."""
-    test_limit: int | None = None
-    """Use only the first so many test levels (smoke tests)."""
-    model: Model = field(default_factory=Model)
-    rollout: Rollout = field(default_factory=Rollout)
-    update: Update = field(default_factory=Update)
-
-
+# Commits of the hub's own repositories, each found named in several independent public projects; not fetched here.
+_QWEN25_SMALL = _hub("Qwen/Qwen2.5-0.5B-Instruct", "7ae557604adf67be50417f59c2c2f167def9a775")
 PRESETS: dict[str, Train] = {
     "quick": Train(),
-    "colab": Train(
-        iterations=60, model=Model(path="Qwen/Qwen2.5-0.5B-Instruct"), rollout=Rollout(levels=8), update=Update(lr=2e-4)
-    ),
+    "colab": _QWEN25_SMALL,
+    "qwen2.5-0.5b": _QWEN25_SMALL,
+    "qwen2.5-1.5b": _hub("Qwen/Qwen2.5-1.5B-Instruct", "989aa7980e4cf806f80c7fef2b1adb7bc71aa306"),
+    "qwen3-0.6b": _hub("Qwen/Qwen3-0.6B", "c1899de289a04d12100db370d81485cdf75e47ca"),
+    "qwen3-1.7b": _hub("Qwen/Qwen3-1.7B", "70d244cc86ccca08cf5af4e1e306ecf908b1ad5e"),
     "paper": Train(iterations=200, rollout=Rollout(levels=16), update=Update(lr=1e-3)),
 }
 
@@ -239,17 +120,20 @@ def validate(config: Train) -> Train:
         "rollout.temperature": (config.rollout.temperature, 1e-3, 100),
         "rollout.max_steps": (config.rollout.max_steps, 1, 10**5),
         "rollout.subgoal_budget": (config.rollout.subgoal_budget, 1, 10**5),
-        "rollout.progress_share": (config.rollout.progress_share, 0, 1), "update.lr": (config.update.lr, 0, 1),
+        "rollout.progress_share": (config.rollout.progress_share, 0, 1),
+        "rollout.curriculum": (config.rollout.curriculum, 0, 1), "update.lr": (config.update.lr, 0, 1),
         "rollout.min_length": (config.rollout.min_length, 0, 10**6), "update.lr_floor": (config.update.lr_floor, 0, 1),
         "update.groups_per_step": (config.update.groups_per_step, 1, 10**6),
         "update.minibatches": (config.update.minibatches, 1, 10**6), "update.epochs": (config.update.epochs, 1, 10**4),
         "update.clip_low": (config.update.clip_low, 0, 1), "update.clip_high": (config.update.clip_high, 0, 100),
         "update.beta": (config.update.beta, 0, 100), "update.grad_clip": (config.update.grad_clip, 1e-9, 10**9),
-        "update.micro_tokens": (config.update.micro_tokens, 1, 10**9),
+        "update.micro_tokens": (config.update.micro_tokens, 0, 10**9),
         "model.rank": (config.model.rank, 1, 10**4), "model.alpha": (config.model.alpha, 1, 10**6),
     }  # fmt: skip
     if config.task not in TASKS:
         raise ConfigError(f"unknown task {config.task!r}; choose one of {', '.join(TASKS)}")
+    if config.model.observation not in ("text", "rgb"):
+        raise ConfigError(f"model.observation must be text or rgb, not {config.model.observation!r}")
     for name, (value, low, high) in bounds.items():
         if value is not None and not low <= value <= high:
             raise ConfigError(f"{name} must lie between {low} and {high}; it is {value}")

@@ -24,6 +24,8 @@ from himac_lite.parallel import map_in_order
 React = Callable[[int, int], "list[int] | None"]
 """(row, sampled token) → tokens forced after it (may be empty), or None if the row is finished."""
 
+ROWS = 128
+"""Rows of a batch."""
 _SHRINK = 0.75
 """Finished rows are dropped when fewer than this share of the batch is still running."""
 
@@ -35,6 +37,20 @@ class Stream:
     ids: list[int] = field(default_factory=list)
     sampled: list[bool] = field(default_factory=list)
     logp: list[float] = field(default_factory=list)
+
+
+class RowCache(Cache):
+    """A cache whose rows can be picked, with what else belongs to a row.
+
+    shift: int64 [B, 1], added to the positions of what is fed later: pictures take up fewer positions than tokens.
+    """
+
+    shift: torch.Tensor | None = None
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices)
+        if self.shift is not None:
+            self.shift = self.shift[indices]
 
 
 class _GrowingLayer(DynamicLayer):
@@ -76,25 +92,26 @@ def decode(
     allowed: torch.Tensor | None = None,
     temperature: float = 1.0,
     rng: np.random.Generator | None = None,
+    uniform: np.ndarray | None = None,
     max_sampled: int = 64,
-    max_rows: int = 128,
+    max_rows: int = ROWS,
     workers: int = 1,
 ) -> list[Stream]:
     """Sample one continuation per prompt; `temperature` 0 is greedy.
 
     prompts: token ids, of any lengths; equal ones are encoded once. allowed: int64 [A] ids that may be sampled (all by
-    default). rng: needed unless greedy. max_sampled: sampled tokens after which a row stops. max_rows: rows of a batch.
+    default). rng: needed unless greedy, or its numbers instead, uniform: float64 [B, max_sampled] in [0, 1).
+    max_sampled: sampled tokens after which a row stops. max_rows: rows of a batch.
     workers: batches decoded at a time; `react` is then called from several threads, for one row from one at a time.
     """
     streams = [Stream() for _ in prompts]
-    if temperature and rng is None:
-        raise ValueError("sampling at a temperature needs rng, a numpy.random.Generator")
-    uniform = rng.random((len(prompts), max_sampled)) if temperature and rng is not None else None
-    # Similar lengths together: little padding. Equal prompts together: encoded once.
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i])))
+    if temperature and uniform is None:
+        if rng is None:
+            raise ValueError("sampling at a temperature needs rng, a numpy.random.Generator")
+        uniform = rng.random((len(prompts), max_sampled))
+    uniform = uniform if temperature else None
 
-    def batch(start: int) -> None:
-        rows = order[start : start + max_rows]
+    def batch(rows: list[int]) -> None:
         numbers = None if uniform is None else torch.from_numpy(uniform[rows])
         with torch.inference_mode():
             _decode_rows(
@@ -102,9 +119,15 @@ def decode(
                 max_sampled,
             )  # fmt: skip
 
-    for _ in map_in_order(batch, range(0, len(order), max_rows), workers):
+    for _ in map_in_order(batch, batches(prompts, max_rows), workers):
         pass
     return streams
+
+
+def batches(prompts: Sequence[Sequence[int]], max_rows: int = ROWS) -> list[list[int]]:
+    """Rows that are decoded together: similar lengths (little padding) and equal prompts (encoded once)."""
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i])))
+    return [order[start : start + max_rows] for start in range(0, len(order), max_rows)]
 
 
 def _decode_rows(
@@ -115,7 +138,7 @@ def _decode_rows(
     unique: dict[tuple[int, ...], int] = {}
     pick = torch.tensor([unique.setdefault(prompt, len(unique)) for _, prompt in rows], device=device)
     live = [i for i, _ in rows]
-    cache = Cache(layer_class_to_replicate=_GrowingLayer)
+    cache = RowCache(layer_class_to_replicate=_GrowingLayer)
     ids, mask = left_padded(list(unique), pad_id, device)
     logits = _forward(model, ids, mask, cache)
     if len(unique) < len(rows):
@@ -163,7 +186,7 @@ def left_padded(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device
     return ids, mask
 
 
-def _forward(model: Any, ids: torch.Tensor, mask: torch.Tensor, cache: Cache) -> torch.Tensor:
+def _forward(model: Any, ids: torch.Tensor, mask: torch.Tensor, cache: RowCache) -> torch.Tensor:
     """Logits [B, V] after the last of `ids`, in float32. `mask` covers the cache and `ids`."""
     positions = (mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]
     # With nothing padded the mask is only the causal one, and attention is faster without an explicit one.

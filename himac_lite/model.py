@@ -4,25 +4,29 @@ The parameters live in 4 bit (`BitsAndBytesConfig`, NF4) under a peft LoRA adapt
 that model also computes. On a CPU decoding through NF4 dequantises every weight at every token, so there a
 full-precision *twin* of the same architecture computes with W = dequantise(NF4) + s·B·A: the same function, from the
 same parameters (a test holds their log-probabilities together). The gradient that reaches W is handed on to A and B,
-once an update. A second one, the *reference*, keeps the dequantised base.
+once an update. A second one, the *reference*, keeps what training began with: the dequantised base, with the adapter
+that it began with if there was one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import DynamicLayer
 
-from himac_lite.codes import ActionTask, Codes, spell
-from himac_lite.generation import Stream, decode, left_padded
+from himac_lite.chat import Chat
+from himac_lite.distributed import ALONE, Team, shares
+from himac_lite.generation import RowCache, Stream, batches, decode, left_padded
 from himac_lite.objective import entropy, token_log_probs
 from himac_lite.parallel import cores
+from himac_lite.pictures import Pictures, Seeing
+from himac_lite.speech import Speech
 from himac_lite.types import Role
 from himac_lite.types import Sequence as TokenSequence
 
@@ -39,12 +43,15 @@ class SamplingLike(Protocol):
 
 
 @dataclass
-class Policy:
+class Policy(Speech):
     """One language model for planner, executor and flat play.
 
     `peft_model` owns the parameters (4-bit base, LoRA). On a CPU `twin` and `reference` compute, with and without the
     adapter (None on CUDA); `adapted` names the twin's weights that LoRA changes, with the layer that holds A and B.
     `adapter` is the one in use: planner and executor share "default", or the executor has its own (`act_as`).
+    `start`: the LoRA parameters that training began with, None for those of a fresh adapter, which change nothing.
+    `micro_tokens`: the micro-batch that fits, in place of the setting of `config.Update`, if not 0.
+    `checkpointing`: an update computes activations again in its backward pass instead of keeping them.
     """
 
     peft_model: Any
@@ -54,41 +61,16 @@ class Policy:
     adapted: dict[str, Any] = field(default_factory=dict)
     name: str = ""
     adapter: str = "default"
+    chat: Chat | None = None
+    pictures: Pictures | None = None
+    start: list[torch.Tensor] | None = None
+    checkpointing: bool = False
+    micro_tokens: int = 0
+    scaler: Any = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
+    team: Team = ALONE
     _stale: bool = True
     _text_cache: dict[str, list[int]] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
-
-    # Text and tokens
-
-    def encode(self, text: str, prompt: bool = True) -> list[int]:
-        """Token ids of a prompt or, with `prompt` false, of a piece that continues one."""
-        key = f"{prompt:d}{text}"
-        if (ids := self._text_cache.get(key)) is None:
-            with self._lock:  # a tokenizer serves one thread at a time
-                if len(self._text_cache) > 50_000:
-                    self._text_cache.clear()
-                ids = self._text_cache[key] = list(self.tokenizer(text, add_special_tokens=prompt).input_ids)
-        return list(ids)
-
-    def text(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(ids)))
-
-    def codes(self, task: ActionTask) -> Codes:
-        """How this model's tokenizer spells the task's actions. Raises `ModelError` if it cannot."""
-        return spell(
-            lambda text: self.encode(text, prompt=False),
-            task,
-            self.tokenizer.unk_token_id,
-            self.tokenizer.eos_token_id,
-            self.name,
-        )
-
-    def allowed(self, task: ActionTask, role: Role) -> torch.Tensor | None:
-        """int64 [A]: the ids that this role may sample; None for whoever writes freely."""
-        if role is Role.PLANNER:
-            return None
-        ids = self.codes(task).allowed(role is Role.EXECUTOR)
-        return None if ids is None else torch.tensor(ids)
 
     # Generation
 
@@ -96,16 +78,34 @@ class Policy:
         self, prompts: Sequence[Sequence[int]], react: Callable[[int, int], list[int] | None], *,
         allowed: Sequence[int] | None, sampling: SamplingLike, max_sampled: int,
     ) -> list[Stream]:  # fmt: skip
-        """`generation.decode` with this policy's current weights."""
+        """`generation.decode` with this policy's current weights, each process of a team for its share of the rows."""
         if not prompts:
             return []
+        share = self._share(prompts)
+        uniform = None  # every process draws the numbers of all rows
+        if self.team.size > 1 and sampling.temperature and sampling.rng is not None:
+            uniform = sampling.rng.random((len(prompts), max_sampled))[share]
         model = self.computing()
         model.eval()
-        return decode(
-            model, prompts, react, pad_id=self.tokenizer.pad_token_id or 0,
+        own = decode(
+            model, [prompts[i] for i in share], lambda row, token: react(share[row], token),
+            pad_id=self.tokenizer.pad_token_id or 0,
             allowed=None if allowed is None else torch.tensor(list(allowed), device=self.device),
-            temperature=sampling.temperature, rng=sampling.rng, max_sampled=max_sampled, workers=self.workers,
+            temperature=sampling.temperature, rng=sampling.rng, uniform=uniform, max_sampled=max_sampled,
+            workers=self.workers,
         )  # fmt: skip
+        return self.team.whole(share, own, react)
+
+    def _share(self, prompts: Sequence[Sequence[int]]) -> list[int]:
+        """The rows that this process decodes.
+
+        On a CPU whole batches, as one process would cut them: then the same bits come out. On CUDA rows by prompt.
+        """
+        if self.team.size == 1:
+            return list(range(len(prompts)))
+        if self.twin is None:
+            return shares([tuple(p) for p in prompts], self.team.size)[self.team.rank]
+        return sorted(row for batch in batches(prompts)[self.team.rank :: self.team.size] for row in batch)
 
     # Log-probabilities for the update
 
@@ -118,8 +118,9 @@ class Policy:
     ) -> TokenScores:
         """Log-probabilities of the generated part of packed sequences of one role, with gradient to `leaves`.
 
-        allowed: the constraint under which they were sampled. reference: of the base model (LoRA switched off),
-        without gradient. Sequences that share a prompt (a group) share its forward and backward pass.
+        allowed: the constraint under which they were sampled. reference: of the model that training began with,
+        without gradient. Sequences that share a prompt (a group) share its forward and backward pass, unless
+        activations are computed again (`checkpointing`), which excludes a cache.
         """
         width = max(len(s.ids) - s.prompt_len for s in batch)
         pad = self.tokenizer.pad_token_id or 0
@@ -131,8 +132,10 @@ class Policy:
         target = torch.tensor([tail(s.ids, s, pad) for s in batch], device=self.device)  # [B, T]
         mask = torch.tensor([tail(s.action_mask, s, False) for s in batch], device=self.device)
         behaviour = torch.tensor([tail(s.logp, s, 0.0) for s in batch], device=self.device)
+        prompts = [s.ids[: s.prompt_len] for s in batch]
         with torch.no_grad() if reference else contextlib.nullcontext():
-            logits = self._logits([s.ids[: s.prompt_len] for s in batch], target, reference)  # [B, T, V]
+            whole = self.checkpointing and not reference
+            logits = self._whole(prompts, target) if whole else self._logits(prompts, target, reference)  # [B, T, V]
             if allowed is not None:
                 # The constrained softmax is the one that was sampled from. Forced tokens are masked out.
                 lookup = torch.zeros(logits.shape[-1], dtype=torch.long, device=self.device)
@@ -146,10 +149,14 @@ class Policy:
         unique: dict[tuple[int, ...], int] = {}
         pick = torch.tensor([unique.setdefault(p, len(unique)) for p in prompts], device=self.device)
         ids, mask = left_padded(list(unique), self.tokenizer.pad_token_id or 0, self.device)
-        cache = Cache(layer_class_to_replicate=DynamicLayer)
-        off = self.peft_model.disable_adapter() if reference and self.twin is None else contextlib.nullcontext()
+        cache = RowCache(layer_class_to_replicate=DynamicLayer)
+        off: Any = contextlib.nullcontext()
+        if reference and self.twin is None:
+            off = self.peft_model.disable_adapter() if self.start is None else self.as_it_began()
         with off:
             model = self.computing(reference)
+            if self.checkpointing:  # while training the library would drop the cache
+                model.eval()
             first = _forward(model, ids, mask, cache, 1)[pick]  # [B, 1, V]: predicts the first generated token
             if target.shape[1] == 1:
                 return first
@@ -157,6 +164,15 @@ class Policy:
             fed = target[:, :-1]  # padding on the right is harmless: attention is causal
             rest = _forward(model, fed, torch.cat([mask[pick], torch.ones_like(fed)], 1), cache, fed.shape[1])
         return torch.cat([first, rest], 1)
+
+    def _whole(self, prompts: Sequence[tuple[int, ...]], target: torch.Tensor) -> torch.Tensor:
+        """The same in one pass without a cache, activations computed again in the backward pass."""
+        model = self.computing()
+        model.train()  # the library computes again only then; there is no dropout to switch on
+        ids, mask = left_padded(list(prompts), self.tokenizer.pad_token_id or 0, self.device)
+        fed = target[:, :-1]
+        ids, mask = torch.cat([ids, fed], 1), torch.cat([mask, torch.ones_like(fed)], 1)
+        return _forward(model, ids, mask, None, target.shape[1])
 
     # Weights
 
@@ -179,7 +195,8 @@ class Policy:
     def named_trainable(self) -> list[tuple[str, torch.nn.Parameter]]:
         return sorted((n, p) for n, p in self.peft_model.named_parameters() if "lora_" in n)
 
-    def _in_use(self) -> list[torch.nn.Parameter]:
+    def in_use(self) -> list[torch.nn.Parameter]:
+        """The LoRA parameters of the adapter in use."""
         return [p for n, p in self.named_trainable() if f".{self.adapter}." in n]
 
     @property
@@ -190,19 +207,19 @@ class Policy:
     def leaves(self) -> list[torch.Tensor]:
         """What a loss is differentiated by: the LoRA parameters, or the twin's merged weights (see `pull_back`)."""
         if self.twin is None:
-            return list(self._in_use())
+            return list(self.in_use())
         self.computing()
         return [p for _, p in self._merged_parameters()]
 
     def pull_back(self, gradients: Sequence[torch.Tensor]) -> None:
         """Add gradients with respect to `leaves` to those of LoRA: dA += s·Bᵀ·dW, dB += s·dW·Aᵀ for W = W₀ + s·B·A."""
         if self.twin is None:
-            for p, gradient in zip(self._in_use(), gradients, strict=True):
+            for p, gradient in zip(self.in_use(), gradients, strict=True):
                 p.grad = gradient.clone() if p.grad is None else p.grad + gradient
             return
         with torch.no_grad():
             for (name, _), gradient in zip(self._merged_parameters(), gradients, strict=True):
-                a, b, s = _factors(self.adapted[name], self.adapter)
+                a, b, s = factors(self.adapted[name], self.adapter)
                 for p, own in ((a, s * (b.T @ gradient)), (b, s * (gradient @ a.T))):
                     p.grad = own if p.grad is None else p.grad + own
 
@@ -210,11 +227,36 @@ class Policy:
         """Say that the parameters were updated: the twin's weights are merged anew before they are next used."""
         self._stale = True
 
+    @contextlib.contextmanager
+    def as_it_began(self) -> Iterator[None]:
+        """With the LoRA parameters that training began with, where they are needed; the present ones come back."""
+        kept = [p.detach().clone() for p in self.trainable()]
+        try:
+            self._set(self.beginning())
+            yield
+        finally:
+            self._set(kept)
+
+    def beginning(self) -> list[torch.Tensor]:
+        """The LoRA parameters that training began with, in the order of `trainable`; a fresh adapter's B is zero."""
+        named = self.named_trainable()
+        return self.start or [torch.zeros_like(p) if "lora_B" in name else p.detach() for name, p in named]
+
+    def _set(self, values: Sequence[torch.Tensor]) -> None:
+        with torch.no_grad():
+            for p, value in zip(self.trainable(), values, strict=True):
+                p.copy_(value)
+        self.changed()
+
     def _merged_parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [(n, p) for n, p in self.twin.named_parameters() if n in self.adapted]
 
     def computing(self, reference: bool = False) -> Any:
         """The model that computes, its weights up to date."""
+        model = self._computing(reference)
+        return model if self.pictures is None else Seeing(model, self.pictures)
+
+    def _computing(self, reference: bool) -> Any:
         if self.twin is None:
             return self.peft_model
         if reference:
@@ -222,24 +264,28 @@ class Policy:
         with self._lock, torch.no_grad():
             if self._stale:
                 base = dict(self.reference.named_parameters())
+                begun = dict(zip([id(p) for p in self.trainable()], self.start or (), strict=False))
                 for name, p in self._merged_parameters():
-                    a, b, s = _factors(self.adapted[name], self.adapter)
-                    p.copy_(base[name] + s * (b @ a))
+                    a, b, s = factors(self.adapted[name], self.adapter)
+                    own = b @ a
+                    if begun:  # the reference has the first adapter in it already
+                        own = own - begun[id(b)] @ begun[id(a)]
+                    p.copy_(base[name] + s * own)
                 self._stale = False
         return self.twin
 
 
-def _factors(layer: Any, adapter: str) -> tuple[torch.nn.Parameter, torch.nn.Parameter, float]:
+def factors(layer: Any, adapter: str) -> tuple[torch.nn.Parameter, torch.nn.Parameter, float]:
     """A, B and the scale s of an adapted layer."""
     return layer.lora_A[adapter].weight, layer.lora_B[adapter].weight, layer.scaling[adapter]
 
 
-def _forward(model: Any, ids: torch.Tensor, mask: torch.Tensor, cache: Cache, keep: int) -> torch.Tensor:
+def _forward(model: Any, ids: torch.Tensor, mask: torch.Tensor, cache: RowCache | None, keep: int) -> torch.Tensor:
     """Logits [B, keep, V] after the last of `ids`; `mask` covers the cache and `ids`."""
     positions = (mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]
     logits: torch.Tensor = model(
         input_ids=ids, attention_mask=None if bool(mask.all()) else mask, position_ids=positions,
-        past_key_values=cache, use_cache=True, logits_to_keep=keep,
+        past_key_values=cache, use_cache=cache is not None, logits_to_keep=keep,
     ).logits.float()  # fmt: skip
     return logits
 

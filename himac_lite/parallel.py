@@ -43,6 +43,15 @@ def map_in_order(work: Callable[[Item], Result], items: Iterable[Item], workers:
     return _pool(workers).map(work, listed)
 
 
+def gradient_of(
+    loss_of: Callable[[Item], torch.Tensor], part: Item, parameters: Sequence[torch.Tensor]
+) -> tuple[float, tuple[torch.Tensor, ...]]:
+    """Loss and ∂loss/∂parameter of one part."""
+    with torch.enable_grad():
+        loss = loss_of(part)
+        return loss.item(), torch.autograd.grad(loss, parameters)
+
+
 def summed_gradients(
     loss_of: Callable[[Item], torch.Tensor],
     parts: Iterable[Item],
@@ -54,13 +63,8 @@ def summed_gradients(
     loss_of: one part → scalar loss; it must not write what another part reads. parameters: leaves with gradient.
     """
 
-    def one(part: Item) -> tuple[float, tuple[torch.Tensor, ...]]:
-        with torch.enable_grad():
-            loss = loss_of(part)
-            return loss.item(), torch.autograd.grad(loss, parameters)
-
     total, summed = 0.0, [torch.zeros_like(p) for p in parameters]
-    for loss, gradients in map_in_order(one, parts, workers):
+    for loss, gradients in map_in_order(lambda part: gradient_of(loss_of, part, parameters), parts, workers):
         total += loss
         for s, g in zip(summed, gradients, strict=True):
             s += g

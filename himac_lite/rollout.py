@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from himac_lite.carrying import ABORT, GREEDY, NEXT, REPLAN, Playing, ReturnRule, Rules, Sampling
-from himac_lite.codes import Reader
 from himac_lite.generation import Stream
 from himac_lite.model import Policy
-from himac_lite.tasks import Episode, Task
+from himac_lite.tasks import Task
 from himac_lite.types import Blueprint, End, Item, Role, SubGoal, Trajectory
 from himac_lite.types import Sequence as TokenSequence
 
@@ -23,7 +22,7 @@ def sample_blueprints(
     policy: Policy, task: Task, levels: Sequence[Item], n: int, sampling: Sampling
 ) -> list[list[tuple[TokenSequence, Blueprint]]]:
     """`n` blueprints for each level [P][G], as token sequences and parsed."""
-    begun = [policy.encode(task.start(level).prompt(Role.PLANNER)) for level in levels]
+    begun = [policy.prompt(task.start(level), Role.PLANNER) for level in levels]
     written = write_blueprints(policy, task, [prompt for prompt in begun for _ in range(n)], sampling)
     return [written[p * n : (p + 1) * n] for p in range(len(levels))]
 
@@ -38,7 +37,7 @@ def write_blueprints(
     end = policy.codes(task).end
     streams = policy.decode(
         prompts, lambda row, token: None if token == end else [], allowed=None, sampling=sampling,
-        max_sampled=task.max_plan_tokens,
+        max_sampled=policy.plan_tokens(task),
     )  # fmt: skip
     out = []
     for prompt, stream in zip(prompts, streams, strict=True):
@@ -63,9 +62,6 @@ def execute(
     """
     runs = [_begun(task, level, blueprint, rules) for level, blueprint in jobs]
 
-    def read(episode: Episode, role: Role, subgoal: SubGoal | None) -> list[int]:
-        return policy.encode(episode.prompt(role, subgoal))
-
     while True:
         if rules.tactics:
             _divide(policy, task, runs, rules, planner)
@@ -75,7 +71,7 @@ def execute(
         rows: dict[Any, list[Playing]] = {}
         prompts = []
         for i in active:
-            done, prompt = tuple(runs[i].subgoals[: len(runs[i].segments) + 1]), rules.context(read, runs[i])
+            done, prompt = tuple(runs[i].subgoals[: len(runs[i].segments) + 1]), rules.context(policy.prompt, runs[i])
             # Greedy executions of one level that were told and read the same so far are one execution: played once.
             same = rows.setdefault(i if sampling.temperature else (jobs[i][0].text, done, tuple(prompt)), [])
             if not same:
@@ -93,7 +89,7 @@ def play_flat(
     """Play every level without a plan: one sequence from the first action to the end of the episode."""
     runs = [Playing(task.start(level), None, [SubGoal("")]) for level in levels]
     active = [run for run in runs if not run.over(task.max_steps)]
-    prompts = [policy.encode(run.episode.prompt(Role.FLAT)) for run in active]
+    prompts = [policy.prompt(run.episode, Role.FLAT) for run in active]
     _play(policy, task, [[run] for run in active], Role.FLAT, prompts, rules, sampling)
     return [_trajectory(run, returns) for run in runs]
 
@@ -135,7 +131,7 @@ def _divide(policy: Policy, task: Task, runs: Sequence[Playing], rules: Rules, p
     """Three levels: who has nothing left to do asks for sub-goals of the next goal. Unreadable: the goal itself."""
     idle = [run for run in runs if run.used_up and run.pending and not run.over(task.max_steps)]
     goals = [run.pending.pop(0) for run in idle]
-    prompts = [policy.encode(run.episode.prompt(Role.PLANNER, goal)) for run, goal in zip(idle, goals, strict=True)]
+    prompts = [policy.prompt(run.episode, Role.PLANNER, goal) for run, goal in zip(idle, goals, strict=True)]
     for run, goal, (plan, blueprint) in zip(idle, goals, write_blueprints(policy, task, prompts, planner), strict=True):
         run.plans.append(plan)
         run.subgoals += rules.form(blueprint).subgoals or (goal,)
@@ -148,7 +144,7 @@ def _give_up(policy: Policy, task: Task, runs: Sequence[Playing], rules: Rules, 
         for run in stuck:
             del run.subgoals[len(run.segments) :]
     if rules.exhausted == REPLAN:
-        prompts = [policy.encode(run.episode.prompt(Role.PLANNER)) for run in stuck]
+        prompts = [policy.prompt(run.episode, Role.PLANNER) for run in stuck]
         for run, (plan, blueprint) in zip(stuck, write_blueprints(policy, task, prompts, planner), strict=True):
             run.plans.append(plan)
             begun = len(run.segments)
@@ -169,7 +165,7 @@ def _play(
     begun = [runs[0].episode.steps for runs in rows]
     worth = [_worth(runs[0], rules) for runs in rows]
     states: list[list[Hashable]] = [[] for _ in rows]
-    reader = Reader(codes, task, lambda text: policy.encode(text, prompt=False), policy.text, len(rows))
+    reader = policy.reader(task, len(rows))
 
     def react(row: int, token: int) -> list[int] | None:
         if rules.state is not None:
@@ -195,7 +191,7 @@ def _play(
         # The step that uses up the budget ends the segment: the executor is not asked for <sub_done> any more.
         if episode.steps - begun[row] >= budget:
             return None
-        return [*choice.rest, *policy.encode(seen, prompt=False), *codes.prefix]
+        return [*choice.rest, *policy.observed(seen, choice.ended), *codes.prefix]
 
     prompts = [[*prompt, *codes.prefix] for prompt in prompts]
     streams = policy.decode(

@@ -164,6 +164,25 @@ class Run:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+class Bystander(Run):
+    """A run as a process sees it that is not the one that writes (see `distributed`): it reads, and writes nothing."""
+
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None: ...
+
+    def record(self, iteration: int, groups: Sequence[Mapping[str, Any]], keep: int | None = None) -> None: ...
+
+    def write_results(self, results: Mapping[str, Any]) -> None: ...
+
+    def save_checkpoint(self, iteration: int, state: Mapping[str, Any], save: Any, keep: int) -> None: ...
+
+    def prune(self, keep: int) -> None: ...
+
+    def rewind(self, iteration: int) -> None: ...
+
+
 def create_run(folder: Path, config: Train, levels: Mapping[str, Sequence[Item]]) -> Run:
     """Make the folder and its manifest. Raises `RunError` if it holds a run already or cannot be written."""
     refuse_existing(folder)

@@ -13,18 +13,19 @@ import numpy as np
 import torch
 
 from himac_lite import config as configs
-from himac_lite import health, probe, records, runs, saving
+from himac_lite import health, memory, probe, records, runs, saving
 from himac_lite.carrying import Rules
 from himac_lite.coevolution import Iteration, iterate
 from himac_lite.config import Train
+from himac_lite.curriculum import curriculum
+from himac_lite.distributed import Team, team
 from himac_lite.errors import ConfigError, ModelError, RunError
 from himac_lite.evaluation import Score, evaluate
 from himac_lite.hierarchy import EACH, Hierarchy, preset
-from himac_lite.loading import LoraSettings, load_policy
+from himac_lite.loading import LoraSettings, load_policy, resolve_model
 from himac_lite.model import Policy
 from himac_lite.parallel import one_thread_a_worker
 from himac_lite.runs import Checkpoint, Run
-from himac_lite.sokoban.levels import data_dir
 from himac_lite.tasks import Task
 from himac_lite.tasks.registry import load_items, task_of
 from himac_lite.types import Item
@@ -48,41 +49,32 @@ class Learner:
     seconds: float = 0.0
 
 
-def resolve_model(path: str) -> str:
-    """The folder of a shipped model, or of one that `himac-lite pretrain` made here, by its name; or the path itself.
-
-    Raises `ModelError` for a task's base model that is not there.
-    """
-    for folder in (data_dir() / "models" / path, Path("models") / path):
-        if folder.name == path and (folder / "config.json").is_file():  # a name, not a way out of the folder
-            return str(folder)
-    task = path.removesuffix("-base")
-    if task != path and task in configs.TASKS:
-        raise ModelError(
-            f"{path} is not here yet: make it by himac-lite pretrain --task {task}, or give --model another"
-        )
-    return path
-
-
 def make_task(config: Train) -> Task:
     return task_of(config.task, config.rollout.max_steps, config.rollout.subgoal_budget)
 
 
-def _load(config: Train, checkpoint: Checkpoint | None, each_role: bool = False) -> Policy:
-    lora = LoraSettings(config.model.rank, config.model.alpha, config.seed, each_role)
-    adapter = checkpoint.folder if checkpoint else None
-    return load_policy(resolve_model(config.model.path), lora, adapter=adapter, four_bit=config.model.four_bit)
+def load_for(config: Train, checkpoint: Checkpoint | None = None, each_role: bool = False) -> Policy:
+    """The policy of a configuration, fresh or as a checkpoint left it."""
+    model = config.model
+    return load_policy(
+        resolve_model(model.path), LoraSettings(model.rank, model.alpha, config.seed, each_role),
+        adapter=checkpoint.folder if checkpoint else None, start=Path(model.adapter) if model.adapter else None,
+        revision=model.revision, observation=model.observation, four_bit=model.four_bit,
+        checkpointing=model.checkpointing, team=team(),
+    )  # fmt: skip
 
 
 def make_learner(config: Train, checkpoint: Checkpoint | None = None, each_role: bool = False) -> Learner:
     """Policy and optimizer, fresh or as a checkpoint left them. each_role: an adapter a role (a checkpoint knows)."""
-    policy = _load(config, checkpoint, each_role)
+    policy = load_for(config, checkpoint, each_role)
     optimizer = torch.optim.AdamW(policy.trainable(), lr=config.update.lr, betas=(0.9, 0.95), weight_decay=0.0)
     learner = Learner(policy, optimizer)
     if checkpoint:
         saving.read_optimizer(optimizer, checkpoint.folder / "optimizer.safetensors")
         for name, value in saving.counters(checkpoint.state, checkpoint.folder).items():
             setattr(learner, name, value)
+        if policy.scaler.is_enabled() and (scale := checkpoint.state.get("loss_scale")):
+            policy.scaler.load_state_dict(scale)
     return learner
 
 
@@ -96,12 +88,13 @@ def train(
     budget does). hierarchy: a variant of your own in place of the preset that `config.variant` names.
     Raises `HimacError`s with one clear line; KeyboardInterrupt leaves a run that can be resumed.
     """
-    checkpoint = None
+    checkpoint, crew = None, team()
+    say = say if crew.writes else lambda _: None
     if resume:
         run = runs.load_run(out)
         config = replace(run.config, iterations=config.iterations, minutes=config.minutes, env_steps=config.env_steps)
         checkpoint = run.latest_checkpoint(say)
-    else:
+    elif crew.writes:
         runs.refuse_existing(out)
     configs.validate(config)
     hierarchy = hierarchy or preset(config.variant)
@@ -115,11 +108,22 @@ def train(
         _same_levels(run, config, levels)
     one_thread_a_worker()
     say(f"loading {config.model.path} in {'4 bit' if config.model.four_bit else 'full precision'} with LoRA")
+    needed = memory.before_loading(resolve_model(config.model.path), config, task, levels["train"], hierarchy.planner)
+    say(needed.line())
     learner = make_learner(config, checkpoint, hierarchy.sharing == EACH)
-    run = run if resume else runs.create_run(out, config, levels)
+    learner.policy.micro_tokens = crew.least(config.update.micro_tokens or needed.micro_tokens)
+    if len(set(crew.gather(learner.iteration))) > 1:
+        raise RunError(f"the processes see different checkpoints of {out}: its folder must be the same for all of them")
+    if crew.writes and not resume:
+        runs.create_run(out, config, levels)
+    crew.gather(None)  # the folder is there
+    run = Run(out) if crew.writes else runs.Bystander(out)
     with run.alone():
         run.rewind(learner.iteration)
         _to_the_end(run, learner, task, hierarchy, config, levels, progress, say)
+    if peak := memory.measured_peak(learner.policy.device):
+        say(f"memory, measured: {memory.gigabytes(peak)} at most")
+    crew.gather(None)  # the results are there
     return run
 
 
@@ -127,10 +131,11 @@ def _to_the_end(
     run: Run, learner: Learner, task: Task, hierarchy: Hierarchy, config: Train, levels: Mapping[str, Sequence[Item]],
     progress: Progress | None, say: Callable[[str], None],
 ) -> None:  # fmt: skip
+    crew: Team = learner.policy.team
     run.prune(config.keep_checkpoints)
     probed = [lv for lv in levels["validation"] if task.difficulty(lv) >= config.rollout.min_length]
     begun = time.monotonic() - learner.seconds
-    before = run.metrics()
+    before = crew.agree(run.metrics())
     if learner.iteration == 0 and config.validate_every and not before:
         run.append_metrics({"iteration": 0, **_validation(learner, task, config, hierarchy, levels["validation"])})
     if learner.iteration == 0 and (groups := probe.due(learner.policy, task, hierarchy, probed, config, 0)):
@@ -139,7 +144,7 @@ def _to_the_end(
     while not _spent(learner, config):
         line, step = _one(learner, task, hierarchy, config, levels)
         last = line = line | health.follow(line, last)
-        learner.seconds = time.monotonic() - begun
+        learner.seconds = crew.agree(time.monotonic() - begun)
         run.append_metrics({**line, "seconds": round(learner.seconds, 2)})
         groups = _records(learner.policy, step, config.record_levels)
         groups += probe.due(learner.policy, task, hierarchy, probed, config, learner.iteration)
@@ -189,7 +194,9 @@ def _one(
     """One iteration and its line of metrics."""
     for group in learner.optimizer.param_groups:
         group["lr"] = config.update.lr * max(config.update.lr_floor, 1 - _progress(learner, config))
-    drawn = draw_levels(levels["train"], config, learner.iteration)
+    learner.policy.forget()
+    allowed = curriculum(levels["train"], task, config.rollout.curriculum, _progress(learner, config))
+    drawn = draw_levels(allowed, config, learner.iteration)
     seed = np.random.SeedSequence([config.seed, _ITERATE, learner.iteration])
     step = iterate(learner.policy, task, hierarchy, learner.optimizer, drawn, config, seed, learner.iteration)
     learner.iteration += 1
@@ -241,19 +248,9 @@ def final_scores(
 
 
 def base_score(policy: Policy, task: Task, levels: Sequence[Item], mode: str, rules: Rules = Rules()) -> Score:
-    """The score of the same 4-bit model with its adapter at zero."""
-    kept = [(p, p.detach().clone()) for name, p in policy.named_trainable() if "lora_B" in name]
-    try:
-        with torch.no_grad():
-            for p, _ in kept:
-                p.zero_()
-        policy.changed()
+    """The score of the same 4-bit model as training began with it: its adapter at zero, or `model.adapter`."""
+    with policy.as_it_began():
         return evaluate(policy, task, levels, mode, rules=rules)
-    finally:
-        with torch.no_grad():
-            for p, value in kept:
-                p.copy_(value)
-        policy.changed()
 
 
 def _records(policy: Policy, step: Iteration, count: int) -> list[dict[str, Any]]:
@@ -268,7 +265,9 @@ def _records(policy: Policy, step: Iteration, count: int) -> list[dict[str, Any]
 
 
 def _save(run: Run, learner: Learner, config: Train, line: Mapping[str, Any]) -> None:
-    state = {name: getattr(learner, name) for name in saving.COUNTERS}
+    state: dict[str, Any] = {name: getattr(learner, name) for name in saving.COUNTERS}
+    if learner.policy.scaler.is_enabled():
+        state["loss_scale"] = learner.policy.scaler.state_dict()
     if "validation/success" in line:
         state["validation"] = line["validation/success"]
     write = partial(saving.write, peft_model=learner.policy.peft_model, optimizer=learner.optimizer)
@@ -286,6 +285,6 @@ def load_trained(run: Run, which: str = "last", say: Callable[[str], None] = lam
     if checkpoint is None:
         raise RunError(f"{run.folder} has no intact checkpoint; train it further by --resume {run.folder}")
     try:
-        return _load(run.config, checkpoint)
+        return load_for(run.config, checkpoint)
     except ModelError as error:
         raise RunError(f"{run.folder}: {error}") from None

@@ -1,4 +1,4 @@
-"""The command line: ``himac-lite train · evaluate · reproduce · pretrain · levels · play · bench · doctor``.
+"""The command line: ``himac-lite train · evaluate · reproduce · sft · export …``.
 
 One module a command.
 
@@ -16,12 +16,12 @@ import sys
 from collections.abc import Sequence
 
 from himac_lite import __version__
-from himac_lite.cli import bench, doctor, evaluate, levels, play, pretrain, reproduce, train
+from himac_lite.cli import bench, doctor, evaluate, export, levels, memory, play, pretrain, reproduce, sft, train
 from himac_lite.errors import HimacError
 
 COMMANDS = {
-    "train": train, "evaluate": evaluate, "reproduce": reproduce, "pretrain": pretrain, "levels": levels,
-    "play": play, "bench": bench, "doctor": doctor,
+    "train": train, "evaluate": evaluate, "reproduce": reproduce, "pretrain": pretrain, "sft": sft, "export": export,
+    "memory": memory, "levels": levels, "play": play, "bench": bench, "doctor": doctor,
 }  # fmt: skip
 
 

@@ -14,33 +14,40 @@ from himac_lite.errors import ConfigError
 HELP = "train a model with HiMAC or a variant"
 
 
-def arguments(p: argparse.ArgumentParser) -> None:
+def settings(p: argparse.ArgumentParser) -> None:
+    """The arguments that make a configuration (see `config_of`)."""
     p.add_argument("--preset", choices=PRESETS, default="quick", help="where to start from (default: quick)")
     p.add_argument("--task", choices=TASKS, default="sokoban", help="what is played (default: sokoban)")
     p.add_argument("--variant", help="himac (default) or another preset of himac_lite.hierarchy, such as flat_grpo")
     p.add_argument("--model", help="folder or hub id of any causal LM (default: the shipped small model)")
+    p.add_argument("--adapter", help="folder of an adapter to begin with, such as one made by himac-lite sft")
     p.add_argument("--levels", help="split such as core/train or webshop/train, or a file of the task's own kind")
     p.add_argument("--seed", type=int)
     budget = p.add_mutually_exclusive_group()
     budget.add_argument("--iterations", type=int)
     budget.add_argument("--minutes", type=float)
     p.add_argument("--env-steps", type=int, help="stop after so many environment steps")
-    place = p.add_mutually_exclusive_group()
-    place.add_argument("--out", type=Path, help="run folder (default: runs/VARIANT-SEED, numbered)")
-    place.add_argument("--resume", type=Path, help="go on with this run")
     p.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, such as update.lr=5e-4"
     )
+
+
+def arguments(p: argparse.ArgumentParser) -> None:
+    settings(p)
+    place = p.add_mutually_exclusive_group()
+    place.add_argument("--out", type=Path, help="run folder (default: runs/VARIANT-SEED, numbered)")
+    place.add_argument("--resume", type=Path, help="go on with this run")
     p.add_argument("--json", action="store_true", help="print one JSON object: the final scores")
     p.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
-    config = _train_config(given)
+    config = config_of(given)
     from tqdm.auto import tqdm
 
-    from himac_lite import hierarchy, runs
+    from himac_lite import distributed, hierarchy, runs
 
+    crew = distributed.team()
     hierarchy.preset(config.variant)
     if given.resume:
         out, saved = given.resume, runs.load_run(given.resume).config
@@ -48,11 +55,12 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
             saved, iterations=config.iterations, minutes=config.minutes
         )  # fmt: skip
     else:
-        out = given.out or _next_folder(f"{config.variant}-{config.seed}")
+        out = given.out or crew.agree(_next_folder(f"{config.variant}-{config.seed}"))
     from himac_lite.training import train
 
     given.active_run = out
-    with tqdm(total=config.iterations, unit="iter", file=sys.stderr, disable=None if given.json else False) as bar:
+    quiet = True if not crew.writes else None if given.json else False
+    with tqdm(total=config.iterations, unit="iter", file=sys.stderr, disable=quiet) as bar:
 
         def progress(done: int, total: int, line: Any) -> None:
             bar.n = done
@@ -66,12 +74,16 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
 
         run = train(config, out, resume=bool(given.resume), progress=progress, say=say)
     results = run.results
-    if not given.json:
+    distributed.leave()
+    if not crew.writes:
+        given.json = False
+    elif not given.json:
         print(_summary(results, out, run.config.rollout.progress_share > 0))
     return {**results, "run": str(out)}
 
 
-def _train_config(given: argparse.Namespace) -> Train:
+def config_of(given: argparse.Namespace) -> Train:
+    """The preset with what was said beside it."""
     config = for_task(PRESETS[given.preset], given.task)
     chosen = {
         "variant": given.variant, "train_levels": given.levels, "seed": given.seed,
@@ -82,8 +94,10 @@ def _train_config(given: argparse.Namespace) -> Train:
         config = replace(config, iterations=10**6)
     if given.levels:  # other levels than the default's: all of them, whatever their length
         config = replace(config, rollout=replace(config.rollout, min_length=0))
-    if given.model:
-        config = replace(config, model=replace(config.model, path=given.model))
+    if given.model:  # another model: not the commit of the preset's
+        config = replace(config, model=replace(config.model, path=given.model, revision="main"))
+    if given.adapter:
+        config = replace(config, model=replace(config.model, adapter=given.adapter))
     for pair in given.set:
         name, equals, value = pair.partition("=")
         if not equals:

@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from himac_lite import language
+import numpy as np
+
+from himac_lite import instructions, language
+from himac_lite.chat import Words
 from himac_lite.errors import LevelError
+from himac_lite.sokoban import pixels
 from himac_lite.sokoban.rules import MOVES, Board, Outcome, board_from_level, step
 from himac_lite.sokoban.solver import Push, pushes_of, solve
 from himac_lite.tasks import Action
 from himac_lite.types import Blueprint, Level, Role, SubGoal
 
 __all__ = ["Push", "SokobanEpisode", "SokobanTask", "pushes_of"]
+
+
+TILE = 28
+"""Pixels a cell of the picture that a model is shown: one place of a Qwen2-VL prompt."""
 
 
 @dataclass
@@ -42,6 +50,12 @@ class SokobanEpisode:
     def prompt(self, role: Role, subgoal: SubGoal | None = None) -> str:
         return language.prompt(role, self.board, subgoal)
 
+    def describe(self, role: Role, subgoal: SubGoal | None = None) -> Words:
+        return instructions.words(role, self.board, subgoal)
+
+    def show(self, role: Role, subgoal: SubGoal | None = None) -> tuple[Words, np.ndarray]:
+        return instructions.words(role, self.board, subgoal, picture=True), pixels.to_rgb(self.board, TILE)
+
     def legal(self) -> Sequence[Action]:
         return range(len(MOVES))
 
@@ -64,6 +78,7 @@ class SokobanTask:
     sub_done: str = language.SUB_DONE
     end: str = language.END
     max_plan_tokens: int = 4 * language.MAX_SUBGOALS + 1
+    longest_plan: str = ("\n" + language.subgoal_text((8, 8), "right", (8, 9))) * language.MAX_SUBGOALS
     max_action_tokens: int = 1
     bins: tuple[tuple[int, int], ...] = ((0, 8), (9, 12), (13, 16), (17, 25), (26, 10_000))
 

@@ -1,0 +1,79 @@
+"""`himac-lite sft`: a warm start for a model of a hub, from solver demonstrations."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from himac_lite.config import PRESETS, Sft, override
+from himac_lite.errors import ConfigError
+
+HELP = "fine-tune an adapter on solver demonstrations, for `train --adapter`"
+
+
+def arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--preset", choices=PRESETS, default="qwen2.5-0.5b", help="whose model (default: qwen2.5-0.5b)")
+    p.add_argument("--model", help="folder or hub id of any causal LM, instead of the preset's")
+    p.add_argument("--levels", help="split such as core/train, or a level file")
+    p.add_argument("--steps", type=int)
+    p.add_argument("--seed", type=int)
+    p.add_argument("--out", type=Path, required=True, help="folder of the adapter; run again, it goes on from there")
+    p.add_argument(
+        "--validate", type=int, default=64, metavar="N", help="score on N levels of core/validation (0: none)"
+    )
+    p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, such as lr=1e-4")
+    p.add_argument("--json", action="store_true", help="print one JSON object")
+    p.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    config = _config(given)
+    from himac_lite import distributed, evaluation, memory, sft, training
+    from himac_lite.config import Train
+    from himac_lite.parallel import one_thread_a_worker
+    from himac_lite.sokoban.levels import load_levels
+
+    levels, task = load_levels(config.levels, "train"), training.make_task(Train())
+    crew, quiet = distributed.team(), given.json
+    say = print if crew.writes and not quiet else lambda _: None
+    one_thread_a_worker()
+    settings = replace(
+        Train(), model=config.model, seed=config.seed, update=replace(Train().update, micro_tokens=config.micro_tokens)
+    )
+    path = training.resolve_model(config.model.path)
+    needed = memory.before_loading(path, settings, task, levels, planner=True)
+    say(needed.line())
+    policy = training.load_for(settings)
+    policy.micro_tokens = crew.least(config.micro_tokens or needed.micro_tokens)
+    losses = sft.fine_tune(policy, task, levels, config, given.out, say)
+    result: dict[str, Any] = {"out": str(given.out), "steps": config.steps, "loss": losses[-1] if losses else None}
+    if given.validate:
+        held_out = load_levels("core/validation")[: given.validate]
+        for mode in ("himac", "flat"):
+            score = evaluation.evaluate(policy, task, held_out, mode)
+            result[mode] = score.success
+            say(f"core/validation, greedy, {mode}: {100 * score.success:.1f} % of {score.n} levels")
+    say(f"go on with: himac-lite train --model {config.model.path} --adapter {given.out}")
+    distributed.leave()
+    given.json = given.json and crew.writes
+    return result
+
+
+def _config(given: argparse.Namespace) -> Sft:
+    model = PRESETS[given.preset].model
+    if given.model:
+        model = replace(model, path=given.model, revision="main")
+    config = Sft(model=model)
+    chosen = {"levels": given.levels, "steps": given.steps, "seed": given.seed}
+    config = replace(config, **{name: value for name, value in chosen.items() if value is not None})
+    for pair in given.set:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set wants NAME=VALUE, not {pair!r}")
+        config = override(config, name, value)
+    for name, low in (("steps", 1), ("batch", 3), ("save_every", 1), ("micro_tokens", 0), ("seed", 0)):
+        if getattr(config, name) < low:
+            raise ConfigError(f"{name} must be at least {low}; it is {getattr(config, name)}")
+    return config

@@ -1,0 +1,21 @@
+"""Which levels training may draw from: short ones first, if that is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from himac_lite.tasks import Task
+from himac_lite.types import Item
+
+
+def curriculum(levels: Sequence[Item], task: Task, share: float, progress: float) -> Sequence[Item]:
+    """The levels that training may draw from when `progress` of the budget is spent: bins of optimal length, in turn.
+
+    The task's bins that have levels are let in from the shortest, evenly over the first `share` of the budget.
+    """
+    if not share:
+        return levels
+    lengths = [task.difficulty(level) for level in levels]
+    bins = [b for b in task.bins if any(b[0] <= n <= b[1] for n in lengths)]
+    longest = bins[min(len(bins) - 1, int(len(bins) * progress / share))][1]
+    return [level for level, n in zip(levels, lengths, strict=True) if n <= longest]

@@ -1,0 +1,153 @@
+"""Several processes as one: each computes for its share of the rows, and all of them know all results.
+
+`accelerate launch -m himac_lite train …` starts the processes and says how they reach each other. Every rank runs the
+same program on the same levels with the same random numbers; only the model's work is divided: a rank decodes its share
+of the prompts (those of one level stay together) and takes the gradient of its share of the micro-batches. Sampled
+tokens and gradients are exchanged; environments are stepped by every rank. On CPUs results and records are then the
+same bits for any number of processes; on CUDA LoRA gradients are reduced and batches are smaller, which changes the
+order in which floating-point numbers are added, and nothing else. Rank 0 alone writes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+
+from himac_lite.errors import RunError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of a run: this one's number and how many there are."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value of every rank, in their order, on every rank."""
+        if self.size == 1:
+            return [value]
+        from accelerate.utils import gather_object
+
+        with _together():
+            return list(gather_object([value]))
+
+    def agree(self, value: Any) -> Any:
+        """Rank 0's value, on every rank."""
+        return self.gather(value if self.writes else None)[0]
+
+    def least(self, value: int) -> int:
+        """The smallest of the ranks' values, on every rank."""
+        return int(min(self.gather(value)))
+
+    def spread(self, items: Sequence[Item], work: Callable[[list[Item]], Sequence[Result]]) -> list[Result]:
+        """Results of all items in their order: this rank does its share, the others the rest."""
+        return [result for part in self.gather(list(work(self.own(items)))) for result in part]
+
+    def own(self, items: Sequence[Item]) -> list[Item]:
+        """The share of the items that is this rank's: a run of them, so that ranks in order are items in order."""
+        n = len(items)
+        return list(items[self.rank * n // self.size : (self.rank + 1) * n // self.size])
+
+    def whole(self, share: Sequence[int], own: Sequence[Any], react: Callable[[int, int], Any]) -> list[Any]:
+        """The streams of all rows, of which this rank decoded its share.
+
+        What the others sampled is reacted to here as well, so that every rank has seen the same.
+        """
+        streams = dict(zip(share, own, strict=True))
+        for rank, (rows, theirs) in enumerate(self.gather((share, own))):
+            for row, stream in zip(rows, theirs, strict=True) if rank != self.rank else ():
+                streams[row] = stream
+                for token, sampled in zip(stream.ids, stream.sampled, strict=True):
+                    if sampled:
+                        react(row, token)
+        return [streams[row] for row in range(len(streams))]
+
+    def added_in_order(
+        self, parts: Sequence[Sequence[torch.Tensor]], like: Sequence[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """Σ of all ranks' parts, each with tensors `like` these, added one by one as one process would add them."""
+        total = [torch.zeros_like(t) for t in like]
+        for rank in range(self.size):
+            for part in parts if rank == self.rank else ():
+                for t, more in zip(total, part, strict=True):
+                    t += more
+            total = self.gather(total if rank == self.rank else None)[rank]
+        return total
+
+    def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Replace every gradient by its sum over the ranks, added in float64: the order of ranks does not matter."""
+        if self.size == 1:
+            return
+        sizes = [p.numel() for p in parameters]
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten().double() for p in parameters])
+        for p, part in zip(parameters, self.added(flat).split(sizes), strict=True):
+            p.grad = part.view_as(p).to(p.dtype)
+
+    def added(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum of the ranks' tensors, on every rank."""
+        from accelerate.utils import reduce
+
+        with _together():
+            return reduce(tensor, reduction="sum")
+
+
+ALONE = Team()
+
+
+def team() -> Team:
+    """The processes that `accelerate launch` started; one if it did not."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return ALONE
+    from accelerate import PartialState
+
+    with _together():
+        state = PartialState(cpu=not torch.cuda.is_available())
+    return Team(state.process_index, state.num_processes)
+
+
+def leave() -> None:
+    """Say goodbye to the other processes, if there are any."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def device() -> str:
+    """Where this process computes: its own GPU, or the CPU."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+
+
+def shares(keys: Sequence[Hashable], size: int) -> list[list[int]]:
+    """Positions for each of `size` ranks, in order: equal keys stay together, and every rank gets about as many."""
+    together: dict[Hashable, list[int]] = {}
+    for i, key in enumerate(keys):
+        together.setdefault(key, []).append(i)
+    out: list[list[int]] = [[] for _ in range(size)]
+    for positions in together.values():
+        min(out, key=len).extend(positions)
+    return [sorted(positions) for positions in out]
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Turn what the backend raises when a process is gone into one clear line."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RunError(f"a process of this run is gone or cannot be reached ({reason}); go on with --resume") from None

@@ -1,0 +1,174 @@
+"""The settings: one frozen dataclass a concern, a docstring under every field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """How the base model is made (`himac-lite pretrain`)."""
+
+    width: int = 128
+    """Hidden size; a multiple of 64 (the block of NF4)."""
+    layers: int = 8
+    """Transformer blocks."""
+    heads: int = 4
+    """Attention heads."""
+    batch_tokens: int = 24_576
+    """Tokens of a batch, padding included."""
+    expert_steps: int = 1500
+    """Batches of the first stage: expert demonstrations, constant learning rate."""
+    mixed_steps: int = 500
+    """Batches of the second stage: mixed demonstrations, learning rate down to zero, NF4 in the loop."""
+    habit_steps: int = 150
+    """Batches of the third stage: sloppier demonstrations, a third of that learning rate down to zero, NF4 as well."""
+    lr_muon: float = 3e-3
+    """Learning rate of the hidden matrices (Muon, RMS-matched to AdamW)."""
+    lr_adam: float = 3e-3
+    """Learning rate of embeddings and norms (AdamW)."""
+    noise: float = 0.05
+    """Share of random steps in expert play and segments; not learnt, only recovered from."""
+    micro_tokens: int = 4096
+    """Tokens of one forward and backward pass: activations that stay in the cache; micro-batches go to all cores."""
+    seed: int = 0
+    """Seed of weights and demonstrations."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which model, and its adapter."""
+
+    path: str = "sokoban-base"
+    """A folder, a hub id, or the name of a shipped model."""
+    revision: str = "main"
+    """Branch, tag or commit of a hub id; the presets name commits, so that the same files are loaded for ever."""
+    adapter: str = ""
+    """An adapter to begin with, such as one made by `himac-lite sft`; the KL term then holds to it, not to the base."""
+    observation: str = "text"
+    """What the model is shown: text, or rgb (a picture of the board, for a vision-language model)."""
+    rank: int = 16
+    """LoRA rank, on every linear layer."""
+    alpha: int = 32
+    """LoRA scale is alpha / rank."""
+    four_bit: bool = True
+    """Keep the base weights in NF4."""
+    checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, a third more time."""
+
+
+@dataclass(frozen=True)
+class Sft:
+    """A warm start on the solver's demonstrations (`himac-lite sft`)."""
+
+    levels: str = "core/train"
+    """Split or file to demonstrate on."""
+    steps: int = 300
+    """Optimizer steps."""
+    batch: int = 24
+    """Demonstrations a step: blueprints, segments and flat play in equal parts."""
+    lr: float = 2e-4
+    """Learning rate of AdamW on the LoRA parameters at the start; it falls linearly to zero."""
+    micro_tokens: int = 0
+    """Tokens of one forward and backward pass; 0: as many as fit."""
+    save_every: int = 25
+    """Steps between two saved states, from which an interrupted run goes on."""
+    seed: int = 0
+    """Seed of LoRA's start and of the demonstrations."""
+    model: Model = field(default_factory=Model)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """How experience is gathered."""
+
+    levels: int = 32
+    """P: levels of an iteration."""
+    min_length: int = 10
+    """Train only on levels of at least this optimal length: all members solve short ones, which teaches nothing."""
+    group: int = 8
+    """G and N: blueprints a level, and executions of the chosen one (paper: 8)."""
+    temperature: float = 1.0
+    """Sampling temperature of blueprints (phase A) and actions (phase B)."""
+    max_steps: int = 50
+    """Step limit of an episode."""
+    subgoal_budget: int = 20
+    """Steps after which a sub-goal is left without <sub_done>."""
+    progress_share: float = 0.0
+    """What a failed episode is worth: this times the share of boxes in place (success: 1); 0 is the sparse reward."""
+    curriculum: float = 0.0
+    """Over this share of the budget longer levels are let in, one bin of optimal length after another; 0: all at once.
+    Short levels must be among them: set min_length=0."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """How a phase is learnt from."""
+
+    lr: float = 1e-3
+    """Learning rate of AdamW on the LoRA parameters at the start; it falls linearly as the budget is spent …"""
+    lr_floor: float = 0.1
+    """… to this share of it."""
+    minibatches: int = 4
+    """Optimizer steps a pass over a phase, at most …"""
+    groups_per_step: int = 8
+    """… and fewer where so few groups have an advantage that a step would rest on less than these."""
+    epochs: int = 2
+    """Passes over a phase; more than one relies on the clipped ratio."""
+    clip_low: float = 0.2
+    """The ratio is clipped below 1 − clip_low …"""
+    clip_high: float = 0.2
+    """… and above 1 + clip_high."""
+    beta: float = 0.01
+    """Weight of the KL divergence from the base model (paper: 0.01)."""
+    grad_clip: float = 1.0
+    """Largest norm of a gradient."""
+    micro_tokens: int = 2048
+    """Tokens of one forward and backward pass: bounds memory, does not change the gradient. 0: as many as fit."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """One training run (`himac-lite train`)."""
+
+    task: str = "sokoban"
+    """Which environment: one of `TASKS`."""
+    variant: str = "himac"
+    """A preset of `himac_lite.hierarchy`."""
+    train_levels: str = "core/train"
+    """Split or file to train on."""
+    validation_levels: str = "core/validation"
+    """Split or file for the curve during training."""
+    test_levels: str = "core/test"
+    """Split or file for the figures at the end; nothing is chosen by them."""
+    iterations: int = 40
+    """Iterations of phase A and phase B."""
+    minutes: float | None = None
+    """Stop after so many minutes even if iterations are left."""
+    env_steps: int | None = None
+    """Stop after so many environment steps even if iterations are left: the budget for comparisons."""
+    seed: int = 0
+    """Seed of everything: levels drawn, samples, LoRA's start."""
+    validate_every: int = 10
+    """Iterations between two points of the validation curve; 0 for none."""
+    validate_on: int = 128
+    """Levels of a point of the validation curve."""
+    checkpoint_every: int = 5
+    """Iterations between two checkpoints."""
+    keep_checkpoints: int = 2
+    """Checkpoints kept, the newest ones; the one with the best validation score stays besides."""
+    keep_rollouts: int | None = None
+    """Files of rollouts/ kept, the newest ones; all by default."""
+    warn_after: int = 5
+    """Iterations in a row without a signal, or of a collapse, after which a run says so (docs/metrics.md, health)."""
+    record_levels: int = 4
+    """Levels of each iteration whose groups are written to rollouts/."""
+    probe_levels: int = 2
+    """Validation levels whose groups are recorded again and again, for the co-evolution strip; 0 for none."""
+    probe_every: int = 10
+    """Iterations between two such records; the first is that of the untrained model."""
+    test_limit: int | None = None
+    """Use only the first so many test levels (smoke tests)."""
+    model: Model = field(default_factory=Model)
+    rollout: Rollout = field(default_factory=Rollout)
+    update: Update = field(default_factory=Update)
