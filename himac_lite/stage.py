@@ -144,6 +144,9 @@ class Stage:
         """
         if keep is not None and keep.exists():
             self._load(keep)
+        if self.done == self.steps:
+            self._show(self.masters)
+            return
         source = self.source() if self.source else batches(self.config, self.mixture, self.seed, held_out_hashes())
         for _ in range(self.done):  # the stream is made again up to here: quicker than to keep it
             next(source)
