@@ -24,7 +24,7 @@ from himac_lite.config import Train, validate
 from himac_lite.errors import ConfigError, HimacError, RunError
 from himac_lite.evaluation import evaluate, score
 from himac_lite.hierarchy import PRESETS
-from himac_lite.loading import load_policy
+from himac_lite.loading import resolve_model
 from himac_lite.parallel import one_thread_a_worker
 from himac_lite.prompting import PROMPTED
 from himac_lite.reproduce.rows import (
@@ -38,7 +38,7 @@ from himac_lite.reproduce.rows import (
     write_rows,
 )
 from himac_lite.tasks.registry import load_items
-from himac_lite.training import make_task, resolve_model, train
+from himac_lite.training import load_for, make_task, train
 
 GRIDS: dict[str, dict[str, int]] = {
     "ablations": {
@@ -203,7 +203,7 @@ def _trained(config: Train, folder: Path, check: Callable[..., None]) -> Found:
 def _prompted(config: Train) -> Found:
     begun = time.monotonic()
     one_thread_a_worker()
-    policy = load_policy(resolve_model(config.model.path), four_bit=config.model.four_bit)
+    policy = load_for(config)
     levels, task = load_items(config.task, config.test_levels, "test")[: config.test_limit], make_task(config)
     attempts = PROMPTED[config.variant](policy, task, levels, np.random.default_rng(config.seed))
     scored = score("prompted", task, levels, [a.final for a in attempts])
