@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_TEMPLATES = 16
-"""Loaded games that are kept; one has about 40 MB of its own."""
+"""Loaded games that are kept, each in a process of its own."""
 LIMIT = 120
 """Seconds that the engine may take for one answer; then the child is ended."""
 

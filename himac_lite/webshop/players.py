@@ -47,20 +47,25 @@ def carry_out(shop: Session, subgoal: str) -> Iterator[str]:
     elif verb == "buy":
         yield "click[buy now]"
     elif verb == "open" and shop.product is None and shop.results:
-        at = _best(shop.results, subgoal)
+        at = _best(shop.results, subgoal, [value for _, value in shop.goal.options])
         while at >= shop.number * PAGE:
             yield "click[next >]"
         yield f"click[{shop.results[at].asin.lower()}]"
 
 
-def _best(results: Sequence[Product], subgoal: str) -> int:
-    """The place of the first product that has most of what an open sub-goal asks for."""
+def _best(results: Sequence[Product], subgoal: str, options: Sequence[str]) -> int:
+    """The place of the first product that has most of what an open sub-goal asks for.
+
+    Who asks for attributes looks for the options too, which only the product's own page shows.
+    """
     found = re.fullmatch(r"open an? (.+?)(?: that is (.+?))?(?: under ([\d.]+) dollars)?", subgoal)
     noun, asked, limit = found.groups() if found else ("", None, None)
     attributes = asked.split(" and ") if asked else []
 
     def fits(product: Product) -> tuple[bool, bool, int]:
         hits = sum(a in product.attributes for a in attributes)
+        if attributes:
+            hits += sum(any(o in values for values in product.options.values()) for o in options)
         return product.query == noun, limit is None or product.price <= float(limit), hits
 
     return max(range(len(results)), key=lambda i: (fits(results[i]), -i))
