@@ -143,6 +143,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="kill, resume, compare")
     parser.add_argument("--points", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no further point after so long")
     given = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # a pool of threads does not outlive a fork
     import bitsandbytes  # noqa: F401
@@ -160,8 +161,11 @@ def main() -> int:
         print(f"undisturbed: {seconds:.1f} s, {operations} file operations, {len(wanted)} files", flush=True)
         rng, folder = random.Random(given.seed), place / "run"
         kinds: Counter[str] = Counter()
-        twice = half = failed = 0
+        twice = half = failed = done = 0
         for point in range(given.points):
+            if time.monotonic() - begun > 60 * given.minutes:
+                break
+            done += 1
             shutil.rmtree(folder, ignore_errors=True)
             kind = KINDS[point % len(KINDS)]
             fates = [draw(rng, seconds, operations, kind)]
@@ -181,7 +185,7 @@ def main() -> int:
                 other = sorted(n for n in wanted.keys() | found.keys() if wanted.get(n) != found.get(n))
                 print(f"point {point} ({[vars(f) for f in fates]}): other files: {', '.join(other)}", flush=True)
     print(
-        f"{given.points - failed} of {given.points} points ended as the undisturbed run; killed: "
+        f"{done - failed} of {done} points ended as the undisturbed run; killed: "
         + ", ".join(f"{kinds[kind]} by {kind}" for kind in KINDS)
         + f", {twice} of them twice; {half} deaths left something half done"
     )

@@ -33,7 +33,7 @@ def main() -> None:
     from himac_lite.sokoban.generator import generate
     from himac_lite.sokoban.levels import PARTS, SPLITS, canonical_hash, load_levels
     from himac_lite.sokoban.rules import board_from_level
-    from himac_lite.types import Role, SubGoal
+    from himac_lite.types import SubGoal
 
     one_thread_a_worker()
     levels = {f"{split}/{part}": load_levels(split, part) for split in SPLITS for part in PARTS}
@@ -41,7 +41,7 @@ def main() -> None:
     rng = np.random.default_rng(np.random.SeedSequence([config.seed, 1, 3]))
     policy = load_policy(training.resolve_model("sokoban-base"))
     goal = SubGoal("push the box at (2,3) right to (2,5)")
-    prompts = [language.prompt(role, board_from_level(lv), goal) for role in Role for lv in some]
+    prompts = [language.prompt(role, board_from_level(lv), goal) for role in language.MARK for lv in some]
     sampling, rule = Sampling(1.0, rng), ReturnRule()
     macro = explore(policy, training.make_task(config), some, 2, sampling, rule)
     micro = adapt(policy, training.make_task(config), macro, np.zeros(2, int), 2, sampling, rule)

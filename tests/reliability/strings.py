@@ -19,7 +19,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from himac_lite import language
-from himac_lite.types import Blueprint, Invalid, SubGoal
+from himac_lite.tasks import text as written
+from himac_lite.tasks.registry import load_items, task_of
+from himac_lite.types import Blueprint, Invalid, Role, SubGoal
 
 PUSH = "push the box at (2,3) right to (2,5)"
 WORDS = (
@@ -83,10 +85,40 @@ def _push(found: Any, text: str) -> str:
     return "valid"
 
 
+def _written(found: Blueprint, text: str) -> str:
+    """A blueprint of a task whose sub-goals are free text: short lines, as many as are allowed."""
+    if found.invalid is None:
+        assert 1 <= len(found.subgoals) <= written.MAX_SUBGOALS
+        assert all(0 < len(g.text) <= written.MAX_LINE and "\n" not in g.text for g in found.subgoals)
+        return "valid"
+    return _blueprint(found, text)
+
+
+class Shop:
+    """A buyer in the shipped shop who does whatever the strings say; a new one every 15 steps."""
+
+    def __init__(self) -> None:
+        self.task, self.goal = task_of("webshop", 15, 6), load_items("webshop", "webshop/validation")[0]
+        self.episode: Any = None
+
+    def act(self, text: str) -> str:
+        if self.episode is None or self.episode.over or self.episode.steps >= 15:
+            self.episode = self.task.start(self.goal)
+        before = self.episode.prompt(Role.FLAT)
+        for said in (text, f"click[{text}]", *((f"search[{text}]",) if len(text) % 16 == 0 else ())):
+            seen = self.episode.act(said)
+            assert isinstance(seen, str)
+        assert 0.0 <= self.episode.progress <= 1.0
+        return "another page" if self.episode.prompt(Role.FLAT) != before else "nothing changed"
+
+
+SHOP = Shop()
 PARSERS: dict[str, Callable[[str], str]] = {
     "blueprint": lambda text: _blueprint(language.parse_blueprint(text), text),
     "blueprint, cut off": lambda text: _blueprint(language.parse_blueprint(text, finished=False), text),
     "sub-goal": lambda text: _push(language.parse_push(text), text),
+    "written blueprint": lambda text: _written(written.parse_blueprint(text), text),
+    "shopping action": SHOP.act,
 }
 """Name → the parser and the check of its answer; returns the answer's name."""
 
