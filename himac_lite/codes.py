@@ -56,7 +56,7 @@ class Codes:
 class Choice:
     """What a row has chosen: an action, or None for the end of the sub-goal.
 
-    rest: what completes its spelling. ended: the model has ended its answer with `Codes.end`.
+    rest: what completes its spelling. ended: in a chat, the model has ended its answer with `Codes.end`.
     """
 
     action: Action | None
@@ -73,6 +73,7 @@ class Reader:
     ) -> None:  # fmt: skip
         """lines: a written action that has no line break gets one; not in a chat, where it is an answer of its own."""
         self._codes, self._task, self._decode = codes, task, decode
+        self._chat = not lines
         self._newline = tuple(encode("\n")) if lines and not codes.actions else ()
         self._written: list[list[int]] = [[] for _ in range(rows)]
 
@@ -92,7 +93,9 @@ class Reader:
             return None
         self._written[row] = []
         line = text.partition("\n")[0].strip()
-        return Choice(None if line == task.sub_done else line, () if "\n" in text else self._newline, ended)
+        return Choice(
+            None if line == task.sub_done else line, () if "\n" in text else self._newline, ended and self._chat
+        )
 
 
 def spell(

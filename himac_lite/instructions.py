@@ -34,6 +34,10 @@ _TASK = {
         f"You carry out one sub-goal of a plan. Answer each time with one word: {_MOVES}; or {SUB_DONE} when the "
         "sub-goal is reached. You are told what each move did and where the player now stands."
     ),
+    Role.DRIVEN: (
+        f"You carry out one sub-goal of a plan. Answer each time with one word: {_MOVES}. You are told what each move "
+        "did and where the player now stands."
+    ),
     Role.FLAT: (
         f"Solve the level. Answer each time with one word: {_MOVES}. You are told what each move did and where the "
         "player now stands."

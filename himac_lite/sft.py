@@ -89,7 +89,7 @@ def _played(
         if number < len(moves) - 1 or (role is Role.EXECUTOR and not episode.success):
             tail += [(i, False) for i in [*rest, *speech.observed(seen), *codes.prefix]]
     end = End.SUCCESS if episode.success else End.TRUNCATED
-    if role is Role.EXECUTOR and not episode.success:
+    if role is Role.EXECUTOR and not episode.success and codes.sub_done is not None:
         tail.append((codes.sub_done, True))
         end = End.SUB_DONE
     return _packed(role, prompt, tail, end)

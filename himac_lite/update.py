@@ -217,8 +217,8 @@ def add_gradient(policy: Policy, loss_of: Callable[[Any], torch.Tensor], parts: 
     if policy.twin is not None:
         policy.pull_back(crew.added_in_order([gradients for _, gradients in made], leaves))
     else:
-        for _, gradients in made:
-            policy.pull_back(gradients)
+        for _, own_gradients in made:
+            policy.pull_back(own_gradients)
         crew.sum_gradients(policy.in_use())
     return sum(crew.spread(parts, lambda _: [loss for loss, _ in made]))
 

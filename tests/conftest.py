@@ -184,6 +184,7 @@ class ScriptedPolicy:
         self.encode, self.text = self._words.encode, self._words.text
         self.codes, self.allowed = self._words.codes, self._words.allowed
         self.prompt, self.observed, self.plan_tokens = self._words.prompt, self._words.observed, self._words.plan_tokens
+        self.reader = self._words.reader
 
     @property
     def unused(self) -> int:

@@ -75,7 +75,10 @@ def _merges(vocab_size: int) -> str:
 
     texts = [file.read_text("utf-8") for file in sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])]
     board = board_from_level(parse_levels("#####\n#@$.#\n#####")[0])
-    said = [words(role, board, SubGoal("push the box at (2,3) right to (2,5)")) for role in Role]
+    said = [
+        words(role, board, SubGoal("push the box at (2,3) right to (2,5)"))
+        for role in (Role.PLANNER, Role.EXECUTOR, Role.FLAT)
+    ]
     texts += [f"{w.rules}\n{w.situation}\n" for w in said] * 20
     texts += ["up down left right moved pushed blocked push the box at (2,3) right to (2,5)\n"] * 40
     bpe = Tokenizer(models.BPE())

@@ -91,7 +91,8 @@ OUT_OF_RANGE = [
     ("rollout.subgoal_budget", 0), ("rollout.progress_share", 1.5), ("rollout.progress_share", -0.1),
     ("update.lr", float("nan")), ("update.lr", -1e-3), ("update.minibatches", 0), ("update.epochs", 0),
     ("update.clip_low", 1.1), ("update.clip_low", -0.1), ("update.clip_high", -0.1), ("update.beta", -0.01),
-    ("update.grad_clip", 0.0), ("update.micro_tokens", 0), ("update.groups_per_step", 0), ("update.lr_floor", 1.1),
+    ("update.grad_clip", 0.0), ("update.micro_tokens", -1), ("update.groups_per_step", 0),
+    ("update.lr_floor", 1.1), ("rollout.curriculum", 1.1),
     ("rollout.min_length", -1),
 ]  # fmt: skip
 

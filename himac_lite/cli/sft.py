@@ -34,8 +34,9 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     from himac_lite.config import Train
     from himac_lite.parallel import one_thread_a_worker
     from himac_lite.sokoban.levels import load_levels
+    from himac_lite.tasks.sokoban import SokobanTask
 
-    levels, task = load_levels(config.levels, "train"), training.make_task(Train())
+    levels, task = load_levels(config.levels, "train"), SokobanTask()
     crew, quiet = distributed.team(), given.json
     say = print if crew.writes and not quiet else lambda _: None
     one_thread_a_worker()
