@@ -113,7 +113,7 @@ class RolloutPlayer(Pictured, anywidget.AnyWidget):
     instead of the recorded ones. The other arguments: see `playback`.
     """
 
-    _esm = browser_code("unpack.js", "player.js")
+    _esm = browser_code("unpack.js", "numbers.js", "player.js")
     _css = browser_code("player.css")
     data = traitlets.Dict().tag(**PACKED)
     shown = traitlets.List([0]).tag(sync=True)
