@@ -122,7 +122,7 @@ def until(found: Callable[[], Any], wanted: Any, seconds: float = 8) -> None:
     end = time.monotonic() + seconds * PATIENCE
     while (last := found()) != wanted and time.monotonic() < end:
         time.sleep(0.05)
-    assert last == wanted
+    assert last == wanted, f"{last!r} instead of {wanted!r}"
 
 
 def drag(page: Any, handle: Any, by: float, steps: int = 1) -> None:

@@ -173,8 +173,10 @@ def test_a_choice_from_a_list_changes_both_levels(page, control, label):
     first = select.input_value()
     select.select_option(label=label.replace(" ", "\u00a0"))
     getattr(mine, control).value = dict(getattr(mine, control).options)[label]
-    until(lambda: shown(where), expected(mine))
-    select.select_option(value=first)
+    try:
+        until(lambda: shown(where), expected(mine))
+    finally:
+        select.select_option(value=first)
 
 
 def figure(x: float) -> str:

@@ -480,6 +480,18 @@ def test_the_browser_computes_what_the_library_does(tmp_path):
             assert mine == pytest.approx(theirs, rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.skipif(not NODE, reason="Node.js is not installed; tests/test_browser.py compares what is shown")
+def test_the_browser_rounds_as_the_library_does(tmp_path):
+    """Halves, too: 0.125 is 0.12 and 0.375 is 0.38, to the even digit."""
+    rng = np.random.default_rng(0)
+    values = [*(np.arange(-40, 41) / 8), *(np.arange(-40, 41) / 32), 0.025, 0.005, *rng.normal(size=200)]
+    code = f"console.log(JSON.stringify({json.dumps(values)}.map((x) => [signed(x), signed(x, 4)])));"
+    (tmp_path / "run.mjs").write_text(f"{browser_code('numbers.js')}\n{code}", "utf-8")
+    done = subprocess.run([str(NODE), str(tmp_path / "run.mjs")], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [[plots.signed(x), plots.signed(x, 4)] for x in values]
+    assert [plots.signed(0.125), plots.signed(-0.375)] == ["+0.12", "−0.38"]
+
+
 @pytest.mark.skipif(not NODE, reason="Node.js is not installed; tests/test_browser.py shows what was unpacked")
 def test_the_browser_unpacks_what_was_packed(run, tmp_path):
     data = widgets.AdvantageExplorer(run).player.data

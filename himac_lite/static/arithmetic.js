@@ -1,7 +1,7 @@
 // The formula of an advantage with the numbers of the chosen member in it. What is chosen comes from the explorer's
 // groups in the same page.
 
-const signed = (x, digits = 4) => (Number(Math.abs(x).toFixed(digits)) && (x > 0 ? "+" : "−")) + Math.abs(x).toFixed(digits);
+const exact = (x) => signed(x, 4);
 const SYMBOL = { macro: "z", micro: "τ" };
 const NAME = { u: "up", d: "down", l: "left", r: "right" };
 const fig = (x) => String(Number(x.toPrecision(4))).replace("-", "−");
@@ -16,15 +16,15 @@ function lines({ r, pool, ret, a, step, d, kind, planned, count }) {
   const how = others ? `(${fig(sum(r))} − ${fig(ret)}) / ${r.length - 1}` : `${fig(sum(from))} / ${from.length}`;
   const out = [`R = ${fig(ret)}`, `b = ${name} = ${how} = ${fig(b)}`];
   if (!a && flat(r)) out.push("all returns are equal: A = 0, exactly");
-  else if (d.scale === "none") out.push(`A = R − b = ${fig(ret)} − ${fig(b)} = ${signed(a)}`);
+  else if (d.scale === "none") out.push(`A = R − b = ${fig(ret)} − ${fig(b)} = ${exact(a)}`);
   else {
     const of = d.scale === "batch" ? pool : r;
     const s = fig(std(of, d.ddof));
     const below = d.ddof ? `(${of.length} − ${d.ddof})` : of.length;
     out.push(`s = std of the ${d.scale === "batch" ? "batch" : over ? "steps" : "group"} = √(Σ(R_j − mean)² / ${below}) = √(${fig(squares(of))} / ${below}) = ${s}`);
-    out.push(`A = (R − b) / (s + ε) = (${fig(ret)} − ${fig(b)}) / (${s} + ${d.eps.toExponential(0)}) = ${signed(a)}`);
+    out.push(`A = (R − b) / (s + ε) = (${fig(ret)} − ${fig(b)}) / (${s} + ${d.eps.toExponential(0)}) = ${exact(a)}`);
   }
-  if (step) out.push(`step ${step[0]}, ${step[1]}: A + ω · A_step = ${signed(a)} + ${fig(d.omega)} · ${signed(step[2])} = ${signed(step[3])}`);
+  if (step) out.push(`step ${step[0]}, ${step[1]}: A + ω · A_step = ${exact(a)} + ${fig(d.omega)} · ${exact(step[2])} = ${exact(step[3])}`);
   const what = kind === "macro" ? "blueprint tokens, in phase A" : `action tokens (with <sub_done>)${planned ? ", in phase B" : ""}`;
   out.push(`A is the credit of all its ${count} ${what}${d.omega && kind === "micro" ? "; each action has its own ω · A_step besides" : ""}.`);
   return out;

@@ -2,10 +2,6 @@
 // browser, so every one of them answers from here. Text from a model is set as textContent only.
 
 const SYMBOL = { macro: "z", micro: "τ" };
-const signed = (x, digits = 2) => {
-  const text = Math.abs(x).toFixed(digits);
-  return Number(text) ? (x > 0 ? "+" : "−") + text : text;
-};
 const fig = (x) => String(Number(x.toPrecision(4))).replace("-", "−");
 const make = (tag, parent, properties = {}, attributes = {}) => {
   const node = Object.assign(document.createElement(tag), properties);

@@ -10,7 +10,6 @@ const ENDED = {
   sub_done: "✓ <sub_done>", budget: "◷ budget used up, no <sub_done>", success: "★ level solved",
   truncated: "✂ episode out of steps", "": "not reached",
 };
-const signed = (x, digits = 2) => (x > 0 ? "+" : x < 0 ? "−" : "") + Math.abs(x).toFixed(digits);
 
 function make(tag, parent, properties = {}, label = "") {
   const node = Object.assign(document.createElement(tag), properties);

@@ -64,7 +64,7 @@ SENTENCES = {
 class Groups(anywidget.AnyWidget):
     """The two groups of one level: rows, bars, coloured tokens."""
 
-    _esm = browser_code("unpack.js", "maths.js", "explorer.js")
+    _esm = browser_code("unpack.js", "numbers.js", "maths.js", "explorer.js")
     _css = browser_code("explorer.css")
     data = traitlets.Dict().tag(**PACKED)
     """{iteration, levels: `credit.level_data` of each}."""
@@ -86,7 +86,7 @@ class Groups(anywidget.AnyWidget):
 class Arithmetic(anywidget.AnyWidget):
     """The formula with the numbers of the chosen member in it. `Groups` in the same page brings the style sheet."""
 
-    _esm = browser_code("maths.js", "arithmetic.js")
+    _esm = browser_code("numbers.js", "maths.js", "arithmetic.js")
     channel = traitlets.Unicode().tag(sync=True)
 
 
