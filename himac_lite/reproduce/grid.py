@@ -116,7 +116,7 @@ def reproduce(
     if failed:
         raise failed[0]
     names = {cell.name for cell in wanted}
-    finished = [r for r in rows if f"{r.variant}-{r.seed}" in names]
+    finished = sorted((r for r in rows if f"{r.variant}-{r.seed}" in names), key=lambda r: (r.variant, r.seed))
     have = {(r.variant, r.seed) for r in finished}
     return finished, [cell for cell in wanted if (cell.variant, cell.seed) not in have]
 
