@@ -84,7 +84,7 @@ def tokenizer_of(made: Recipe, seed: int, count: int = 3000) -> Any:
 def pretrain_task(
     task: str, config: Pretrain, out: Path, say: Callable[[str], None] = print, items: int | None = None
 ) -> dict[str, float]:
-    """All stages, the checkpoint, and its card with what it scores on so many validation items.
+    """All stages, the checkpoint, and its card with what it scores on so many validation items (0: not measured).
 
     Goes on after an interruption from the last hundred batches, as `pretrain.pretrain` does.
     """
@@ -131,8 +131,10 @@ def pretrain_task(
 
 
 def measured(task: str, model: Path, count: int) -> dict[str, float]:
-    """`evaluation.profile` of a checkpoint on the first validation items of its task; empty without the engine."""
+    """`evaluation.profile` of a checkpoint on the first validation items; empty without the task's engine."""
     settings = for_task(Train(), task)
+    if not count:
+        return {}
     try:
         items = load_items(task, settings.validation_levels, "validation")[:count]
     except TaskError:  # without the task's engine a model can be made, and not measured

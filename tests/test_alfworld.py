@@ -350,8 +350,8 @@ def test_a_users_games_are_found_by_split(tmp_path, monkeypatch, by_type):
 def test_the_whole_path_in_the_engine(tmp_path, capsys):
     """A base model of four batches, one iteration of HiMAC on our games: it plays nonsense, and the run ends well."""
     tiny = Pretrain(width=64, layers=1, heads=1, batch_tokens=4096, expert_steps=2, mixed_steps=1, habit_steps=1)
-    found = textbase.pretrain_task("alfworld", tiny, tmp_path / "base", lambda _: None, items=1)
-    assert found["greedy_flat"] == 0.0
+    found = textbase.pretrain_task("alfworld", tiny, tmp_path / "base", lambda _: None, items=0)
+    assert found == {}
     small = ["rollout.levels=2", "rollout.group=2", "rollout.max_steps=3", "test_limit=2", "validate_on=2"]
     sets = [a for s in (*small, "probe_levels=0", "model.rank=4") for a in ("--set", s)]
     argv = ["train", "--task", "alfworld", "--model", str(tmp_path / "base"), "--iterations", "1"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from webshop_server import application, running
 
+from himac_lite.chat import Describes
 from himac_lite.config import Train, for_task
 from himac_lite.errors import TaskError
 from himac_lite.evaluation import evaluate, play_random
@@ -108,6 +109,19 @@ def test_blueprints_are_lines(goals, scripted):
     plans = sample_blueprints(scripted("\nsearch for a mug\nbuy it<end>", "<end>"), TASK, goals[:2], 1, GREEDY)
     assert [z.invalid for _, z in (plans[0][0], plans[1][0])] == [None, Invalid.EMPTY]
     assert plans[0][0][1].subgoals == (SubGoal("search for a mug"), SubGoal("buy it"))
+
+
+def test_a_chat_reads_the_rules_and_the_page(goals):
+    """What an instruct model is told: the rules of the shop, and for each role what it should answer."""
+    episode = TASK.start(goals[0])
+    assert isinstance(episode, Describes)
+    planner, executor = episode.describe(Role.PLANNER), episode.describe(Role.EXECUTOR, SubGoal("buy it"))
+    assert "one sub-goal a line, at most 12 lines" in planner.rules
+    assert planner.rules.endswith("choose color: navy\nbuy it")
+    assert planner.situation == f"WebShop [SEP] Instruction: [SEP] {goals[0].title} [SEP] Search"
+    assert "or with <sub_done> when the sub-goal is reached" in executor.rules
+    assert executor.situation == f"{planner.situation}\nSub-goal: buy it"
+    assert "sub_done" not in episode.describe(Role.FLAT).rules
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import Any
 
 from himac_lite.alfworld.client import Connection, Lost
 from himac_lite.alfworld.house import RECEPTACLES, THINGS, House, from_text, problem, solution, subgoals_of
+from himac_lite.chat import Words
 from himac_lite.errors import TaskError
 from himac_lite.sokoban.levels import data_dir
 from himac_lite.tasks import Action, text
@@ -147,6 +148,15 @@ def _solvable(file: Path) -> bool:
 
 # Task
 
+_WORLD = (
+    "You are in a room and do a household task. The actions are, with the names and numbers that you have read: "
+    "go to desk 1, open drawer 1, close drawer 1, take mug 1 from desk 1, move mug 1 to desk 1, clean mug 1 with "
+    "sinkbasin 1, heat mug 1 with microwave 1, cool mug 1 with fridge 1, use desklamp 1, look, inventory, examine "
+    "mug 1. You hold one thing at a time, and see what is in a thing that opens only when it is open. What is not "
+    "understood changes nothing."
+)
+_EXAMPLES = ("find and take a mug", "clean the mug with the sinkbasin", "put the mug on the desk")
+
 
 @dataclass
 class AlfworldEpisode(text.Transcript):
@@ -180,10 +190,16 @@ class AlfworldEpisode(text.Transcript):
 
     def prompt(self, role: Role, subgoal: SubGoal | None = None) -> str:
         """The room; the task, unless a sub-goal stands for it; and what is at hand now."""
+        return text.prompt(role, self._situation(role), subgoal)
+
+    def describe(self, role: Role, subgoal: SubGoal | None = None) -> Words:
+        return text.describe(_WORLD, _EXAMPLES, role, self._situation(role), subgoal)
+
+    def _situation(self, role: Role) -> str:
         parts = [self.room] if role is Role.EXECUTOR else [self.room, self.aim]
         if self.steps:
             parts += at_hand(self.holding, self.seen[-1][1])
-        return text.prompt(role, "\n".join(parts), subgoal)
+        return "\n".join(parts)
 
     def legal(self) -> Sequence[Action]:
         """The engine's admissible commands."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from himac_lite.chat import Words
 from himac_lite.language import END, MARK, SUB_DONE
 from himac_lite.types import Blueprint, Invalid, Role, SubGoal
 
@@ -26,7 +27,9 @@ MAX_OBSERVATION = 6000
 """Characters of an observation that a model is shown; the rest is cut off, and `CUT` says so."""
 CUT = " [...]"
 
-__all__ = ["CUE", "END", "PLAN", "SUB_DONE", "Transcript", "parse_blueprint", "prompt", "shown", "written_plan"]
+__all__ = [
+    "CUE", "END", "PLAN", "SUB_DONE", "Transcript", "describe", "parse_blueprint", "prompt", "shown", "written_plan",
+]  # fmt: skip
 
 
 def shown(observation: str) -> str:
@@ -38,6 +41,27 @@ def prompt(role: Role, observation: str, subgoal: SubGoal | None = None) -> str:
     """The prompt of a role; the executor needs its active sub-goal."""
     end = PLAN if role is Role.PLANNER else f"{GOAL}{subgoal.text}{CUE}" if subgoal else CUE
     return f"{MARK[role]}\n{shown(observation)}{end}"
+
+
+def describe(
+    world: str, subgoals: tuple[str, ...], role: Role, observation: str, subgoal: SubGoal | None = None
+) -> Words:
+    """What a role reads in plain language, for models that were not taught these prompts.
+
+    world: what is played and what the actions are. subgoals: examples, for the planner.
+    """
+    asked = {
+        Role.PLANNER: (
+            f"Write a plan before you act: one sub-goal a line, at most {MAX_SUBGOALS} lines, in plain words, and "
+            "nothing else. Sub-goals look like this:\n" + "\n".join(subgoals)
+        ),
+        Role.EXECUTOR: (
+            "You carry out one sub-goal of a plan. Answer each time with one action and nothing else; or with "
+            f"{SUB_DONE} when the sub-goal is reached."
+        ),
+    }.get(role, "Answer each time with one action and nothing else.")
+    goal = f"{GOAL}{subgoal.text}" if subgoal else ""
+    return Words(f"{world}\n{asked}", f"{shown(observation)}{goal}")
 
 
 def parse_blueprint(text: str, finished: bool = True) -> Blueprint:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from himac_lite.chat import Words
 from himac_lite.errors import TaskError
 from himac_lite.sokoban.levels import data_dir
 from himac_lite.tasks import Action, text
@@ -137,6 +138,17 @@ def _live(source: str) -> Sequence[LiveGoal]:
 
 # Task
 
+_WORLD = (
+    "You buy in a web shop what the instruction asks for: all attributes, all options, below the price. A page is "
+    "shown as its texts, divided by [SEP]. The actions are search[words], from any page, and click[…] with one of "
+    "the texts that can be clicked: a product's number, the value of an option, or a button, such as click[back "
+    "to search], click[< prev], click[next >], click[description], click[features]. click[buy now] ends "
+    "everything: choose the options first."
+)
+_EXAMPLES = (
+    "search for mug leak proof", "open a mug that is leak proof under 20.00 dollars", "choose color: navy", "buy it",
+)  # fmt: skip
+
 
 @dataclass
 class WebShopEpisode(text.Transcript):
@@ -159,6 +171,9 @@ class WebShopEpisode(text.Transcript):
 
     def prompt(self, role: Role, subgoal: SubGoal | None = None) -> str:
         return text.prompt(role, self.buyer.page.text, subgoal)
+
+    def describe(self, role: Role, subgoal: SubGoal | None = None) -> Words:
+        return text.describe(_WORLD, _EXAMPLES, role, self.buyer.page.text, subgoal)
 
     def legal(self) -> Sequence[Action]:
         """A search for the whole instruction where there is a search bar, and else every click."""
