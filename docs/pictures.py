@@ -18,7 +18,6 @@ ROOT = Path(__file__).resolve().parents[1]
 TAKEN, KEPT = ROOT / ".browser", ROOT / "docs" / "img"
 PICTURES = {
     "explorer": ("light-1280-1", None),
-    "explorer-dark": ("dark-800-1", None),
     "player": ("light-1280-2", None),
     "dashboard": ("light-1280-3", None),
     "strip": ("light-1280-4", None),
