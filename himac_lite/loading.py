@@ -182,6 +182,7 @@ def _saved(policy: Policy, folder: Path) -> list[torch.Tensor]:
     """The LoRA parameters of a saved adapter, in the order of `Policy.trainable`."""
     from peft.utils import load_peft_weights
 
+    adapter_settings(folder)  # or peft would unpickle, or ask a hub
     try:
         with _quiet(FutureWarning):
             kept = load_peft_weights(str(folder), device=str(policy.device))

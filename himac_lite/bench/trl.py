@@ -35,7 +35,7 @@ def train(model: str, levels: int, group: int, runs: int, max_steps: int) -> lis
     from himac_lite.tasks.sokoban import SokobanTask
     from himac_lite.types import Role
 
-    tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left", trust_remote_code=False)
     task, boards = SokobanTask(max_steps=max_steps), load_levels("core/validation")[:levels]
 
     def encode(text: str, prompt: bool = False) -> list[int]:
@@ -82,7 +82,9 @@ def train(model: str, levels: int, group: int, runs: int, max_steps: int) -> lis
         bf16=False, gradient_checkpointing=False, disable_tqdm=True,
         generation_kwargs={"suppress_tokens": [i for i in range(len(tokenizer)) if i not in codes.actions]},
     )  # fmt: skip
-    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(
+        model, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
     adapter = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     GRPOTrainer(
         model=base, reward_funcs=reward, args=settings, processing_class=tokenizer, peft_config=adapter,

@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from himac_lite import __version__
+from himac_lite.config import PRESETS
 from himac_lite.errors import HimacError, RunError
 
 HELP = "say what is installed, what will be used, and whether the default run will work"
 PYTHON = ((3, 10), (3, 13))
 MEMORY_GB, DISK_GB = 1.5, 0.3
 """What the default run needs; measured: 1.43 GB resident, 60 MB in the run folder."""
-COLAB_GB = 6.0
-"""GPU memory for the `colab` preset: a 0.5B model in 4 bit with its activations; an estimate."""
+SMALL_GB, LARGE_GB = 6.0, 12.0
+"""GPU memory for presets with a hub's model of about half a billion parameters, and of more; not tried on a GPU."""
 NEEDED = ("numpy", "numba", "gymnasium", "torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors")
 OPTIONAL = ("ipywidgets", "anywidget", "plotly", "playwright")
 
@@ -255,12 +256,18 @@ def _line(error: Exception) -> str:
 
 
 def _presets(checks: list[Check]) -> Check:
-    """Which presets this machine can carry."""
+    """Which presets this machine can carry: those with the shipped model, and those with a hub's, made for a GPU."""
     failed = any(c.ok is False for c in checks)
     device: dict[str, Any] = next((c.value for c in checks if c.name == "device"), {})
-    works = "no" if failed else "yes"
-    colab = "no: needs a CUDA device"
-    if device.get("cuda"):
-        enough = device["GB"] >= COLAB_GB
-        colab = f"yes, with access to a hub, in {device['dtype']}" if enough else f"no: needs {COLAB_GB:.0f} GB"
-    return Check("presets", {"quick": works, "colab": "no" if failed else colab, "paper": works})
+    found = {}
+    for name, preset in PRESETS.items():
+        answer = "yes"
+        if "/" in preset.model.path:
+            needed = SMALL_GB if any(size in preset.model.path for size in ("0.5B", "0.6B")) else LARGE_GB
+            answer = f"yes, with access to a hub, in {device.get('dtype')}"
+            if not device.get("cuda"):
+                answer = "no: needs a CUDA device"
+            elif device["GB"] < needed:
+                answer = f"no: needs {needed:.0f} GB; himac-lite memory has the estimate"
+        found[name] = "no" if failed else answer
+    return Check("presets", found)

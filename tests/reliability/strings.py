@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from himac_lite import language
 from himac_lite.tasks import text as written
 from himac_lite.tasks.registry import load_items, task_of
-from himac_lite.types import Blueprint, Invalid, Role, SubGoal
+from himac_lite.types import Blueprint, Invalid, SubGoal
 
 PUSH = "push the box at (2,3) right to (2,5)"
 WORDS = (
@@ -104,12 +104,12 @@ class Shop:
     def act(self, text: str) -> str:
         if self.episode is None or self.episode.over or self.episode.steps >= 15:
             self.episode = self.task.start(self.goal)
-        before = self.episode.prompt(Role.FLAT)
-        for said in (text, f"click[{text}]", *((f"search[{text}]",) if len(text) % 16 == 0 else ())):
-            seen = self.episode.act(said)
-            assert isinstance(seen, str)
+        # In turn as it is, as what is clicked, and as what is searched for.
+        said = (text, f"click[{text}]", f"search[{text}]")[len(text) % 3]
+        seen = self.episode.act(said)
+        assert isinstance(seen, str)
         assert 0.0 <= self.episode.progress <= 1.0
-        return "another page" if self.episode.prompt(Role.FLAT) != before else "nothing changed"
+        return "results" if "Total results" in seen else "a page"
 
 
 SHOP = Shop()
@@ -137,16 +137,20 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="hostile strings for the parsers of model output")
     parser.add_argument("--strings", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long")
     given = parser.parse_args(argv)
+    end = time.monotonic() + 60 * given.minutes
     rng, answers = random.Random(given.seed), {name: Counter[str]() for name in PARSERS}
     slowest, longest, characters, before = (0.0, ""), 0, 0, 0
     for number in range(given.strings):
+        if time.monotonic() > end:
+            break
         text = string(rng)
         longest, characters = max(longest, len(text)), characters + len(text)
-        for name, read in PARSERS.items():
+        for name, parser_of in PARSERS.items():
             begun = time.thread_time()
             try:
-                answers[name][read(text)] += 1
+                answers[name][parser_of(text)] += 1
             except Exception as error:
                 print(f"string {number} of seed {given.seed}: {name}: {error!r} for {text[:200]!a}")
                 return 1
@@ -156,8 +160,9 @@ def main(argv: list[str] | None = None) -> int:
     grown = rss() - before
     for name, found in answers.items():
         print(f"{name}: " + ", ".join(f"{n:,} {answer}" for answer, n in found.most_common()))
+    read = sum(answers["blueprint"].values())
     print(
-        f"{given.strings:,} strings, {characters:,} characters, the longest of {longest:,}; no exception; slowest "
+        f"{read:,} strings, {characters:,} characters, the longest of {longest:,}; no exception; slowest "
         f"{1000 * slowest[0]:.2f} ms ({slowest[1]}); memory grew by {grown / 1e6:.1f} MB"
     )
     return 1 if slowest[0] > 1 or grown > 64e6 else 0
