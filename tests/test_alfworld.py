@@ -215,6 +215,18 @@ def test_the_engines_planner_wins_every_type(by_type):
 
 
 @engine
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_every_shipped_game_is_won_in_the_engine(part):
+    for game in our_games(part):
+        episode = TASK.start(game)
+        assert episode._connection.plan(), game.text  # the engine's planner finds a way, too
+        for command in game.commands:
+            episode.act(command)
+        assert episode.success, game.text
+
+
+@engine
 def test_the_twin_says_what_the_engine_says(by_type):
     rng = np.random.default_rng(0)
     for game in by_type.values():
