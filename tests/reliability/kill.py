@@ -107,7 +107,8 @@ def snapshot(folder: Path) -> dict[str, Any]:
             out[name] = [_timeless(json.loads(line)) for line in data.splitlines()]
         elif file.name == "manifest.json":
             manifest = json.loads(data)
-            out[name] = manifest | {"checkpoints": sorted(manifest["checkpoints"])}
+            # The commit is that of the checkout, which may go on while this runs.
+            out[name] = manifest | {"checkpoints": sorted(manifest["checkpoints"]), "git_commit": None}
         elif file.name in ("state.json", "results.json"):
             found = _timeless(json.loads(data))
             found.get("sha256", {}).pop("adapter_config.json", None)
