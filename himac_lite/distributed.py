@@ -149,5 +149,5 @@ def _together() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rpartition("] ")[2][:120]  # no C++ file
         raise RunError(f"a process of this run is gone or cannot be reached ({reason}); go on with --resume") from None

@@ -151,16 +151,19 @@ def activations(shape: Shape, tokens: Tokens, micro_tokens: int, size: int, chec
     A block keeps, a token: the inputs of its two norms and of the layers behind them (4 hidden), queries, keys, values,
     the attention's result before and after it is made contiguous (3 query, 2 key), and of the MLP both branches, the
     gate's activation and their product (4 inner). On CUDA LoRA keeps the inputs of its 7 layers again, in float32.
-    With checkpointing only the inputs of the blocks are kept, and one block is computed again at a time.
+    With checkpointing only the inputs of the blocks are kept, and one block at a time is computed again, when the
+    logits are gone.
     """
     block = size * (4 * shape.hidden + 3 * shape.query + 2 * shape.key + 4 * shape.inner)
     if not on_cpu:
         block += 4 * (5 * shape.hidden + shape.query + shape.inner)
-    kept = shape.layers * size * shape.hidden + block if checkpointing else shape.layers * block
     answers = micro_tokens * max(tokens.answer, tokens.plan) / tokens.sequence  # logits are taken of answers only
     # As computed, in float32, their log-softmax, and two while the gradient or the entropy is taken.
     logits = shape.vocab * ((0 if size == 4 else size) + 4 * 4)
-    return int(micro_tokens * kept + answers * logits)
+    if checkpointing:
+        inputs = micro_tokens * shape.layers * size * shape.hidden
+        return int(inputs + max(micro_tokens * block, answers * logits))
+    return int(micro_tokens * shape.layers * block + answers * logits)
 
 
 def before_loading(path: str, config: Train, task: Any, levels: Sequence[Any], planner: bool) -> Estimate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +271,31 @@ def test_a_base_model_without_a_template_plays_lines(tmp_path: Path, toy_levels:
     names = {"u": "up", "d": "down", "l": "left", "r": "right"}
     lines = [f"\n{names[m.lower()]}{episode.act('udlr'.index(m.lower()))}" for m in t.moves]
     assert policy.text(sequence.ids).startswith(text + "".join(lines[:-1]))
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A task whose actions are written."""
+
+    actions: tuple[str, ...] = ()
+    max_action_tokens: int = 12
+    sub_done: str = "<sub_done>"
+    end: str = "<end>"
+
+
+@families
+def test_a_written_action_is_an_answer_and_its_turn_ends_once(family: str):
+    policy = Policy(None, hub.make_tokenizer(family), name="toy", chat=chat_of(hub.make_tokenizer(family), "toy"))
+    words = policy.encode("move the box", prompt=False)
+    assert policy.chat is not None
+
+    def played(tokens: list[int], limit: int) -> str:
+        reader = policy.reader(Spoken(max_action_tokens=limit), 1)
+        *before, choice = [reader.read(0, token) for token in tokens]
+        assert before == [None] * (len(tokens) - 1)
+        assert choice is not None
+        assert choice.action == "move the box"
+        return policy.text([*tokens, *choice.rest, *policy.observed("SEEN", choice.ended)])
+
+    assert played([*words, policy.chat.end], 12) == "move the box" + REPLY[family]  # the model ends its answer itself
+    assert played(words, len(words)) == "move the box" + REPLY[family]  # it is cut off: its end is written for it
