@@ -35,7 +35,8 @@ function picked({ kind, n, d, found, count }) {
   const { all, p, member, steps, actions } = found[kind];
   if (member[n] === undefined) return null;
   const s = steps[n].reduce((top, a, i) => (Math.abs(a) > Math.abs(steps[n][top]) ? i : top), 0);
-  const step = d.omega && steps[n].length ? [s + 1, NAME[all[p][n].moves[s].toLowerCase()], steps[n][s], actions[n][s]] : null;
+  const move = String(all[p][n].moves?.[s] ?? "");
+  const step = d.omega && steps[n].length ? [s + 1, NAME[move.toLowerCase()] ?? move, steps[n][s], actions[n][s]] : null;
   const pool = all.flat().map((m) => m.ret);
   const r = d.over === "steps" ? perStep(all[p]) : all[p].map((m) => m.ret);
   return { name: SYMBOL[kind] + (n + 1), kind, planned: "macro" in found, count, r, pool, ret: all[p][n].ret, a: member[n], step, d };
