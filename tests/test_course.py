@@ -122,5 +122,15 @@ def test_recorded_runs_are_the_ones_that_are_shown(capsys):
         assert [int(file.stem) for file in sorted((folder / "rollouts").glob("*.jsonl"))] == list(kept)
         assert not (folder / "checkpoints").exists()
         assert sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file()) < 1_500_000
-    assert record.main(["nothing"]) == 2
-    assert "choose from quickstart, flat" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        record.main(["nothing"])
+    assert stopped.value.code == 2
+    assert "choose from quickstart, flat" in capsys.readouterr().err
+
+
+def test_a_finished_run_becomes_a_record_only_with_the_same_settings(capsys):
+    other = data_dir() / "runs" / "flat"
+    with pytest.raises(SystemExit):
+        record.main(["quickstart", "--from", str(other)])
+    assert f"{other} is no finished run with the settings of 'quickstart'" in capsys.readouterr().err
+    assert (data_dir() / "runs" / "quickstart" / "manifest.json").is_file()  # what was there stays

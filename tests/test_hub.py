@@ -40,7 +40,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Any:
     assert command(*args, settings=warm) == 0
     settings = (
         f"validation_levels={levels}", f"test_levels={levels}", "validate_every=0", "probe_levels=0",
-        "rollout.temperature=0.8", "rollout.levels=2", "rollout.group=6",
+        "rollout.temperature=1.0", "rollout.levels=2", "rollout.group=6",
         "rollout.max_steps=1", "rollout.subgoal_budget=1", "checkpoint_every=1",
         "update.groups_per_step=1", "model.rank=8", "model.alpha=16", "update.lr=1e-3",
         "model.checkpointing=true", "update.micro_tokens=0",

@@ -211,7 +211,7 @@ def test_a_run_that_meets_nan_keeps_its_last_checkpoint(config, tmp_path):
     def poisoned(return_pn: np.ndarray) -> np.ndarray:
         nonlocal calls
         calls += 1
-        return np.full(return_pn.shape, np.nan if calls == 2 else 0.5)
+        return np.full(return_pn.shape, 1e300 if calls == 2 else 0.5)  # infinite in float32
 
     variant = Hierarchy(levels=1, micro_advantage=poisoned)
     with pytest.raises(RunError, match="not finite"):
