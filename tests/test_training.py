@@ -17,7 +17,7 @@ import pytest
 import torch
 from conftest import TOY_STEPS
 
-from himac_lite import saving, training
+from himac_lite import loading, saving, training
 from himac_lite.config import Model, Rollout, Train, Update
 from himac_lite.errors import ConfigError, HimacError, LevelError, ModelError, RunError
 from himac_lite.evaluation import evaluate
@@ -421,7 +421,7 @@ def test_an_interrupted_base_score_restores_the_adapter(policy, toy_levels, conf
     kept = [p.detach().clone() for p in policy.trainable()]
     trained = evaluate(policy, task, toy_levels, "flat")
 
-    def interrupted(*args: Any) -> Any:
+    def interrupted(*args: Any, **keywords: Any) -> Any:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -473,7 +473,7 @@ def test_every_level_is_drawn_once_before_any_is_drawn_again():
 
 
 def test_shipped_models_go_by_name(tmp_path, monkeypatch, tiny_model):
-    monkeypatch.setattr(training, "data_dir", lambda: tmp_path)
+    monkeypatch.setattr(loading, "data_dir", lambda: tmp_path)
     assert resolve_model("tiny") == "tiny"
     shutil.copytree(tiny_model, tmp_path / "models" / "tiny")
     assert resolve_model("tiny") == str(tmp_path / "models" / "tiny")
