@@ -111,8 +111,13 @@ def open_and_run(page: Any, address: str, name: str, *, lab: bool = True, wait: 
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000 * PATIENCE)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=90_000 * PATIENCE)
     page.wait_for_timeout(1000)
-    page.get_by_role("menuitem", name="Run").first.click()
-    page.locator('.lm-Menu-item:has-text("Run All Cells")').first.click()
+    begun = ".jp-InputPrompt:has-text('[*]'), .jp-InputPrompt:has-text('[1]')"
+    for _ in range(5):  # on a slow machine an idle kernel may yet run nothing
+        page.get_by_role("menuitem", name="Run").first.click()
+        page.locator('.lm-Menu-item:has-text("Run All Cells")').first.click()
+        with contextlib.suppress(Exception):
+            page.wait_for_selector(begun, timeout=10_000 * PATIENCE)
+            break
     if wait:
         page.wait_for_selector(wait, timeout=120_000 * PATIENCE)
 

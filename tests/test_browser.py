@@ -237,7 +237,9 @@ def test_returns_are_typed_and_dragged_in_toy_mode(page):
     assert f"All {len(returns)} returns are 1.00: nothing to compare" in where.inner_text()
     where.screenshot(path=SHOTS / f"{page.kind}-toy.png")
     where.get_by_label("toy mode").uncheck()
+    where.get_by_role("button", name=re.compile("^z[0-9]+ ★$")).first.click()
     mine.toy_on.value = False
+    mine.choose("macro", mine.record["macro"]["best"])
     until(lambda: shown(where), expected(mine))
 
 
