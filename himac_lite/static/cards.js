@@ -37,7 +37,7 @@ function player(data, model, el) {
   let frame = 0;
   const root = make("div", el, { className: "himac-cards", tabIndex: 0 }, "Recorded episode in words. Arrow keys step.");
   root.setAttribute("role", "group");
-  root.setAttribute("data-lm-suppress-shortcuts", "true");
+  root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
   make("div", root, { className: "himac-card-title", textContent: data.title });
   const bar = make("div", root, { className: "himac-card-bar" });
   const button = (text, label, onclick) => make("button", bar, { textContent: text, title: label, onclick }, label);

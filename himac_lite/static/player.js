@@ -148,8 +148,8 @@ function player(data, model, el) {
   let timer = null;
   const root = make("div", el, { className: "himac-rollout", tabIndex: 0 }, "Recorded episode. Arrow keys step, space plays.");
   root.setAttribute("role", "group");
-  // In command mode a notebook takes the arrow keys for itself.
-  root.setAttribute("data-lm-suppress-shortcuts", "true");
+  // In command mode a notebook takes the arrow keys from what has the focus, unless that very element says no.
+  root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
   make("div", root, { className: "himac-rollout-title", textContent: data.title });
   const bar = make("div", root, { className: "himac-rollout-bar" });
   const button = (text, label, onclick) => make("button", bar, { textContent: text, title: label, onclick }, label);
