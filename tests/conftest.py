@@ -246,3 +246,20 @@ def file_limit() -> Callable[[int], Any]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limited
+
+
+@pytest.fixture
+def learnt(monkeypatch: pytest.MonkeyPatch) -> list[list[list[Any]]]:
+    """What `learn` is given (credited sequences, group by group), call by call; it really learns if the policy can."""
+    from himac_lite import coevolution
+    from himac_lite.model import Policy
+
+    calls: list[list[list[Any]]] = []
+    real = coevolution.learn
+
+    def watched(policy: Any, task: Any, optimizer: Any, groups: Any, *rest: Any) -> dict[str, float]:
+        calls.append([list(group) for group in groups])
+        return real(policy, task, optimizer, groups, *rest) if isinstance(policy, Policy) else {}
+
+    monkeypatch.setattr(coevolution, "learn", watched)
+    return calls

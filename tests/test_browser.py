@@ -41,6 +41,7 @@ from browser import (
     until,
     write_notebook,
 )  # fmt: skip
+from test_cards import RECORD
 from test_widgets import as_json, make_run, random_case, records
 
 from himac_lite import plots, widgets
@@ -398,6 +399,34 @@ def test_the_quickstart_shows_its_first_picture_soon(folder, server, browser):
     took = time.monotonic() - begun
     print(f"\nnotebook 00: {took:.1f} s to the first picture")
     assert took < 5 * PATIENCE
+    page.close()
+
+
+def test_a_record_in_words_is_stepped_through_and_compared(browser, server, folder):
+    (folder / "words.json").write_text(json.dumps(RECORD))
+    made = "widgets.RolloutPlayer(json.load(open('words.json')), 'macro', 0, beside=('micro', 0))"
+    write_notebook(folder / "words.ipynb", [f"import json\nfrom himac_lite import widgets\n{made}"])
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    dialogs: list[str] = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    open_and_run(page, server, "words.ipynb", wait=".himac-cards")
+    where = page.locator(".himac-cards")
+    actions = where.locator(".himac-card-action")
+    assert actions.all_inner_texts() == ["start", "start"]
+    for _ in range(2):
+        where.get_by_label("one step forward").click()
+    assert actions.all_inner_texts() == ["step 2 of 2: click[<script>x</script>]", "step 1 of 1: a"]
+    assert where.locator(".himac-card").first.inner_text() == "Back\n<b>mug</b>"
+    assert where.locator(".himac-active").first.inner_text().startswith("buy it")
+    where.screenshot(path=SHOTS / "lab-cards.png")
+    page.keyboard.press("ArrowLeft")
+    assert actions.first.inner_text() == "step 1 of 2: search[mug]"
+    where.get_by_label("compare with").select_option("3")
+    until(lambda: actions.nth(1).inner_text(), "start")  # drawn again, from its beginning
+    assert "τ2, not solved, return 0.75" in where.inner_text()
+    where.get_by_label("to the end").click()
+    assert actions.nth(1).inner_text() == "step 2 of 2: click[buy now]"
+    assert not dialogs
     page.close()
 
 

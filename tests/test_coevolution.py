@@ -135,20 +135,6 @@ def test_all_segments_get_the_advantage_of_their_trajectory():
 # ---- one iteration, by hand --------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def learnt(monkeypatch: pytest.MonkeyPatch) -> list[list[list[Credited]]]:
-    """What `learn` is given, call by call; it really learns if the policy can."""
-    calls: list[list[list[Credited]]] = []
-    real = coevolution.learn
-
-    def watched(policy: Any, task: Any, optimizer: Any, groups: Any, *rest: Any) -> dict[str, float]:
-        calls.append([list(group) for group in groups])
-        return real(policy, task, optimizer, groups, *rest) if isinstance(policy, Policy) else {}
-
-    monkeypatch.setattr(coevolution, "learn", watched)
-    return calls
-
-
 BOARD = "\n#######\n#@$  .#\n#######\n\n"
 PLAYED = (
     # 4 blueprints of the corridor: near (fails), far (solves), none (invalid), far and near (solves at once)

@@ -21,21 +21,6 @@ from himac_lite.sokoban.goals import carried_out
 from himac_lite.types import Blueprint, Role, SubGoal
 from himac_lite.update import Credited, micro_batches
 
-
-@pytest.fixture
-def learnt(monkeypatch: pytest.MonkeyPatch) -> list[list[list[Credited]]]:
-    """What `learn` is given, call by call; it really learns if the policy can."""
-    calls: list[list[list[Credited]]] = []
-    real = coevolution.learn
-
-    def watched(policy: Any, task: Any, optimizer: Any, groups: Any, *rest: Any) -> dict[str, float]:
-        calls.append([list(group) for group in groups])
-        return real(policy, task, optimizer, groups, *rest) if isinstance(policy, Policy) else {}
-
-    monkeypatch.setattr(coevolution, "learn", watched)
-    return calls
-
-
 TWO = replace(CONFIG, rollout=replace(CONFIG.rollout, group=2))
 
 

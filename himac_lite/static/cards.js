@@ -5,13 +5,6 @@ const ENDED = {
   truncated: "✂ out of steps", "": "not reached",
 };
 
-function make(tag, parent, properties = {}, label = "") {
-  const node = Object.assign(document.createElement(tag), properties);
-  if (label) node.setAttribute("aria-label", label);
-  parent.append(node);
-  return node;
-}
-
 // One trajectory. Answers with what draws a step.
 function stage(member, parent) {
   const root = make("div", parent, { className: "himac-card-stage" });
@@ -45,19 +38,7 @@ function player(data, model, el) {
   button("◀", "one step back", () => show(frame - 1));
   button("▶", "one step forward", () => show(frame + 1));
   button("▶|", "to the end", () => show(last));
-  const choice = (label, from, at) => {
-    const select = make("select", bar, {}, label);
-    for (const [i, name] of from) make("option", select, { value: i, textContent: name, selected: i === at });
-    return select;
-  };
-  const names = data.members.map((member, i) => [i, member.name]);
-  const [mine, other] = model.get("shown");
-  const one = choice("episode", names, mine);
-  const two = choice("compare with", [[-1, "beside: –"], ...names.map(([i, name]) => [i, `beside: ${name}`])], other ?? -1);
-  one.onchange = two.onchange = () => {
-    model.set("shown", [Number(one.value), Number(two.value)].filter((i) => i >= 0));
-    model.save_changes();
-  };
+  choosers(data, model, bar);
   const slider = make("input", root, { type: "range", min: 0, max: last, value: 0 }, "step");
   slider.oninput = () => show(Number(slider.value));
   const both = make("div", root, { className: "himac-card-stages" });

@@ -11,13 +11,6 @@ const ENDED = {
   truncated: "✂ episode out of steps", "": "not reached",
 };
 
-function make(tag, parent, properties = {}, label = "") {
-  const node = Object.assign(document.createElement(tag), properties);
-  if (label) node.setAttribute("aria-label", label);
-  parent.append(node);
-  return node;
-}
-
 function shape(tag, parent, attributes) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
@@ -160,19 +153,7 @@ function player(data, model, el) {
   button("▶|", "to the end", () => show(last));
   const speed = make("select", bar, { title: "steps a second" }, "speed");
   for (const rate of [2, 5, 15, 60]) make("option", speed, { value: rate, textContent: `${rate}/s`, selected: rate === 5 });
-  const choice = (label, from, at) => {
-    const select = make("select", bar, {}, label);
-    for (const [i, name] of from) make("option", select, { value: i, textContent: name, selected: i === at });
-    return select;
-  };
-  const names = data.members.map((member, i) => [i, member.name]);
-  const [mine, other] = model.get("shown");
-  const one = choice("episode", names, mine);
-  const two = choice("compare with", [[-1, "beside: –"], ...names.map(([i, name]) => [i, `beside: ${name}`])], other ?? -1);
-  one.onchange = two.onchange = () => {
-    model.set("shown", [Number(one.value), Number(two.value)].filter((i) => i >= 0));
-    model.save_changes();
-  };
+  choosers(data, model, bar);
   const slider = make("input", root, { type: "range", min: 0, max: last, value: 0, className: "himac-rollout-slider" }, "step");
   slider.oninput = () => show(Number(slider.value));
   const both = make("div", root, { className: "himac-stages" });

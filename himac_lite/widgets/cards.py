@@ -59,7 +59,7 @@ class CardPlayer(Pictured, anywidget.AnyWidget):
     It plays in the browser without the kernel. The arguments are those of `RolloutPlayer`.
     """
 
-    _esm = browser_code("cards.js")
+    _esm = browser_code("choosers.js", "cards.js")
     _css = browser_code("cards.css")
     data = traitlets.Dict().tag(sync=True)
     shown = traitlets.List([0]).tag(sync=True)

@@ -120,7 +120,7 @@ class RolloutPlayer(Pictured, anywidget.AnyWidget):
             return CardPlayer(record, *args, **kwargs)
         return super().__new__(cls, record, *args, **kwargs)
 
-    _esm = browser_code("unpack.js", "numbers.js", "player.js")
+    _esm = browser_code("unpack.js", "numbers.js", "choosers.js", "player.js")
     _css = browser_code("player.css")
     data = traitlets.Dict().tag(**PACKED)
     shown = traitlets.List([0]).tag(sync=True)
