@@ -135,11 +135,11 @@ def _level(record: Mapping[str, Any], task: Task) -> Iterator[tuple[list[dict[st
         opening = messages(_words(episode, Role.PLANNER, None))
         answer = {"role": "assistant", "content": member["blueprint"].strip("\n")}
         yield [*opening, answer], _about("planner", member)
-    blueprint = record["micro"]["blueprint"]
-    for member in record["micro"]["members"]:
+    micro = record.get("micro", {"blueprint": None, "members": ()})
+    for member in micro["members"]:
         episode, moves = task.start(level), iter(member["moves"])
         for segment in member["segments"]:
-            role = Role.FLAT if blueprint is None else Role.EXECUTOR
+            role = Role.FLAT if micro["blueprint"] is None else Role.EXECUTOR
             goal = SubGoal(segment["subgoal"]) if role is Role.EXECUTOR else None
             conversation = messages(_words(episode, role, goal))
             for _ in range(segment["steps"]):

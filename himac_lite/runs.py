@@ -70,7 +70,7 @@ class Run:
         return lines
 
     def rollouts(self, iteration: int) -> list[dict[str, Any]]:
-        """The groups recorded at an iteration: one dict a level, with `macro` and `micro`."""
+        """The groups recorded at an iteration: one dict a level, with `macro` or `micro` or both."""
         file, found = self.folder / "rollouts" / f"{iteration:06d}.jsonl", []
         for number, line in enumerate(storage.read_lines(file), 1):
             try:

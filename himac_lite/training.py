@@ -255,9 +255,10 @@ def base_score(policy: Policy, task: Task, levels: Sequence[Item], mode: str, ru
 
 def _records(policy: Policy, step: Iteration, count: int) -> list[dict[str, Any]]:
     out = []
-    for p, micro in enumerate(step.micro[:count]):
+    for p in range(min(count, len(step.macro or step.micro))):
         macro = (step.macro[p], list(step.macro_adv_pg[p]), int(step.best_p[p])) if step.macro else None
-        out.append(records.level_record(micro, list(step.micro_adv_pn[p]), policy.text, macro))
+        micro, own = (step.micro[p], list(step.micro_adv_pn[p])) if step.micro else (None, [])
+        out.append(records.level_record(micro, own, policy.text, macro))
     return out
 
 

@@ -21,11 +21,13 @@ from himac_lite import loading, saving, training
 from himac_lite.config import Model, Rollout, Train, Update
 from himac_lite.errors import ConfigError, HimacError, LevelError, ModelError, RunError
 from himac_lite.evaluation import evaluate
-from himac_lite.hierarchy import PRESETS, Hierarchy
+from himac_lite.export import conversations
+from himac_lite.hierarchy import PRESETS, Hierarchy, turns
 from himac_lite.runs import Run, load_run
 from himac_lite.sokoban.levels import load_levels, save_levels
 from himac_lite.training import base_score, draw_levels, load_trained, make_task, resolve_model, train
 from himac_lite.types import Level
+from himac_lite.widgets import AdvantageExplorer
 
 
 @pytest.fixture
@@ -169,6 +171,19 @@ def test_a_variant_of_your_own(config, tmp_path):
     assert seen == [(2, 8), (2, 8)]
     advantages = {m["advantage"] for m in run.rollouts(1)[0]["macro"]["members"]}
     assert advantages <= {1.0, -1.0}
+
+
+def test_iterations_of_one_role_are_recorded_and_shown(config, tmp_path):
+    """Iteration 1 is the planner's alone, 2 the executor's, which plays both groups. Probes (of 0 and 2) come last."""
+    config = replace(config, iterations=2)
+    run = train(config, tmp_path / "run", hierarchy=Hierarchy(schedule=turns(planner=1, executor=1)))
+    groups = [[record.keys() & {"macro", "micro"} for record in run.rollouts(i)] for i in (0, 1, 2)]
+    assert groups == [[{"macro", "micro"}], [{"macro"}] * 2, [{"macro", "micro"}] * 3]
+    explorer = AdvantageExplorer(run.rollouts(1))
+    assert list(explorer.advantages) in (["macro"], [])  # none where all blueprints did equally well
+    assert explorer.groups.data["levels"][0]["micros"] == {str(run.rollouts(1)[0]["macro"]["best"]): []}
+    roles = [row["role"] for row in conversations(run, make_task(config)) if row["iteration"] == 1]
+    assert roles == ["planner"] * 16
 
 
 # ---- interrupted and gone on with --------------------------------------------------------------------------------

@@ -251,6 +251,19 @@ def test_flat_play_has_one_level():
         widgets.RolloutPlayer(record, "macro")
 
 
+def test_an_iteration_of_the_planner_alone_has_no_executions():
+    record = {k: v for k, v in records()[0].items() if k != "micro"}
+    explorer = widgets.AdvantageExplorer([record])
+    assert rounded(explorer) == ["+1.73", "−0.58", "−0.58", "−0.58"]
+    assert explorer.groups.data["levels"][0]["micros"] == {"0": []}
+    assert [m["name"] for m in explorer.player.data["members"]] == ["z1", "z2", "z3", "z4"]
+    explorer.choose("macro", 1)  # as a click does: the executions of another blueprint, of which there are none either
+    assert "advantage −0.58" in explorer.words()
+    assert explorer.picture().startswith(b"\x89PNG")
+    with pytest.raises(RunError, match="no 'micro' group; it has macro"):
+        widgets.RolloutPlayer(record)
+
+
 def test_a_choice_that_a_group_does_not_allow_is_an_error_of_the_library():
     record = records()[0]
     for group in ("macro", "micro"):

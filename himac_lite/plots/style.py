@@ -17,7 +17,7 @@ POSITIVE, NEGATIVE = BLUE, VERMILION
 """The sign of an advantage."""
 
 Record = Mapping[str, Any]
-"""One line of a run's rollouts/*.jsonl: a level with its `macro` and `micro` group."""
+"""One line of a run's rollouts/*.jsonl: a level with its `macro` and `micro` group, or one of them."""
 SYMBOLS = {"macro": "z", "micro": "τ"}
 HEIGHT, LONGEST_LABEL = 440, 28
 LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "itemsizing": "constant"}

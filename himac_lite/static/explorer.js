@@ -141,7 +141,8 @@ function explorer(model, el, controls) {
     write(part.title, title + (r.length ? say("spread", fig(mean(r)), fig(std(r, 0))) : ""));
     let note = "";
     if (kind === "micro" && !r.length) {
-      note = say("once", z + 1, here().macro[z].rets[dials().reward], best() + 1);
+      const sampled = here().micros[best()].length;
+      note = sampled ? say("once", z + 1, here().macro[z].rets[dials().reward], best() + 1) : say("alone");
     } else if (r.length && flat(r)) {
       note = say(member.some((a) => a) ? "pooled" : "equal", r.length, r[0].toFixed(2));
     } else if (star >= 0 && star !== best()) {

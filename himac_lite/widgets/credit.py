@@ -99,10 +99,11 @@ def comparable(groups: Sequence[Sequence[Any]], p: int, size: int) -> tuple[list
 
 
 def micro_groups(record: Record) -> dict[int, Sequence[Any]]:
-    """Blueprint → its sampled executions: of z* always, of others where a probe recorded them; −1: flat play."""
+    """Blueprint → its sampled executions: of z* (none where the planner alone learnt), of others where a probe recorded
+    them; −1: flat play."""
     best = record["macro"]["best"] if "macro" in record else -1
     more = {int(g): group["members"] for g, group in record.get("micros", {}).items()}
-    return {best: record["micro"]["members"], **more}
+    return {best: record["micro"]["members"] if "micro" in record else [], **more}
 
 
 def level_data(record: Record) -> dict[str, Any]:

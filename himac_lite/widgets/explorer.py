@@ -50,6 +50,7 @@ SENTENCES = {
     "left out of the update.",
     "pooled": "All # returns are #: but against the mean of the batch they still stand for something.",
     "once": "z# was executed once, greedily, with return #. Training samples executions of z* only, here of z#.",
+    "alone": "Only the planner learnt in this iteration: no execution was sampled.",
     "star": "With these returns z* is z#; in training it was z#.",
     "row": "#, return #, advantage #",
     "out": "#, not in the group",
