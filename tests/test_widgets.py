@@ -264,6 +264,23 @@ def test_an_iteration_of_the_planner_alone_has_no_executions():
         widgets.RolloutPlayer(record)
 
 
+def test_a_z_star_that_no_member_wrote(tmp_path):
+    """`choose_oracle` has the task's own solution practised: best is −1, and the micro group is of none of the four."""
+    record = records()[0]
+    record["macro"]["best"] = -1
+    explorer = widgets.AdvantageExplorer(record)
+    assert (explorer.plan, explorer.chosen) == (-1, ("macro", 0))
+    assert rounded(explorer)[4:] == ["+1.00", "+1.00", "−1.00", "−1.00"]
+    assert "(z*)" not in explorer.words()
+    first = widgets.RolloutPlayer(record, "micro", 0)
+    assert first.data["members"][first.shown[0]]["goals"][0]["text"] == "push the box at (1,2) right to (1,4)"
+    run = make_run(tmp_path / "run")
+    run.record(1, [record])
+    run.record(2, [record])
+    html = widgets.CoEvolutionStrip(run).strip.value
+    assert html.count("z* is the task's own solution, none of these") == 2
+
+
 def test_a_choice_that_a_group_does_not_allow_is_an_error_of_the_library():
     record = records()[0]
     for group in ("macro", "micro"):

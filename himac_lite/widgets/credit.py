@@ -124,12 +124,13 @@ def level_data(record: Record) -> dict[str, Any]:
             "moves": recorded["moves"], "chips": played_chips(recorded),
         }  # fmt: skip
 
-    out: dict[str, Any] = {"title": record.get("title") or "untitled", "micros": {}}
+    best = record["macro"]["best"] if "macro" in record else -1
+    out: dict[str, Any] = {"title": record.get("title") or "untitled", "best": best, "micros": {}}
     for g, group in micro_groups(record).items():
         out["micros"][str(g)] = [member(m) for m in group]
     if "macro" in record:
         words = shared_words(record)
-        out["best"], out["words"], out["macro"] = record["macro"]["best"], words, []
+        out["words"], out["macro"] = words, []
         for g, m in enumerate(record["macro"]["members"]):
             text, reason = executed_blueprint(record, "macro", g)
             written = {"text": (text or "").strip("\n"), "bad": reason, "chips": [[p] for p in pieces(m, words)]}
