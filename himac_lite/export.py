@@ -83,7 +83,7 @@ def model_card(run: Run, iteration: int, dtype: str) -> str:
     begun = " It began with an adapter that was fine-tuned on solver demonstrations." if config.model.adapter else ""
     return (
         f"---\nlibrary_name: transformers\n{hub}tags: [himac-lite, reinforcement-learning, sokoban]\n---\n"
-        f"# {base.rpartition('/')[2]}, trained with himac-lite ({config.variant})\n\n"
+        f"# {base.rpartition('/')[2]}, trained with himac-lite ({run.variant})\n\n"
         f"{base}{revision} in NF4 with LoRA of rank {config.model.rank}, trained for {iteration} iterations of "
         f"{config.rollout.levels} levels × {config.rollout.group} rollouts of {_public(config.train_levels)} (seed "
         f"{config.seed}).{begun} The adapter is merged into the dequantised NF4 weights, saved in {dtype}.\n\n"
