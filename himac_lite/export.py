@@ -83,7 +83,7 @@ def model_card(run: Run, iteration: int, dtype: str) -> str:
     begun = " It began with an adapter that was fine-tuned on solver demonstrations." if config.model.adapter else ""
     return (
         f"---\nlibrary_name: transformers\n{hub}tags: [himac-lite, reinforcement-learning, sokoban]\n---\n"
-        f"# {base.rpartition('/')[2]}, trained with himac-lite ({config.variant})\n\n"
+        f"# {base.rpartition('/')[2]}, trained with himac-lite ({run.variant})\n\n"
         f"{base}{revision} in NF4 with LoRA of rank {config.model.rank}, trained for {iteration} iterations of "
         f"{config.rollout.levels} levels × {config.rollout.group} rollouts of {_public(config.train_levels)} (seed "
         f"{config.seed}).{begun} The adapter is merged into the dequantised NF4 weights, saved in {dtype}.\n\n"
@@ -135,11 +135,11 @@ def _level(record: Mapping[str, Any], task: Task) -> Iterator[tuple[list[dict[st
         opening = messages(_words(episode, Role.PLANNER, None))
         answer = {"role": "assistant", "content": member["blueprint"].strip("\n")}
         yield [*opening, answer], _about("planner", member)
-    blueprint = record["micro"]["blueprint"]
-    for member in record["micro"]["members"]:
+    micro = record.get("micro", {"blueprint": None, "members": ()})
+    for member in micro["members"]:
         episode, moves = task.start(level), iter(member["moves"])
         for segment in member["segments"]:
-            role = Role.FLAT if blueprint is None else Role.EXECUTOR
+            role = Role.FLAT if micro["blueprint"] is None else Role.EXECUTOR
             goal = SubGoal(segment["subgoal"]) if role is Role.EXECUTOR else None
             conversation = messages(_words(episode, role, goal))
             for _ in range(segment["steps"]):

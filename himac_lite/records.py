@@ -65,14 +65,19 @@ def micro_record(group: MicroGroup, advantages: Sequence[float], decode: Any) ->
 
 
 def level_record(
-    micro: MicroGroup, micro_adv: Sequence[float], decode: Any,
+    micro: MicroGroup | None, micro_adv: Sequence[float], decode: Any,
     macro: tuple[MacroGroup, Sequence[float], int] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """One line of rollouts/*.jsonl: a level with its groups. macro: group, advantages and the index of z*, if any."""
-    length = getattr(micro.level, "optimal_moves", None)  # where a level says it: records do not solve
-    record = {"level": micro.level.text, "title": micro.level.title, "optimal_moves": length}
+    """One line of rollouts/*.jsonl: a level with the groups that were played, at least one.
+
+    micro: None where the planner alone learns. macro: group, advantages and the index of z*; None in flat play.
+    """
+    level = next(group.level for group in (micro, macro and macro[0]) if group)
+    length = getattr(level, "optimal_moves", None)  # where a level says it: records do not solve
+    record = {"level": level.text, "title": level.title, "optimal_moves": length}
     above = {"macro": macro_record(*macro, decode)} if macro else {}
-    return {**record, **above, "micro": micro_record(micro, micro_adv, decode)}
+    below = {"micro": micro_record(micro, micro_adv, decode)} if micro else {}
+    return {**record, **above, **below}
 
 
 # Reading

@@ -27,6 +27,8 @@ from himac_lite import config as configs
 from himac_lite.checkpoints import Checkpoint, Say, numbered
 from himac_lite.config import Train
 from himac_lite.errors import ConfigError, RunError
+from himac_lite.hierarchy import Hierarchy
+from himac_lite.hierarchy.named import in_words, own_axes
 from himac_lite.types import Item
 
 FORMAT = 1
@@ -55,6 +57,19 @@ class Run:
             raise RunError(f"{self.folder / 'manifest.json'}: {error}") from None
 
     @property
+    def variant(self) -> str:
+        """The preset that was trained, or the folder's name for a hierarchy of one's own."""
+        return self.folder.name if self.manifest.get("hierarchy") else self.config.variant
+
+    def refuse_another(self, hierarchy: Hierarchy) -> None:
+        """Raise `RunError` if the run was begun with another hierarchy, as far as names can tell."""
+        given, manifest = own_axes(hierarchy, variant := self.config.variant), self.manifest
+        began = manifest.get("hierarchy", given)  # one of an earlier version does not say
+        if began != given:
+            what = f"a hierarchy of its own ({in_words(began):.300})" if began else f"the preset {variant}"
+            raise RunError(f"{self.folder} was begun with {what}, not this one; in Python, give hierarchy= the same")
+
+    @property
     def results(self) -> dict[str, Any]:
         """Scores at the end of the run; empty while it is unfinished."""
         file = self.folder / "results.json"
@@ -70,7 +85,7 @@ class Run:
         return lines
 
     def rollouts(self, iteration: int) -> list[dict[str, Any]]:
-        """The groups recorded at an iteration: one dict a level, with `macro` and `micro`."""
+        """The groups recorded at an iteration: one dict a level, with `macro` or `micro` or both."""
         file, found = self.folder / "rollouts" / f"{iteration:06d}.jsonl", []
         for number, line in enumerate(storage.read_lines(file), 1):
             try:
@@ -183,12 +198,18 @@ class Bystander(Run):
     def rewind(self, iteration: int) -> None: ...
 
 
-def create_run(folder: Path, config: Train, levels: Mapping[str, Sequence[Item]]) -> Run:
-    """Make the folder and its manifest. Raises `RunError` if it holds a run already or cannot be written."""
+def create_run(
+    folder: Path, config: Train, levels: Mapping[str, Sequence[Item]], hierarchy: Mapping[str, Any] | None = None
+) -> Run:
+    """Make the folder and its manifest. Raises `RunError` if it holds a run already or cannot be written.
+
+    hierarchy: the axes of a variant of one's own, as `hierarchy.named` says them; None for the preset of the config.
+    """
     refuse_existing(folder)
     manifest = {
         "format": FORMAT,
         "config": configs.as_dict(config),
+        "hierarchy": hierarchy,
         "levels": {name: {"n": len(lv), "sha256": levels_hash(lv)} for name, lv in levels.items()},
         "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
         "git_commit": git_commit(),

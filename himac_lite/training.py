@@ -22,6 +22,7 @@ from himac_lite.distributed import Team, team
 from himac_lite.errors import ConfigError, ModelError, RunError
 from himac_lite.evaluation import Score, evaluate
 from himac_lite.hierarchy import EACH, Hierarchy, preset
+from himac_lite.hierarchy.named import own_axes
 from himac_lite.loading import LoraSettings, load_policy, resolve_model
 from himac_lite.model import Policy
 from himac_lite.parallel import one_thread_a_worker
@@ -85,7 +86,8 @@ def train(
     """Train to the end of the budget and score the result. Returns the run.
 
     out: a new run folder or, with `resume`, an unfinished one (its own configuration counts; of `config` only the
-    budget does). hierarchy: a variant of your own in place of the preset that `config.variant` names.
+    budget does). hierarchy: a variant of your own in place of the preset that `config.variant` names;
+    to resume such a run, the same one.
     Raises `HimacError`s with one clear line; KeyboardInterrupt leaves a run that can be resumed.
     """
     checkpoint, crew = None, team()
@@ -93,6 +95,7 @@ def train(
     if resume:
         run = runs.load_run(out)
         config = replace(run.config, iterations=config.iterations, minutes=config.minutes, env_steps=config.env_steps)
+        run.refuse_another(hierarchy or preset(config.variant))
         checkpoint = run.latest_checkpoint(say)
     elif crew.writes:
         runs.refuse_existing(out)
@@ -115,7 +118,7 @@ def train(
     if len(set(crew.gather(learner.iteration))) > 1:
         raise RunError(f"the processes see different checkpoints of {out}: its folder must be the same for all of them")
     if crew.writes and not resume:
-        runs.create_run(out, config, levels)
+        runs.create_run(out, config, levels, own_axes(hierarchy, config.variant))
     crew.gather(None)  # the folder is there
     run = Run(out) if crew.writes else runs.Bystander(out)
     with run.alone():
@@ -255,9 +258,10 @@ def base_score(policy: Policy, task: Task, levels: Sequence[Item], mode: str, ru
 
 def _records(policy: Policy, step: Iteration, count: int) -> list[dict[str, Any]]:
     out = []
-    for p, micro in enumerate(step.micro[:count]):
+    for p in range(min(count, len(step.macro or step.micro))):
         macro = (step.macro[p], list(step.macro_adv_pg[p]), int(step.best_p[p])) if step.macro else None
-        out.append(records.level_record(micro, list(step.micro_adv_pn[p]), policy.text, macro))
+        micro, own = (step.micro[p], list(step.micro_adv_pn[p])) if step.micro else (None, [])
+        out.append(records.level_record(micro, own, policy.text, macro))
     return out
 
 

@@ -82,6 +82,7 @@ ORDER = (
     "intervals",
     "curriculum",
     "training",
+    "scoring",
     "sft",
     "export",
     "reproduce.*",

@@ -58,6 +58,25 @@ def test_flat_runs_have_no_phase_a():
     ]
 
 
+def test_groups_of_runs_stand_beside_base_and_random_policy(run, tmp_path):
+    """Bases of 0.3 and 0.3 are one line; of 0.3 and, a mean of 0.5 and 0.3, 0.4 they are two, named."""
+    names = {"macro/success": "A", "validation/success": "greedy"}
+    second, third = make_run(tmp_path / "second"), make_run(tmp_path / "third")
+    figure = plots.seed_curves({"one": [run], "<b>": [second, third]}, names, "levels solved", against="env_steps")
+    shown = {t.name: (list(t.x), list(t.y)) for t in figure.data if t.showlegend is not False}
+    assert shown["base model, test"] == ([0, 2000], pytest.approx([0.3, 0.3]))
+    assert shown["random policy, test"] == ([0, 2000], pytest.approx([0.1, 0.1]))
+    assert "&lt;b&gt; (2 seeds): A" in shown
+    second.write_results(second.results | {"base": second.results["base"] | {"success": 0.5}})
+    figure = plots.seed_curves({"one": [run], "<b>": [second, third]}, names, "levels solved")
+    lines = {t.name: t.y[0] for t in figure.data if "base model" in t.name}
+    assert lines == {"one: base model, test": pytest.approx(0.3), "&lt;b&gt;: base model, test": pytest.approx(0.4)}
+    # 2 curves of each group and 3 lines: two rows of the legend more than the five that a figure has room for
+    assert figure.layout.height == plots.HEIGHT + 2 * 18
+    other = plots.seed_curves({"one": [run]}, {"macro/zero_variance": "A"}, "groups without a difference")
+    assert [t.name for t in other.data] == ["A"]
+
+
 def test_an_empty_run_is_a_figure_too():
     class Empty:
         folder, results = None, {}

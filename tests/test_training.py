@@ -11,21 +11,26 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
 import torch
 from conftest import TOY_STEPS
 
-from himac_lite import loading, saving, training
+from himac_lite import cli, loading, saving, training
 from himac_lite.config import Model, Rollout, Train, Update
 from himac_lite.errors import ConfigError, HimacError, LevelError, ModelError, RunError
 from himac_lite.evaluation import evaluate
-from himac_lite.hierarchy import PRESETS, Hierarchy
+from himac_lite.export import conversations
+from himac_lite.hierarchy import PRESETS, Hierarchy, fixed_steps, turns
 from himac_lite.runs import Run, load_run
+from himac_lite.scoring import score_run
+from himac_lite.sokoban.goals import one_cell_at_a_time
 from himac_lite.sokoban.levels import load_levels, save_levels
-from himac_lite.training import base_score, draw_levels, load_trained, make_task, resolve_model, train
-from himac_lite.types import Level
+from himac_lite.training import base_score, draw_levels, load_for, load_trained, make_task, resolve_model, train
+from himac_lite.types import Blueprint, Level
+from himac_lite.widgets import AdvantageExplorer
 
 
 @pytest.fixture
@@ -169,6 +174,52 @@ def test_a_variant_of_your_own(config, tmp_path):
     assert seen == [(2, 8), (2, 8)]
     advantages = {m["advantage"] for m in run.rollouts(1)[0]["macro"]["members"]}
     assert advantages <= {1.0, -1.0}
+
+
+def test_iterations_of_one_role_are_recorded_and_shown(config, tmp_path):
+    """Iteration 1 is the planner's alone, 2 the executor's, which plays both groups. Probes (of 0 and 2) come last."""
+    config = replace(config, iterations=2)
+    run = train(config, tmp_path / "run", hierarchy=Hierarchy(schedule=turns(planner=1, executor=1)))
+    groups = [[record.keys() & {"macro", "micro"} for record in run.rollouts(i)] for i in (0, 1, 2)]
+    assert groups == [[{"macro", "micro"}], [{"macro"}] * 2, [{"macro", "micro"}] * 3]
+    explorer = AdvantageExplorer(run.rollouts(1))
+    assert list(explorer.advantages) == ["macro"]
+    assert explorer.groups.data["levels"][0]["micros"] == {str(run.rollouts(1)[0]["macro"]["best"]): []}
+    roles = [row["role"] for row in conversations(run, make_task(config)) if row["iteration"] == 1]
+    assert roles == ["planner"] * 16
+
+
+def test_a_run_is_scored_and_gone_on_with_under_its_own_rules_only(config, tmp_path, capsys):
+    def nothing(blueprint: Blueprint) -> Blueprint:
+        return replace(blueprint, subgoals=())
+
+    config = replace(config, iterations=1, probe_levels=0, validate_every=0)
+    mine = Hierarchy(form=nothing)  # whoever is told nothing does nothing
+    run, folder = train(config, tmp_path / "mine", hierarchy=mine), str(tmp_path / "mine")
+    levels = load_levels(config.test_levels)
+    assert [run.results[who]["success"] for who in ("trained", "base")] == [0, 0]
+    argv = ["evaluate", folder, "--levels", config.test_levels, "--json"]
+    assert cli.main(argv) == 2
+    said = capsys.readouterr().err
+    assert "hierarchy of its own, and its form cannot be had back by name" in said
+    assert "himac_lite.scoring.score_run" in said
+    assert cli.main([*argv, "--mode", "flat"]) == 0  # where there is no blueprint, no rule counts
+    assert json.loads(capsys.readouterr().out)["base_success"] > 0
+    assert score_run(run, levels, hierarchy=mine)["trained"].as_dict() == run.results["trained"] | {"ci95": ANY}
+    for other in (None, Hierarchy(form=one_cell_at_a_time)):
+        with pytest.raises(RunError, match=r"begun with a hierarchy of its own \(form=own:.*nothing\), not this one"):
+            train(config, run.folder, resume=True, hierarchy=other)
+    assert train(config, run.folder, resume=True, hierarchy=mine).results["trained"] == run.results["trained"]
+    known = train(config, tmp_path / "known", hierarchy=Hierarchy(end=fixed_steps(1)))
+    assert cli.main(["evaluate", str(known.folder), "--levels", config.test_levels, "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    for name in ("success", "mean_steps", "solved"):
+        assert again[name] == known.results["trained"][name]
+    assert again["base_success"] == known.results["base"]["success"]
+    # One step a sub-goal: the two levels that need a walk before the second push are out of reach.
+    assert (
+        score_run(known, levels)["base"].mean_steps < evaluate(load_for(config), make_task(config), levels).mean_steps
+    )
 
 
 # ---- interrupted and gone on with --------------------------------------------------------------------------------

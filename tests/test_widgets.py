@@ -251,6 +251,36 @@ def test_flat_play_has_one_level():
         widgets.RolloutPlayer(record, "macro")
 
 
+def test_an_iteration_of_the_planner_alone_has_no_executions():
+    record = {k: v for k, v in records()[0].items() if k != "micro"}
+    explorer = widgets.AdvantageExplorer([record])
+    assert rounded(explorer) == ["+1.73", "−0.58", "−0.58", "−0.58"]
+    assert explorer.groups.data["levels"][0]["micros"] == {"0": []}
+    assert [m["name"] for m in explorer.player.data["members"]] == ["z1", "z2", "z3", "z4"]
+    explorer.choose("macro", 1)  # as a click does: the executions of another blueprint, of which there are none either
+    assert "advantage −0.58" in explorer.words()
+    assert explorer.picture().startswith(b"\x89PNG")
+    with pytest.raises(RunError, match="no 'micro' group; it has macro"):
+        widgets.RolloutPlayer(record)
+
+
+def test_a_z_star_that_no_member_wrote(tmp_path):
+    """`choose_oracle` has the task's own solution practised: best is −1, and the micro group is of none of the four."""
+    record = records()[0]
+    record["macro"]["best"] = -1
+    explorer = widgets.AdvantageExplorer(record)
+    assert (explorer.plan, explorer.chosen) == (-1, ("macro", 0))
+    assert rounded(explorer)[4:] == ["+1.00", "+1.00", "−1.00", "−1.00"]
+    assert "(z*)" not in explorer.words()
+    first = widgets.RolloutPlayer(record, "micro", 0)
+    assert first.data["members"][first.shown[0]]["goals"][0]["text"] == "push the box at (1,2) right to (1,4)"
+    run = make_run(tmp_path / "run")
+    run.record(1, [record])
+    run.record(2, [record])
+    html = widgets.CoEvolutionStrip(run).strip.value
+    assert html.count("z* is the task's own solution, none of these") == 2
+
+
 def test_a_choice_that_a_group_does_not_allow_is_an_error_of_the_library():
     record = records()[0]
     for group in ("macro", "micro"):

@@ -31,7 +31,7 @@ def _say(text: str) -> None:
 
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
-    from himac_lite import evaluation, hierarchy, runs, training
+    from himac_lite import evaluation, runs, scoring, training
     from himac_lite.loading import load_policy
     from himac_lite.parallel import one_thread_a_worker
     from himac_lite.tasks.registry import load_items
@@ -46,24 +46,20 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     source = given.levels or TASKS[config.task].get("test_levels", "core/test")
     levels = load_items(config.task, source, "test")[: given.limit]
     one_thread_a_worker()
+    task = training.make_task(config)
     if is_run:
         run = runs.load_run(given.what)
-        policy = training.load_trained(run, given.checkpoint, _say)
+        scores = scoring.score_run(run, levels, task, mode=given.mode, checkpoint=given.checkpoint, say=_say)
+        scored, base, random = (scores[who] for who in ("trained", "base", "random"))
     else:
-        policy = load_policy(training.resolve_model(given.what))
-    task = training.make_task(config)
-    variant = hierarchy.preset(config.variant)
-    mode = given.mode or training.mode_of(variant)
-    scored = evaluation.evaluate(None if mode == "random" else policy, task, levels, mode, rules=variant.rules)
-    random = scored if mode == "random" else evaluation.evaluate(None, task, levels, "random")
-    base = scored
-    if mode != "random" and is_run:
-        base = training.base_score(policy, task, levels, mode, variant.rules)
+        policy, mode = load_policy(training.resolve_model(given.what)), given.mode or "himac"
+        scored = base = evaluation.evaluate(None if mode == "random" else policy, task, levels, mode)
+        random = scored if mode == "random" else evaluation.evaluate(None, task, levels, "random")
     result = scored.as_dict() | {"random_success": random.success, "base_success": base.success}
     result |= {"levels": source, "model": given.what}
     if not given.json:
         low, high = scored.ci95
-        print(f"{given.what} on {source}, greedy, {mode}, n = {scored.n}")
+        print(f"{given.what} on {source}, greedy, {scored.mode}, n = {scored.n}")
         print(f"  success  {100 * scored.success:5.1f} %  (95 % interval {100 * low:.1f}–{100 * high:.1f})")
         if config.rollout.progress_share > 0:
             print(f"  score    {100 * scored.mean_progress:5.1f}")

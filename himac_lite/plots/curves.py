@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
-from himac_lite.plots.style import BLUE, GREEN, HEIGHT, LEGEND, PURPLE, TEXT, VERMILION, layout
+from himac_lite.plots.style import BLUE, GREEN, HEIGHT, LEGEND, PURPLE, ROW, TEXT, VERMILION, layout
 from himac_lite.runs import Run
 
 
@@ -40,6 +40,8 @@ def training_curves(runs: Run | Iterable[Run], window: int = 10) -> go.Figure:
 
 
 _DASHES = ("solid", "dash", "dot", "dashdot")
+_COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
+"""Of groups of runs, or of the metrics of one."""
 _PERCENT = "%{y:.1%}"
 
 
@@ -123,10 +125,10 @@ def seed_curves(
     groups: label → runs that differ by seed. names: metric → what the legend says. window: iterations of the running
     mean, taken of each seed before seeds are compared. against: what the horizontal axis is, ``iteration``, or a metric
     that counts what was spent (``env_steps``, ``tokens``, ``seconds``), then of the seeds' mean.
-    Where seeds end at different iterations, the curve ends with the shortest.
+    Where seeds end at different iterations, the curve ends with the shortest. Shares of solved levels stand beside base
+    and random policy: horizontal lines, from the results.
     """
     figure, several = go.Figure(), len(groups) > 1
-    colours = (BLUE, VERMILION, GREEN, PURPLE)
     for g, (label, runs) in enumerate(groups.items()):
         logged = [run.metrics() for run in runs]
         for k, (key, name) in enumerate(names.items()):
@@ -134,20 +136,47 @@ def seed_curves(
             x, low, mean, high = seed_band(logged, key, 1 if key.startswith("validation/") else window, against)
             if not x:
                 continue
-            colour = colours[(g if several else k) % len(colours)]
-            says = escape(f"{label}: {name}" if several else name, quote=False)
+            colour = _COLOURS[(g if several else k) % len(_COLOURS)]
+            many = f"{len(runs)} seeds"
+            whose = f"{label} ({many})" if len(runs) > 1 else label
+            says = escape(f"{whose}: {name}" if several else name, quote=False)
             if len(runs) > 1:
                 band = {"fill": "toself", "fillcolor": _pale(colour), "line": {"width": 0}, "hoverinfo": "skip"}
                 around = {"x": [*x, *reversed(x)], "y": [*high, *reversed(low)], "showlegend": False, "mode": "lines"}
-                figure.add_trace(go.Scatter(**band, **around, name=f"{says}, range of {len(runs)} seeds"))
-                says += f", mean of {len(runs)} seeds"
+                figure.add_trace(go.Scatter(**band, **around, name=f"{says}, range of {many}"))
+                says += "" if several else f", mean of {many}"
             mode = "lines+markers" if len(x) < 12 else "lines"
             dash = _DASHES[(k if several else g) % len(_DASHES)] if several else _DASHES[k % len(_DASHES)]
             figure.add_trace(_line(x, mean, says, colour, dash, hovertemplate="%{y:.3g}", mode=mode))
+    shares = all(key.endswith("/success") for key in names)
+    if shares and figure.data:
+        figure.add_traces(_still(groups, max(max(trace.x) for trace in figure.data)))
     figure = _over_iterations(figure, title)
-    if all(key.endswith("/success") for key in names):
-        figure.update_yaxes(tickformat=".0%")
+    if shares:
+        figure.update_yaxes(range=[-0.03, 1.03], tickformat=".0%")
+    rows = sum(trace.showlegend is not False for trace in figure.data)
+    figure.update_layout(height=HEIGHT + ROW * max(0, rows - 5))  # the legend takes its rows from the plot
     return figure.update_xaxes(title=SPENT.get(against, against))
+
+
+def _still(groups: Mapping[str, Sequence[Run]], last: float) -> list[go.Scatter]:
+    """Horizontal lines from the results of finished runs: the base, one where all groups began alike; random play."""
+    found = {label: [run.results for run in runs] for label, runs in groups.items()}
+    bases: dict[float, list[str]] = {}
+    for label, results in found.items():
+        if began := [each["base"]["success"] for each in results if "base" in each]:
+            bases.setdefault(round(float(np.mean(began)), 6), []).append(label)
+    out = []
+    for height, labels in bases.items():
+        own = len(bases) > 1 and len(labels) == 1
+        colour = _COLOURS[list(found).index(labels[0]) % len(_COLOURS)] if own else PURPLE
+        whose = escape(f"{', '.join(labels)}: ", quote=False) if len(bases) > 1 else ""
+        out.append(_line([0, last], [height] * 2, f"{whose}base model, test", colour, "dash"))
+    if chance := [each["random"]["success"] for results in found.values() for each in results if "random" in each]:
+        out.append(_line([0, last], [float(np.mean(chance))] * 2, "random policy, test", TEXT, "dot"))
+    for line in out:
+        line.line.width = 1.5
+    return out
 
 
 SPENT = {
@@ -166,7 +195,10 @@ def seed_band(
     common = sorted(set.intersection(*map(set, smooth))) if smooth else []
     values = np.array([[seed[i] for i in common] for seed in smooth])  # [seeds, iterations]
     if against != "iteration":
-        spent = [{line["iteration"]: line[against] for line in metrics if against in line} for metrics in logged]
+        nothing = {0: 0.0}  # before the first iteration nothing was spent, and nothing is logged of it
+        spent = [
+            nothing | {line["iteration"]: line[against] for line in metrics if against in line} for metrics in logged
+        ]
         common = [i for i in common if all(i in seed for seed in spent)]
         values = np.array([[seed[i] for i in common] for seed in smooth])
         at = [float(np.mean([seed[i] for seed in spent])) for i in common]

@@ -53,6 +53,8 @@ def executed_blueprint(record: Record, group: str, member: int) -> tuple[str | N
         if "macro" not in record:
             return None, ""
         member = record["macro"]["best"]
+        if member < 0:  # z* came from elsewhere, such as the task's own solution
+            return record.get("micro", {}).get("blueprint"), ""
     planned = record["macro"]["members"][member]
     name = planned["invalid"]
     reason = Invalid[name].value if name in Invalid.__members__ else str(name or "")

@@ -17,10 +17,11 @@ POSITIVE, NEGATIVE = BLUE, VERMILION
 """The sign of an advantage."""
 
 Record = Mapping[str, Any]
-"""One line of a run's rollouts/*.jsonl: a level with its `macro` and `micro` group."""
+"""One line of a run's rollouts/*.jsonl: a level with its `macro` and `micro` group, or one of them."""
 SYMBOLS = {"macro": "z", "micro": "τ"}
-HEIGHT, LONGEST_LABEL = 440, 28
-LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "itemsizing": "constant"}
+HEIGHT, LONGEST_LABEL, ROW = 440, 28, 18
+"""Pixels of a figure, letters of a label, pixels of a row of the legend."""
+LEGEND = {"orientation": "h", "x": 0, "y": 1.05, "yanchor": "bottom", "itemsizing": "constant"}
 """Above the plot: below it, rows of it would run into the title of the axis at some widths."""
 
 

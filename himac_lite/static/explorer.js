@@ -35,6 +35,7 @@ function explorer(model, el, controls) {
   };
   // A sentence of the kernel's, each # replaced by the next value.
   const say = (name, ...values) => get("sentences")[name].replace(/#/g, () => values.shift());
+  const zed = (n) => (n < 0 ? say("own") : `z${n + 1}`);
   const root = make("div", el, { className: "hx" }, { role: "group", "aria-label": say("all") });
   let rows = {};
   let failed;
@@ -43,10 +44,10 @@ function explorer(model, el, controls) {
   // What was chosen or set by hand counts for the level that it was chosen on, and for no other.
   const key = () => `${data.iteration}:${get("level")}`;
   const own = (name) => (get(name)[0] === key() ? get(name) : []);
-  const best = () => here().best ?? -1;
+  const best = () => here().best;
   const plan = () => own("plan")[1] ?? best();
   const shown = () => `${key()}:${plan()}`;
-  const chosen = () => (own("chosen").length ? own("chosen").slice(1) : here().macro ? ["macro", best()] : ["micro", 0]);
+  const chosen = () => (own("chosen").length ? own("chosen").slice(1) : here().macro ? ["macro", Math.max(0, best())] : ["micro", 0]);
   const toy = (kind) => get("toy_on") && (own("toy")[1]?.[kind] || recorded(here(), kind).map((m) => m.rets[dials().reward]));
   const recorded = (l, kind) => (kind === "macro" ? l.macro : l.micros[plan()]) || [];
   const kinds = () => (here().macro ? ["macro", "micro"] : ["micro"]);
@@ -57,7 +58,7 @@ function explorer(model, el, controls) {
     const typed = toy(kind);
     const at = get("level");
     const all = data.levels.map((l, p) => {
-      const members = p === at ? recorded(l, kind) : kind === "macro" ? l.macro || [] : l.micros[l.best ?? -1];
+      const members = p === at ? recorded(l, kind) : kind === "macro" ? l.macro || [] : l.micros[l.best];
       return members.slice(0, size).map((m, n) => ({ ...m, ret: typed && p === at ? typed[n] ?? 0 : m.rets[reward] }));
     });
     return typed || all.some((g) => g.length !== all[at].length) ? [[all[at]], 0] : [all, at];
@@ -135,17 +136,17 @@ function explorer(model, el, controls) {
     const part = rows[kind];
     const group = all[p];
     const r = group.map((m) => m.ret);
-    const star = kind === "macro" ? r.indexOf(Math.max(...r)) : -1;
+    const star = kind === "macro" && best() + 1 ? r.indexOf(Math.max(...r)) : -1;
     const z = plan();
-    const title = say(here().macro ? kind : "flat", r.length, z + 1);
+    const title = say(here().macro ? kind : "flat", r.length, zed(z));
     write(part.title, title + (r.length ? say("spread", fig(mean(r)), fig(std(r, 0))) : ""));
     let note = "";
     if (kind === "micro" && !r.length) {
-      note = say("once", z + 1, here().macro[z].rets[dials().reward], best() + 1);
+      note = here().micros[best()][0] ? say("once", zed(z), here().macro[z].rets[dials().reward], zed(best())) : say("alone");
     } else if (r.length && flat(r)) {
       note = say(member.some((a) => a) ? "pooled" : "equal", r.length, r[0].toFixed(2));
     } else if (star >= 0 && star !== best()) {
-      note = say("star", star + 1, best() + 1);
+      note = say("star", zed(star), zed(best()));
     }
     write(part.note, note);
     part.note.hidden = !note;

@@ -99,10 +99,11 @@ def comparable(groups: Sequence[Sequence[Any]], p: int, size: int) -> tuple[list
 
 
 def micro_groups(record: Record) -> dict[int, Sequence[Any]]:
-    """Blueprint → its sampled executions: of z* always, of others where a probe recorded them; −1: flat play."""
+    """Blueprint → its sampled executions: of z* (none where the planner alone learnt), of others where a probe recorded
+    them; −1: flat play."""
     best = record["macro"]["best"] if "macro" in record else -1
     more = {int(g): group["members"] for g, group in record.get("micros", {}).items()}
-    return {best: record["micro"]["members"], **more}
+    return {best: record["micro"]["members"] if "micro" in record else [], **more}
 
 
 def level_data(record: Record) -> dict[str, Any]:
@@ -123,12 +124,13 @@ def level_data(record: Record) -> dict[str, Any]:
             "moves": recorded["moves"], "chips": played_chips(recorded),
         }  # fmt: skip
 
-    out: dict[str, Any] = {"title": record.get("title") or "untitled", "micros": {}}
+    best = record["macro"]["best"] if "macro" in record else -1
+    out: dict[str, Any] = {"title": record.get("title") or "untitled", "best": best, "micros": {}}
     for g, group in micro_groups(record).items():
         out["micros"][str(g)] = [member(m) for m in group]
     if "macro" in record:
         words = shared_words(record)
-        out["best"], out["words"], out["macro"] = record["macro"]["best"], words, []
+        out["words"], out["macro"] = words, []
         for g, m in enumerate(record["macro"]["members"]):
             text, reason = executed_blueprint(record, "macro", g)
             written = {"text": (text or "").strip("\n"), "bad": reason, "chips": [[p] for p in pieces(m, words)]}

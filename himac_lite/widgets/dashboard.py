@@ -50,7 +50,8 @@ WARN_AFTER = Train().warn_after
 def as_groups(source: Any) -> dict[str, list[Run]]:
     """Label → the runs that differ by seed: one run or folder, several, or such a mapping.
 
-    Several runs are grouped by the variant in their manifests; a run without one stands for itself.
+    Several runs are grouped by the variant in their manifests; a run without one, or with a hierarchy of its own,
+    stands for itself.
     """
     if isinstance(source, Mapping):
         return {str(label): [_run(r) for r in (runs if _several(runs) else [runs])] for label, runs in source.items()}
@@ -75,7 +76,7 @@ def _run(source: Any) -> Run:
 
 def _variant(run: Run) -> str:
     try:
-        return run.config.variant
+        return run.variant
     except RunError:
         return ""
 

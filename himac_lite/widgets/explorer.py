@@ -41,7 +41,7 @@ TITLES = {
 SENTENCES = {
     "all": "Advantages of two linked groups",
     "macro": "Macro group: # blueprints, executed greedily",
-    "micro": "Micro group: # sampled executions of z#",
+    "micro": "Micro group: # sampled executions of #",
     "flat": "Flat group: # episodes, without a plan",
     "spread": " · mean #, std #",
     "moves": "moves; capitals push a box",
@@ -49,8 +49,10 @@ SENTENCES = {
     "equal": "All # returns are #: nothing to compare. Every advantage is exactly 0: the group teaches nothing and is "
     "left out of the update.",
     "pooled": "All # returns are #: but against the mean of the batch they still stand for something.",
-    "once": "z# was executed once, greedily, with return #. Training samples executions of z* only, here of z#.",
-    "star": "With these returns z* is z#; in training it was z#.",
+    "once": "# was executed once, greedily, with return #. Training samples executions of z* only, here of #.",
+    "alone": "Only the planner learnt in this iteration: no execution was sampled.",
+    "star": "With these returns z* is #; in training it was #.",
+    "own": "the task's own solution",
     "row": "#, return #, advantage #",
     "out": "#, not in the group",
     "typed": "return of ##",
@@ -157,13 +159,13 @@ class AdvantageExplorer(Pictured, widgets.HBox):
 
     @property
     def plan(self) -> int:
-        """The blueprint whose executions are shown below; −1 for flat play."""
+        """The blueprint whose executions are shown below; −1 for flat play, and for a z* that no member wrote."""
         return self._own("plan", [self.record["macro"]["best"] if "macro" in self.record else -1])[0]
 
     @property
     def chosen(self) -> tuple[str, int]:
         """Group and number of the member that the arithmetic and the player show."""
-        group, n = self._own("chosen", ["macro", self.plan] if "macro" in self.record else ["micro", 0])
+        group, n = self._own("chosen", ["macro", max(0, self.plan)] if "macro" in self.record else ["micro", 0])
         return group, n
 
     def choose(self, group: str, n: int) -> None:
@@ -189,7 +191,7 @@ class AdvantageExplorer(Pictured, widgets.HBox):
         toy = self._own("toy", [{}])[0].get(group) if self.toy_on.value else None
 
         def members(p: int, level: Mapping[str, Any]) -> list[Member]:
-            plan = self.plan if p == own else level.get("best", -1)
+            plan = self.plan if p == own else level["best"]
             rows = level.get("macro", []) if group == "macro" else level["micros"].get(str(plan), [])
             returns = toy if toy and p == own else [row["rets"][dials.reward] for row in rows]
             return [Member(r, m["steps"], tuple(m["states"])) for m, r in zip(rows, returns, strict=True)]

@@ -40,7 +40,8 @@ def playback(
         raise RunError(f"there is no member {member}: this {group} group has {len(members)} members, counted from 0")
     chosen, board = members[member], board_of(record)
     played = replay(board, chosen)
-    text, reason = (None, "") if best < 0 else executed_blueprint(record, "macro", member if group == "macro" else plan)
+    told = ("micro", member) if group == "micro" and plan < 0 else ("macro", member if group == "macro" else plan)
+    text, reason = executed_blueprint(record, *told)
     goals = [{"text": s["subgoal"], "steps": s["steps"], "end": s["end"]} for s in chosen["segments"]]
     note = ""
     if text is None:

@@ -53,6 +53,11 @@ def distinct(record: Record) -> list[dict[str, Any]]:
     return sorted(out.values(), key=lambda entry: (not entry["best"], -entry["count"]))
 
 
+def z_star(record: Record) -> str:
+    """What the executor practised: the best member's blueprint, or one that no member wrote."""
+    return (executed_blueprint(record, "micro", 0)[0] or "").strip("\n")
+
+
 def change(before: str, after: str) -> list[tuple[str, str]]:
     """How z* changed: each sub-goal with "+" (new), "−" (gone) or "=" (kept), new order first."""
     old, new = before.split("\n"), after.split("\n")
@@ -115,7 +120,7 @@ class CoEvolutionStrip(Pictured, widgets.VBox):
                 f"return {e['ret']:.2f}, advantage {signed(e['advantage'])}"
                 for e in entries
             ]
-            best = entries[0]["text"]
+            best = z_star(record)
             if before:
                 lines.append("  z* is the same" if best == before else f"  z* was {before.replace(chr(10), ' / ')}")
             before = best
@@ -136,8 +141,10 @@ def columns(shown: Mapping[int, Record]) -> str:
     for i, record in shown.items():
         entries, words = distinct(record), shared_words(record)
         cards = [_card(entry, words) for entry in entries]
-        best = entries[0]["text"]
-        if before is None:
+        best = z_star(record)
+        if record["macro"]["best"] < 0:
+            story = "z* is the task's own solution, none of these"
+        elif before is None:
             story = "z* at the beginning of the strip"
         elif best == before:
             story = "z* is the same as before"
