@@ -47,7 +47,7 @@ def make_model(config: Pretrain, tokenizer: Any = None, positions: int = 512, ro
 
 MIXED = Mixture(short=(0.8, 0.1, 0.05, 0.05), long=(0.33, 0.15, 0.37, 0.15), threshold=9, detours=0.05)
 """The demonstrators of the second stage."""
-SLOPPY = Mixture(short=(0.8, 0.05, 0.1, 0.05), long=(0.34, 0.08, 0.48, 0.1), threshold=8, detours=0.05)
+SLOPPY = Mixture(short=(0.8, 0.05, 0.1, 0.05), long=(0.40, 0.02, 0.54, 0.04), threshold=8, detours=0.05)
 """The demonstrators of the third stage; chosen on `core/validation` (docs/experiments.md)."""
 
 
