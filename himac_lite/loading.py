@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +23,9 @@ from himac_lite.model import OF_EXECUTOR, Policy, factors
 from himac_lite.pictures import Pictures
 from himac_lite.saving import adapter_settings
 from himac_lite.sokoban.levels import data_dir
+
+PATIENCE = 4.0
+"""Seconds for which a connection to the hub is tried again."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ def read_model(path: str, revision: str = "main", observation: str = "text") -> 
     folder_meant = Path(path).is_absolute() or Path(path).exists() or path.startswith(".")  # and not a hub id
     if folder_meant and not (Path(path) / "config.json").is_file():
         raise ModelError(f"{path!r} is no model folder: it has no config.json")
+    if not folder_meant:
+        _reach(path, revision)
     try:
         with _quiet():
             config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
@@ -93,6 +99,35 @@ def read_model(path: str, revision: str = "main", observation: str = "text") -> 
             raise ModelError(f"cannot load an image processor from {path!r}: {_line(error)}") from None
         speech.pictures = Pictures(processor, token)
     return config, speech
+
+
+def _reach(hub_id: str, revision: str) -> None:
+    """Raise `ModelError` if a model has to come from the hub and no connection can be made to it.
+
+    Loading itself would find that out too, after more than half a minute of attempts for one file after another. A hub
+    that is only slow, or that answers whatever it answers, is left to it.
+    """
+    import huggingface_hub as hub
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if hub.constants.HF_HUB_OFFLINE:
+        return
+    begun = time.monotonic()
+    while True:
+        try:
+            if not hub.try_to_load_from_cache(hub_id, "config.json", revision=revision):
+                hub.get_hf_file_metadata(hub.hf_hub_url(hub_id, "config.json", revision=revision))
+            return
+        except (HfHubHTTPError, ValueError):  # an answer, or no hub id: loading says what is wrong
+            return
+        except Exception as error:  # the types are those of the library's own HTTP client, which has changed
+            if "Timeout" in type(error).__name__:
+                return
+            if time.monotonic() - begun > PATIENCE:
+                raise ModelError(
+                    f"{hub_id!r} is no folder here, and the hub cannot be reached: {_line(error)}"
+                ) from None
+            time.sleep(1)
 
 
 def auto_class(config: Any) -> Any:

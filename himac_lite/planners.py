@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import numpy as np
 
 from himac_lite.sokoban.rules import MOVES, NAMES, STEP, Board
+from himac_lite.sokoban.solver import reachable, way
 from himac_lite.tasks.sokoban import Push
 from himac_lite.types import Cell
 
@@ -44,7 +43,7 @@ def useless_pushes(board: Board, rng: np.random.Generator) -> list[Push]:
 
 def legal_pushes(board: Board) -> list[Push]:
     """Every straight push that can be done now, of every length."""
-    reach = _reachable(board)
+    reach = reachable(board)
     out: list[Push] = []
     for box in sorted(board.boxes):
         for move in MOVES:
@@ -72,37 +71,18 @@ def after_push(board: Board, push: Push) -> Board:
     return Board(board.height, board.width, board.walls, board.targets, boxes, player)
 
 
-def _reachable(board: Board) -> dict[Cell, tuple[Cell, str]]:
-    """Cells that the player can walk to, each with the cell and the move it is reached from (breadth first)."""
-    came: dict[Cell, tuple[Cell, str]] = {board.player: (board.player, "")}
-    queue = deque([board.player])
-    while queue:
-        r, c = queue.popleft()
-        for move in MOVES:
-            dr, dc = STEP[move]
-            cell = (r + dr, c + dc)
-            if cell not in came and cell not in board.walls and cell not in board.boxes:
-                came[cell] = ((r, c), move)
-                queue.append(cell)
-    return came
-
-
 def execute_push(board: Board, push: Push) -> str | None:
     """The shortest moves that carry out one sub-goal (walk behind the box, push); None where it cannot be done."""
     box, direction, target = push
     move = direction[0]
     dr, dc = STEP[move]
-    came = _reachable(board)
-    cell = (box[0] - dr, box[1] - dc)
-    if box not in board.boxes or cell not in came:
+    behind = (box[0] - dr, box[1] - dc)
+    came = reachable(board, behind)
+    if box not in board.boxes or behind not in came:
         return None
-    walk = ""
-    while came[cell][1]:
-        cell, back = came[cell]
-        walk = back + walk
     length = manhattan(box, target)
     for i in range(1, length + 1):
         ahead = (box[0] + i * dr, box[1] + i * dc)
         if ahead in board.walls or ahead in board.boxes:
             return None
-    return walk + move * length
+    return way(came, behind) + move * length

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
 import json
 import math
 import shutil
+import threading
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from himac_lite import loading
 from himac_lite.advantage import group_advantage
 from himac_lite.coevolution import credit_actions, credit_blueprints, explore, play
 from himac_lite.config import Update
@@ -512,3 +516,54 @@ def test_a_damaged_adapter_is_named(policy, new_policy, tmp_path, broken):
     with pytest.raises(ModelError) as error:
         new_policy(adapter=folder)
     assert str(folder) in one_line(error)
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    asked: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self.asked.append(self.path)
+        self.send_error(404)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub of this machine, at a port; port 9 has none."""
+    from huggingface_hub import constants
+
+    def at(port: int) -> None:
+        template = f"http://127.0.0.1:{port}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(loading, "PATIENCE", 0.0)
+    at(9)
+    return at
+
+
+def test_a_hub_that_cannot_be_reached_is_said_at_once(hub, tmp_path):
+    begun = time.monotonic()
+    with pytest.raises(ModelError, match=r"'some/name' is no folder here, and the hub cannot be reached: .*refused"):
+        load_policy("some/name")
+    assert time.monotonic() - begun < 30  # half a second; the library's own attempts go on for longer than this
+    (tmp_path / "models--some--name" / "refs").mkdir(parents=True)
+    (tmp_path / "models--some--name" / "refs" / "main").write_text("abc")
+    kept = tmp_path / "models--some--name" / "snapshots" / "abc"
+    kept.mkdir(parents=True)
+    (kept / "config.json").write_text("{}")
+    loading._reach("some/name", "main")  # was fetched before: no hub is needed
+
+
+def test_a_hub_that_answers_is_left_to_the_library(hub):
+    with http.server.HTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        hub(server.server_port)
+        loading._reach("some/name", "v1")
+        server.shutdown()
+        thread.join()
+    assert Answers.asked == ["/some/name/resolve/v1/config.json"]
+    loading._reach("no hub id: spaces", "main")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,20 +114,32 @@ def _walked(board: Board, geometry: Geometry, pushes: list[tuple[int, int]]) -> 
 
 def walk(board: Board, to: Cell) -> str:
     """A shortest walk of the player, in small letters, that touches no box. Raises `ValueError` where there is none."""
+    came = reachable(board, to)
+    if to not in came:
+        raise ValueError(f"the player cannot walk from {board.player} to {to}")
+    return way(came, to)
+
+
+def reachable(board: Board, until: Cell | None = None) -> dict[Cell, str]:
+    """Cells that the player can walk to without touching a box, breadth first, each with the move that leads into it
+    ("" for the player's own). until: a cell at which the search may stop.
+    """
     came = {board.player: ""}
     queue = deque(came)
-    while to not in came and queue:
+    while queue and until not in came:
         r, c = queue.popleft()
         for move in MOVES:
             near = (r + STEP[move][0], c + STEP[move][1])
             if near not in came and near not in board.walls and near not in board.boxes:
                 came[near] = move
                 queue.append(near)
-    if to not in came:
-        raise ValueError(f"the player cannot walk from {board.player} to {to}")
+    return came
+
+
+def way(came: Mapping[Cell, str], to: Cell) -> str:
+    """The moves to one of the cells that are `reachable`; no other way is shorter."""
     moves = ""
-    while to != board.player:
-        move = came[to]
+    while move := came[to]:
         moves = move + moves
         to = (to[0] - STEP[move][0], to[1] - STEP[move][1])
     return moves
