@@ -16,6 +16,9 @@ import numpy as np
 from himac_lite.tasks.text import CUE, END, SUB_DONE, prompt, shown
 from himac_lite.types import Role, SubGoal
 
+POOL = 300_000
+"""Tokens that are sorted by length at a time, at least."""
+
 
 @dataclass(frozen=True)
 class Lesson:
@@ -79,16 +82,19 @@ def tokens(lesson: Lesson, encode: Callable[[str], list[int]]) -> tuple[list[int
 
 def batches(
     lessons: Iterator[Lesson], encode: Callable[[str], list[int]], batch_tokens: int, longest: int,
-    rng: np.random.Generator, bucket: int = 64,
+    rng: np.random.Generator, bucket: int = 64, reading: float = 0.0,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
     """Batches (ids [B, T], learn [B, T]) of about so many tokens, of similar length, right-padded with 0.
 
-    Lessons of more than `longest` tokens are left out. Every lesson of a pool of eight batches is used once.
+    Lessons of more than `longest` tokens are left out. Every lesson of a pool is used once: it is large, because what
+    is left of a length makes a small batch.
+    reading: share of batches in which every token is learnt, what the environment says too: pages repeat each other
+    word for word, which teaches to copy long before the few tokens of actions do.
     """
     while True:
         pool: dict[int, list[tuple[list[int], list[bool]]]] = {}
         held = 0
-        while held < 8 * batch_tokens:
+        while held < max(8 * batch_tokens, POOL):
             ids, learn = tokens(next(lessons), encode)
             if len(ids) <= longest and any(learn[1:]):
                 width = -(-len(ids) // bucket) * bucket
@@ -99,7 +105,8 @@ def batches(
             count = max(1, batch_tokens // width)
             made += [_padded(rows[i : i + count], width) for i in range(0, len(rows), count)]
         for i in rng.permutation(len(made)):
-            yield made[i]
+            ids, learn = made[i]
+            yield ids, ids != 0 if reading and rng.random() < reading else learn
 
 
 def _padded(rows: Sequence[tuple[list[int], list[bool]]], width: int) -> tuple[np.ndarray, np.ndarray]:

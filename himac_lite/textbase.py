@@ -37,10 +37,12 @@ class Recipe:
     lessons: Callable[[np.random.Generator, float], Iterator[Lesson]]
     """(generator, share of beginners) → demonstrations without end."""
     about: str
-    vocabulary: int = 1024
-    """Tokens; a multiple of 64."""
-    longest: int = 1536
+    vocabulary: int = 1536
+    """Tokens; a multiple of 64. So many that every word of the task is one."""
+    longest: int = 1024
     """Tokens of a demonstration; longer ones are left out."""
+    reading: float = 0.5
+    """Share of the first stage's batches in which every token is learnt: it teaches to copy."""
     positions: int = 4096
     """Tokens that the model can read."""
     sloppiness: tuple[float, float, float] = (0.0, 0.45, 0.65)
@@ -68,7 +70,8 @@ def recipe(task: str) -> Recipe:
         return Recipe(
             lambda rng, sloppiness: housekeeping(houses, rng, sloppiness),
             "small household games of this package (`household/train`), which are not the ALFWorld benchmark",
-            vocabulary=512,
+            vocabulary=640,
+            sloppiness=(0.0, 0.6, 0.85),
         )
     words = ", ".join(name for name in TASKS if name != "sokoban")
     raise ConfigError(f"no base model is made for task {task!r} from words; choose one of {words}")
@@ -97,7 +100,9 @@ def pretrain_task(
         def stream() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             rng = np.random.default_rng([config.seed, number])
             encode = _cached(tokenizer)
-            return batches(made.lessons(rng, made.sloppiness[number]), encode, config.batch_tokens, made.longest, rng)
+            lessons = made.lessons(rng, made.sloppiness[number])
+            reading = 0.0 if number else made.reading
+            return batches(lessons, encode, config.batch_tokens, made.longest, rng, reading=reading)
 
         return stream
 

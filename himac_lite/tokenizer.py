@@ -36,16 +36,21 @@ def build_tokenizer() -> Any:
 def build_text_tokenizer(texts: Iterable[str], size: int) -> Any:
     """A `PreTrainedTokenizerFast` for tasks in plain words: byte-level BPE of at most `size` tokens, learnt from texts.
 
-    Any text can be written in it and read back. A line break is always a token of its own, and so is a digit; the marks
-    of the prompts are the special tokens that the Sokoban tokenizer has.
+    Any text can be written in it and read back. A line break is always a token of its own; numbers are cut into pairs
+    of digits. What divides WebShop's texts, and a colon, take both their spaces, so that what stands after them is
+    spelled as in ``click[navy]`` and can be copied token by token. The marks of the prompts are the special tokens that
+    the Sokoban tokenizer has.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    pieces = Regex(r":? \[SEP\] |: |\n| ?[0-9]{1,2}| ?\p{L}+| ?[^\s\p{L}0-9]+|\s")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(r"\n|[0-9]"), behavior="isolated"), byte_level]
+        [
+            pre_tokenizers.Split(pieces, behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

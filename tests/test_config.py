@@ -8,7 +8,20 @@ from typing import Any
 
 import pytest
 
-from himac_lite.config import PRESETS, Model, Pretrain, Rollout, Train, Update, as_dict, from_dict, override, validate
+from himac_lite.config import (
+    BASES,
+    PRESETS,
+    TASKS,
+    Model,
+    Pretrain,
+    Rollout,
+    Train,
+    Update,
+    as_dict,
+    from_dict,
+    override,
+    validate,
+)
 from himac_lite.errors import ConfigError, HimacError
 
 
@@ -52,6 +65,8 @@ def test_settings_add_up_and_the_default_is_untouched():
     assert config == Train(update=Update(lr=0.5, epochs=3))
     assert Train().update.lr != 0.5
     assert override(Pretrain(), "width", "64").width == 64
+    assert BASES.keys() == TASKS.keys()
+    assert BASES["sokoban"] == Pretrain()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from himac_lite.evaluation import score
 from himac_lite.lessons import Lesson, Step, batches, plan_lesson, play_lesson, tokens
 from himac_lite.scripted import play_scripted
 from himac_lite.tasks import webshop
+from himac_lite.tokenizer import build_text_tokenizer
 from himac_lite.training import resolve_model
 from himac_lite.types import Role
 from himac_lite.webshop import players
+from himac_lite.webshop.catalogue import Product
 
 TINY = Pretrain(width=64, layers=1, heads=1, batch_tokens=4096, expert_steps=2, mixed_steps=1, habit_steps=1)
 
@@ -51,7 +54,18 @@ def test_lessons_are_tokens_as_rollouts_make_them(text_tokenizer):
     chosen = [i for i, mine in zip(ids, learn, strict=True) if mine]
     assert text_tokenizer.decode(chosen) == " go to desk 12\n take\n"
     assert text_tokenizer.decode([chosen[-1]]) == "\n"
-    assert len(encode("\n\n12<sub_done>")) == 5  # line breaks, digits and marks stand alone
+    assert len(encode("\n\n12<sub_done>")) == 5  # line breaks and marks stand alone; 12 was not read before
+
+
+def test_what_a_page_offers_is_spelled_as_a_click_spells_it():
+    text = "Instruction: [SEP] with color: navy [SEP] HL0294 [SEP] navy [SEP] $20.99\n> click[HL0294]\n> click[navy]\n"
+    tokenizer = build_text_tokenizer([text] * 2, 500)
+    pieces = [tokenizer.decode([i]) for i in tokenizer(text, add_special_tokens=False).input_ids]
+    assert pieces == [
+        "Instruction", ": [SEP] ", "with", " color", ": ", "navy", " [SEP] ", "HL", "02", "94", " [SEP] ", "navy",
+        " [SEP] ", "$", "20", ".", "99", "\n", ">", " click", "[", "HL", "02", "94", "]", "\n", ">", " click", "[",
+        "navy", "]", "\n",
+    ]  # fmt: skip
 
 
 def test_batches_are_full_and_right_padded():
@@ -63,6 +77,17 @@ def test_batches_are_full_and_right_padded():
         assert ids.size <= 256
         assert (learn.sum(1) == 2).all()
         assert all(row[~(row != 0).cumprod().astype(bool)].sum() == 0 for row in ids)  # nothing after the first 0
+
+
+def test_in_a_reading_batch_all_is_learnt_but_the_padding():
+    lessons = (Lesson(Role.FLAT, (("p" * (20 + k % 9), False), ("aa", True))) for k in itertools.count())
+    made = batches(
+        lessons, lambda text: [1] * len(text), 64, 80, np.random.default_rng(0), bucket=32, reading=0.5
+    )  # fmt: skip
+    kinds = [
+        (learn.sum() == (ids != 0).sum(), learn.sum() == 2 * len(ids)) for ids, learn in itertools.islice(made, 40)
+    ]
+    assert set(kinds) == {(True, False), (False, True)}
 
 
 # ---- scripted buyers ---------------------------------------------------------------------------------------------
@@ -111,6 +136,43 @@ def test_shopping_lessons_are_in_all_three_formats(goals):
     for lesson in seen:
         if lesson.role is Role.EXECUTOR:
             assert "\nSub-goal: " in lesson.pieces[0][0]
+
+
+def test_all_that_a_buyer_does_can_be_copied(goals):
+    """What is clicked, and every word that is searched for, stands in what the lesson showed before."""
+    stream = players.lessons(goals, np.random.default_rng(1), 0.5)
+    for lesson in itertools.islice(stream, 60):
+        read = ""
+        for text, learnt in lesson.pieces:
+            if learnt and text.startswith(" click["):
+                assert text.strip()[6:-1] in read, lesson.text
+            elif learnt and text.startswith(" search["):
+                assert set(text.strip()[7:-1].split()) <= set(re.findall(r"[a-z0-9-]+", read)), lesson.text
+            read += text
+
+
+def test_a_thorough_buyer_searches_for_the_options_too(goals):
+    item = next(item for item in goals if len(item.goal.options) == 2)
+    (_, first), (_, second) = item.goal.options
+    rng = np.random.default_rng(0)
+    plan, usual = (players.plan_by(who, item, item.noun, rng) for who in ("thorough", "expert"))
+    assert plan[0] == f"{usual[0]} {first} {second}"
+    assert plan[1:] == usual[1:]
+
+
+def test_without_insight_a_buyer_goes_by_titles_and_prices():
+    def product(asin: str, title: str, price: float, *attributes: str) -> Product:
+        return Product(asin, title, "", "mug", "", "", (), (price,), {"color": ("teal",)}, attributes, "", ())
+
+    results = [
+        product("A", "mug, light", 30.0, "leak proof"),  # leak proof, but only its own page says so
+        product("B", "mug, leak proof", 30.0),  # too dear
+        product("C", "mug, leak proof", 10.0),
+    ]
+    told = "open a mug that is leak proof under 20.00 dollars"
+    assert players._best(results, told, None) == 2
+    assert players._best(results[:2], told, None) == 1
+    assert players._best(results[:2], "open a mug that is leak proof", ["teal"]) == 0
 
 
 # ---- the whole path ----------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Scripted players of households, of mixed quality: what the small model is pretrained on.
 
 - expert: looks where things usually are, treats what is to be treated, puts it where it belongs
-- forgetful: leaves out a step of the plan
+- forgetful: leaves out the treatment, or else any step of the plan
 - confused: takes something else, or puts it elsewhere
 - aimless: looks for things in any order
 """
@@ -19,6 +19,8 @@ from himac_lite.lessons import Lesson, Step, plan_lesson, play_lesson
 from himac_lite.tasks.alfworld import at_hand
 from himac_lite.types import Role
 
+BEGINNERS = ("forgetful", "forgetful", "confused", "aimless")
+"""Forgetting is the habit to be unlearnt, so it is the most frequent."""
 MAX_SEARCH = 20
 """Steps of a search, the sub-goal's budget; a longer one is no demonstration."""
 MAX_STEPS = 50
@@ -28,7 +30,8 @@ def plan_by(writer: str, house: House, rng: np.random.Generator) -> list[str]:
     """The sub-goals that a player writes."""
     plan = [goal.text for goal in subgoals_of(solution(house))]
     if writer == "forgetful" and len(plan) > 1:
-        del plan[int(rng.integers(len(plan)))]
+        treated = [i for i, goal in enumerate(plan) if goal.startswith(("clean ", "heat ", "cool "))]
+        del plan[treated[0] if treated else int(rng.integers(len(plan)))]
     elif writer == "confused":
         others = sorted({kind(name) for name, _ in house.things} - {house.thing})
         wrong = others[int(rng.integers(len(others)))]
@@ -101,7 +104,7 @@ def lessons(houses: Sequence[House], rng: np.random.Generator, sloppiness: float
     """A blueprint, a flat episode and a segment for one house after another, without end."""
 
     def writer() -> str:
-        return ("forgetful", "confused", "aimless")[int(rng.integers(3))] if rng.random() < sloppiness else "expert"
+        return BEGINNERS[int(rng.integers(len(BEGINNERS)))] if rng.random() < sloppiness else "expert"
 
     while True:
         house = houses[int(rng.integers(len(houses)))]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
-from himac_lite.config import TASKS, override
+from himac_lite.config import BASES, TASKS, override
 from himac_lite.errors import RunError
 
 HELP = "make a small base model from demonstrations"
@@ -22,12 +23,12 @@ def arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    from himac_lite.config import Pretrain
     from himac_lite.pretrain import pretrain
     from himac_lite.textbase import pretrain_task
 
     out = given.out or Path("models") / f"{given.task}-base"
-    config = Pretrain() if given.seed is None else Pretrain(seed=given.seed)
+    config = BASES[given.task]
+    config = config if given.seed is None else replace(config, seed=given.seed)
     for pair in given.set:
         name, _, value = pair.partition("=")
         config = override(config, name, value)
