@@ -152,6 +152,8 @@ def validate(config: Train) -> Train:
         raise ConfigError(f"unknown task {config.task!r}; choose one of {', '.join(TASKS)}")
     if config.model.observation not in ("text", "rgb"):
         raise ConfigError(f"model.observation must be text or rgb, not {config.model.observation!r}")
+    if config.rollout.static_cache not in ("auto", "on", "off"):
+        raise ConfigError(f"rollout.static_cache must be auto, on or off, not {config.rollout.static_cache!r}")
     for name, (value, low, high) in bounds.items():
         if value is not None and not low <= value <= high:
             raise ConfigError(f"{name} must lie between {low} and {high}; it is {value}")

@@ -3,7 +3,8 @@
 An agent's segment is action, observation, action …: after every sampled token the environment may force tokens (the
 rest of a multi-token action, what was observed) that belong in the context but were not chosen by the model. `decode`
 continues in the KV cache, encodes each different prompt once, drops finished rows from the batch, and records the
-log-probability of every token at the temperature and under the constraint that it was sampled with.
+log-probability of every token at the temperature and under the constraint that it was sampled with. How the cache is
+kept is the business of a `Context`: `Growing` here, another for GPUs in `static_decoding`.
 
 Every row draws from random numbers of its own, so that what it samples depends neither on which rows share its batch
 nor on how many cores there are.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -37,6 +38,29 @@ class Stream:
     ids: list[int] = field(default_factory=list)
     sampled: list[bool] = field(default_factory=list)
     logp: list[float] = field(default_factory=list)
+
+
+class Context(Protocol):
+    """What the rows of one batch have read, as keys and values of a model. A slot is a row that is still there.
+
+    Logits [B, V] are float32, one row a slot, of what follows; they are good until the next call.
+    """
+
+    def read(self, prompts: Sequence[Sequence[int]], pick: torch.Tensor) -> torch.Tensor:
+        """Encode each prompt once; slot b goes on from prompt pick[b] (int64 [B], on the CPU). Returns logits."""
+        ...
+
+    def go_on(self, feeds: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Each slot reads its tokens; one without any is finished, and may read anything. Returns logits."""
+        ...
+
+    def worth_dropping(self, running: int) -> bool:
+        """Whether the batch becomes cheaper if only so many slots are kept."""
+        ...
+
+    def keep(self, slots: torch.Tensor) -> None:
+        """Drop all slots but these (int64, ascending, on the CPU)."""
+        ...
 
 
 class RowCache(Cache):
@@ -83,6 +107,38 @@ class _GrowingLayer(DynamicLayer):
         self.room = None
 
 
+class Growing:
+    """A context whose cache is as large as it must be: any number of rows and tokens."""
+
+    def __init__(self, model: Any, pad_id: int) -> None:
+        self.model, self.pad_id, self.device = model, pad_id, next(model.parameters()).device
+        self.cache, self.mask = RowCache(layer_class_to_replicate=_GrowingLayer), torch.empty(0)
+
+    def read(self, prompts: Sequence[Sequence[int]], pick: torch.Tensor) -> torch.Tensor:
+        pick = pick.to(self.device)
+        ids, mask = left_padded(prompts, self.pad_id, self.device)
+        logits = _forward(self.model, ids, mask, self.cache)
+        if len(prompts) < len(pick):
+            self.cache.batch_select_indices(pick)
+        self.mask = mask[pick]
+        return logits[pick]
+
+    def go_on(self, feeds: Sequence[Sequence[int]]) -> torch.Tensor:
+        # A finished row that is still in the batch is fed anything: were it padded, all rows would need a mask.
+        width = max(map(len, feeds))
+        ids, new = left_padded([feed or [self.pad_id] * width for feed in feeds], self.pad_id, self.device)
+        self.mask = torch.cat([self.mask, new], dim=1)
+        return _forward(self.model, ids, self.mask, self.cache)
+
+    def worth_dropping(self, running: int) -> bool:
+        return running < _SHRINK * len(self.mask)
+
+    def keep(self, slots: torch.Tensor) -> None:
+        slots = slots.to(self.device)
+        self.cache.batch_select_indices(slots)
+        self.mask = self.mask[slots]
+
+
 def decode(
     model: Any,
     prompts: Sequence[Sequence[int]],
@@ -96,6 +152,7 @@ def decode(
     max_sampled: int = 64,
     max_rows: int = ROWS,
     workers: int = 1,
+    context: Callable[[Any, int], Context] = Growing,
 ) -> list[Stream]:
     """Sample one continuation per prompt; `temperature` 0 is greedy.
 
@@ -103,6 +160,7 @@ def decode(
     default). rng: needed unless greedy, or its numbers instead, uniform: float64 [B, max_sampled] in [0, 1).
     max_sampled: sampled tokens after which a row stops. max_rows: rows of a batch.
     workers: batches decoded at a time; `react` is then called from several threads, for one row from one at a time.
+    context: (model, pad_id) → the empty context of a batch.
     """
     streams = [Stream() for _ in prompts]
     if temperature and uniform is None:
@@ -115,8 +173,8 @@ def decode(
         numbers = None if uniform is None else torch.from_numpy(uniform[rows])
         with torch.inference_mode():
             _decode_rows(
-                model, [(i, tuple(prompts[i])) for i in rows], streams, react, pad_id, allowed, temperature, numbers,
-                max_sampled,
+                context(model, pad_id), [(i, tuple(prompts[i])) for i in rows], streams, react, allowed, temperature,
+                numbers, max_sampled,
             )  # fmt: skip
 
     for _ in map_in_order(batch, batches(prompts, max_rows), workers):
@@ -131,22 +189,16 @@ def batches(prompts: Sequence[Sequence[int]], max_rows: int = ROWS) -> list[list
 
 
 def _decode_rows(
-    model: Any, rows: list[tuple[int, tuple[int, ...]]], streams: list[Stream], react: React, pad_id: int,
+    context: Context, rows: list[tuple[int, tuple[int, ...]]], streams: list[Stream], react: React,
     allowed: torch.Tensor | None, temperature: float, uniform: torch.Tensor | None, max_sampled: int,
 ) -> None:  # fmt: skip
-    device = next(model.parameters()).device
     unique: dict[tuple[int, ...], int] = {}
-    pick = torch.tensor([unique.setdefault(prompt, len(unique)) for _, prompt in rows], device=device)
+    pick = torch.tensor([unique.setdefault(prompt, len(unique)) for _, prompt in rows])
     live = [i for i, _ in rows]
-    cache = RowCache(layer_class_to_replicate=_GrowingLayer)
-    ids, mask = left_padded(list(unique), pad_id, device)
-    logits = _forward(model, ids, mask, cache)
-    if len(unique) < len(rows):
-        cache.batch_select_indices(pick)
-    logits, mask = logits[pick], mask[pick]
+    logits = context.read(list(unique), pick)
     running = torch.ones(len(live), dtype=torch.bool)
     for number in range(max_sampled):
-        drawn = None if uniform is None else uniform[:, number].to(device)
+        drawn = None if uniform is None else uniform[:, number].to(logits.device)
         tokens, logps = sample(logits, allowed, temperature, drawn)
         feeds: list[list[int]] = []
         for slot, (row, token, logp) in enumerate(zip(live, tokens.tolist(), logps.tolist(), strict=True)):
@@ -159,17 +211,12 @@ def _decode_rows(
             feeds.append([] if forced is None else [token, *forced])
         if not running.any() or number == max_sampled - 1:
             return
-        if running.float().mean() < _SHRINK:
+        if context.worth_dropping(int(running.sum())):
             keep = running.nonzero().squeeze(1)
-            cache.batch_select_indices(keep.to(device))
-            mask = mask[keep.to(device)]
+            context.keep(keep)
             uniform = None if uniform is None else uniform[keep]
             live, feeds, running = [live[i] for i in keep.tolist()], [feeds[i] for i in keep.tolist()], running[keep]
-        # A finished row that is still in the batch is fed anything: were it padded, all rows would need a mask.
-        width = max(map(len, feeds))
-        ids, new = left_padded([feed or [pad_id] * width for feed in feeds], pad_id, device)
-        mask = torch.cat([mask, new], dim=1)
-        logits = _forward(model, ids, mask, cache)
+        logits = context.go_on(feeds)
 
 
 def _extend(stream: Stream, token: int, logp: float, forced: list[int]) -> None:
@@ -178,9 +225,11 @@ def _extend(stream: Stream, token: int, logp: float, forced: list[int]) -> None:
     stream.logp += [logp, *[0.0] * len(forced)]
 
 
-def left_padded(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows → (ids [B, T], mask [B, T]), padded on the left."""
-    width = max(map(len, rows))
+def left_padded(
+    rows: Sequence[Sequence[int]], pad_id: int, device: torch.device, width: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows → (ids [B, T], mask [B, T]), padded on the left to the longest, or to `width` if that is more."""
+    width = max(width, *map(len, rows))
     ids = torch.tensor([[pad_id] * (width - len(r)) + list(r) for r in rows], device=device)
     mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows], device=device)
     return ids, mask

@@ -23,6 +23,7 @@ from himac_lite.model import OF_EXECUTOR, Policy, factors
 from himac_lite.pictures import Pictures
 from himac_lite.saving import adapter_settings
 from himac_lite.sokoban.levels import data_dir
+from himac_lite.static_decoding import CudaGraphs, StaticDecoding
 
 PATIENCE = 4.0
 """Seconds for which a connection to the hub is tried again."""
@@ -140,14 +141,15 @@ def auto_class(config: Any) -> Any:
 def load_policy(
     path: str, lora: LoraSettings = LoraSettings(), *, adapter: Path | None = None, start: Path | None = None,
     revision: str = "main", observation: str = "text", four_bit: bool = True, checkpointing: bool = False,
-    device: str | None = None, team: Team = ALONE,
+    device: str | None = None, team: Team = ALONE, static_cache: str = "auto",
 ) -> Policy:  # fmt: skip
     """Load any causal LM (folder or hub id) in NF4 with a LoRA adapter on all its linear layers.
 
     adapter: a saved adapter to load instead of a fresh one. start: the adapter that training began with, if not a
     fresh one: it is part of the reference, and it is loaded if `adapter` is not given. revision: of a hub id.
     observation: ``text``, or ``rgb`` for a vision-language model that is shown the board. checkpointing: compute
-    activations again in the backward pass. Raises `ModelError` with the path and what is wrong.
+    activations again in the backward pass. static_cache: decode at fixed shapes, ``on``, ``off``, or ``auto``: on CUDA.
+    Raises `ModelError` with the path and what is wrong.
     """
     getLogger("bitsandbytes").setLevel(ERROR)  # while it is imported it advises on optional kernels
     from peft import LoraConfig, PeftModel, get_peft_model
@@ -200,6 +202,8 @@ def load_policy(
     if start is not None and (lora.each_role or OF_EXECUTOR in peft_model.peft_config):
         raise ModelError(f"a variant with an adapter for each role cannot begin with {start}, which both would share")
     policy = replace(policy, peft_model=peft_model, checkpointing=checkpointing, team=team)
+    if static_cache == "on" or (static_cache == "auto" and not on_cpu):
+        policy.static = StaticDecoding(None if on_cpu else CudaGraphs())
     if start is not None:
         policy.start = _saved(policy, start) if adapter else [p.detach().clone() for p in policy.trainable()]
     if on_cpu:

@@ -20,6 +20,7 @@ from himac_lite.generation import ROWS
 from himac_lite.loading import auto_class, compute_dtype, read_model
 from himac_lite.parallel import cores
 from himac_lite.speech import Speech
+from himac_lite.static_decoding import LEAST_ROWS, power_of_two, rounded
 from himac_lite.types import Role, SubGoal
 
 NF4_BYTES = 0.5 + 4 / 64
@@ -65,18 +66,20 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes of each part, and the tokens of a micro-batch that they are for."""
+    """Bytes of each part, and the tokens of a micro-batch that they are for. held: the cache stays through updates."""
 
     weights: int
     cache: int
     activations: int
     optimizer: int
     micro_tokens: int
+    held: bool = False
 
     @property
     def total(self) -> int:
-        """The most that is held at once: the cache of a rollout and the activations of an update never are."""
-        return self.weights + self.optimizer + max(self.cache, self.activations)
+        """The most that is held at once: the cache and an update's activations only if recorded steps point to it."""
+        both = self.cache + self.activations if self.held else max(self.cache, self.activations)
+        return self.weights + self.optimizer + both
 
     def line(self) -> str:
         return (
@@ -137,11 +140,14 @@ def estimate(
     if on_cpu:  # the reference, and the twin, which shares what LoRA leaves alone; gradients of the merged weights
         weights += 4 * (2 * shape.linear + shape.rest)
         gradients = 4 * shape.linear * (1 + workers)
-    rows = min(rollout.levels * rollout.group, ROWS * workers)
-    cache = rows * (tokens.sequence + 32) * shape.layers * 2 * shape.key * size
+    rows, length = min(rollout.levels * rollout.group, ROWS * workers), tokens.sequence + 32
+    static = rollout.static_cache == "on" or (rollout.static_cache == "auto" and not on_cpu)
+    if static:
+        rows, length = power_of_two(min(rows, ROWS), LEAST_ROWS), rounded(length)
+    cache = rows * length * shape.layers * 2 * shape.key * size
     return Estimate(
         int(weights), int(cache), workers * activations(shape, tokens, micro_tokens, size, model.checkpointing, on_cpu),
-        4 * 3 * lora + gradients, micro_tokens,
+        4 * 3 * lora + gradients, micro_tokens, static,
     )  # fmt: skip
 
 

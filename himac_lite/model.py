@@ -22,11 +22,12 @@ from transformers.cache_utils import DynamicLayer
 
 from himac_lite.chat import Chat
 from himac_lite.distributed import ALONE, Team, shares
-from himac_lite.generation import RowCache, Stream, batches, decode, left_padded
+from himac_lite.generation import Context, Growing, RowCache, Stream, batches, decode, left_padded
 from himac_lite.objective import entropy, token_log_probs
 from himac_lite.parallel import cores
 from himac_lite.pictures import Pictures, Seeing
 from himac_lite.speech import Speech
+from himac_lite.static_decoding import StaticDecoding
 from himac_lite.types import Role
 from himac_lite.types import Sequence as TokenSequence
 
@@ -49,6 +50,7 @@ class Policy(Speech):
     `peft_model` owns the parameters (4-bit base, LoRA). On a CPU `twin` and `reference` compute, with and without the
     adapter (None on CUDA); `adapted` names the twin's weights that LoRA changes, with the layer that holds A and B.
     `adapter` is the one in use: planner and executor share "default", or the executor has its own (`act_as`).
+    `static`: decodes at fixed shapes, where that is wanted; else the cache grows.
     `start`: the LoRA parameters that training began with, None for those of a fresh adapter, which change nothing.
     `micro_tokens`: the micro-batch that fits, in place of the setting of `config.Update`, if not 0.
     `checkpointing`: an update computes activations again in its backward pass instead of keeping them.
@@ -63,6 +65,7 @@ class Policy(Speech):
     adapter: str = "default"
     chat: Chat | None = None
     pictures: Pictures | None = None
+    static: StaticDecoding | None = None
     start: list[torch.Tensor] | None = None
     checkpointing: bool = False
     micro_tokens: int = 0
@@ -92,15 +95,16 @@ class Policy(Speech):
             pad_id=self.tokenizer.pad_token_id or 0,
             allowed=None if allowed is None else torch.tensor(list(allowed), device=self.device),
             temperature=sampling.temperature, rng=sampling.rng, uniform=uniform, max_sampled=max_sampled,
-            workers=self.workers,
+            workers=self.workers if self.static is None else 1, context=self._context,
         )  # fmt: skip
         return self.team.whole(share, own, react)
 
-    def _share(self, prompts: Sequence[Sequence[int]]) -> list[int]:
-        """The rows that this process decodes.
+    def _context(self, model: Any, pad_id: int) -> Context:
+        static = None if self.pictures else self.static  # positions after a picture are shifted
+        return static.context(model, pad_id, self.adapter) if static else Growing(model, pad_id)
 
-        On a CPU whole batches, as one process would cut them: then the same bits come out. On CUDA rows by prompt.
-        """
+    def _share(self, prompts: Sequence[Sequence[int]]) -> list[int]:
+        """Rows that this process decodes: on a CPU whole batches, for the bits of one process; on CUDA by prompt."""
         if self.team.size == 1:
             return list(range(len(prompts)))
         if self.twin is None:
@@ -110,17 +114,13 @@ class Policy(Speech):
     # Log-probabilities for the update
 
     def log_probs(
-        self,
-        batch: Sequence[TokenSequence],
-        allowed: torch.Tensor | None,
-        temperature: float = 1.0,
+        self, batch: Sequence[TokenSequence], allowed: torch.Tensor | None, temperature: float = 1.0,
         reference: bool = False,
-    ) -> TokenScores:
+    ) -> TokenScores:  # fmt: skip
         """Log-probabilities of the generated part of packed sequences of one role, with gradient to `leaves`.
 
-        allowed: the constraint under which they were sampled. reference: of the model that training began with,
-        without gradient. Sequences that share a prompt (a group) share its forward and backward pass, unless
-        activations are computed again (`checkpointing`), which excludes a cache.
+        allowed: the constraint under which they were sampled. reference: of the model that training began with, without
+        gradient. A group shares its prompt's passes, unless activations are computed again (`checkpointing`: no cache).
         """
         width = max(len(s.ids) - s.prompt_len for s in batch)
         pad = self.tokenizer.pad_token_id or 0

@@ -99,6 +99,8 @@ class Rollout:
     curriculum: float = 0.0
     """Over this share of the budget longer levels are let in, one bin of optimal length after another; 0: all at once.
     Short levels must be among them: set min_length=0."""
+    static_cache: str = "auto"
+    """Decode at fixed shapes in a cache that stays in memory, on a GPU by CUDA graphs: on, off, or auto: on a GPU."""
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def load_for(config: Train, checkpoint: Checkpoint | None = None, each_role: boo
         resolve_model(model.path), LoraSettings(model.rank, model.alpha, config.seed, each_role),
         adapter=checkpoint.folder if checkpoint else None, start=Path(model.adapter) if model.adapter else None,
         revision=model.revision, observation=model.observation, four_bit=model.four_bit,
-        checkpointing=model.checkpointing, team=team(),
+        checkpointing=model.checkpointing, team=team(), static_cache=config.rollout.static_cache,
     )  # fmt: skip
 
 

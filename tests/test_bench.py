@@ -39,6 +39,37 @@ def test_benchmark_runs(capsys, what):
         assert figures["share of the machine's products"] < 100
 
 
+def test_real_architectures_are_measured_in_one_table():
+    """What a GPU measures with Qwen2.5's sizes, here with a tiny one and without graphs."""
+    from himac_lite.bench import qwen
+
+    load = qwen.Load(levels=2, group=2, steps=3, answer=5)
+    played = {f.name.removeprefix(f"{qwen.TINY.name}, "): f for f in qwen.rollouts(qwen.TINY, 1, load)}
+    for what in ("episodes", "answers"):
+        fixed, grown = played[f"{what}: static cache"], played[f"{what}: growing cache"]
+        (peer,) = (f for name, f in played.items() if name.startswith(f"{what}: gen") and "memory" not in name)
+        assert played[f"{what}: static cache / growing"].value == pytest.approx(fixed.value / grown.value)
+        assert played[f"{what}: static cache / generate()"].value == pytest.approx(fixed.value / peer.value)
+    assert not [name for name, f in played.items() if np.isnan(f.value)]
+    # Two layers of q, k, v, o (64·64 twice, 64·32 twice) and a gated MLP of 128, 1024 embeddings and 5 norms of 64,
+    # biases of q, k, v; in 16 bit.
+    dense = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128 + 64 + 2 * 32) + 1024 * 64 + 5 * 64
+    assert played[f"{qwen.TINY.name}: weights in 4 bit and LoRA"].note == f"{2 * dense / 1e6:,.0f} MB in 16 bit"
+    learnt = {f.name: f.value for f in qwen.updates(qwen.TINY, 1, load)}
+    assert 0 < learnt[f"{qwen.TINY.name}, update: share of the products"] < 100
+
+
+def test_answers_by_generate_are_as_long_as_ours():
+    from himac_lite.bench import qwen
+
+    policy, task = qwen.make_policy(qwen.TINY), qwen.SokobanTask(max_steps=3)
+    jobs = qwen.load_levels("core/validation")[:2]
+    assert policy.chat is not None
+    assert qwen.answers(policy, task, jobs, qwen.Load(answer=5)) == 10
+    prompts = [policy.prompt(task.start(level), qwen.Role.FLAT) for level in jobs]
+    assert qwen.answers_by_generate(policy, prompts, 5) == 10
+
+
 def test_the_loop_plays_the_same_game_as_the_rollouts():
     """Greedy flat play by `generate()` every turn and by the rollouts: the same moves."""
     from himac_lite.bench import rollout as bench

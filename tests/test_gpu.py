@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,15 @@ import hub
 import numpy as np
 import pytest
 import torch
+from test_generation import conversation, random_prompts
 
 from himac_lite import cli, memory, runs, training
-from himac_lite.config import PRESETS
+from himac_lite.config import PRESETS, Pretrain
+from himac_lite.generation import Growing, Stream, decode
 from himac_lite.loading import LoraSettings, load_policy
+from himac_lite.pretrain import make_model
 from himac_lite.rollout import ReturnRule, Sampling, play_flat
+from himac_lite.static_decoding import CudaGraphs, StaticDecoding
 from himac_lite.tasks.sokoban import SokobanTask
 from himac_lite.types import Role
 
@@ -49,6 +55,60 @@ def test_a_run_and_its_measured_peak(folder: Path, toy_file: str, tmp_path: Path
     assert cli.main([*argv, "--out", str(tmp_path / "run"), *(a for s in settings for a in ("--set", s))]) == 0
     assert "memory, measured" in capsys.readouterr().err
     assert training.load_trained(runs.load_run(tmp_path / "run")).twin is None
+
+
+# ---- CUDA graphs -------------------------------------------------------------------------------------------------
+
+
+def test_cuda_graphs_give_the_tokens_of_the_growing_cache_and_are_faster():
+    """In float32, where greedy tokens can be compared; 24 narrow layers, so that launching kernels takes the time."""
+    model = make_model(Pretrain(width=64, layers=24, heads=2)).eval().cuda()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(3 if p.ndim == 2 else 1)
+    prompts = [p for p in random_prompts(1, (3, 20, 45, 45, 9)) for _ in range(8)]
+    static = StaticDecoding(CudaGraphs())
+
+    def play(context: Any) -> tuple[list[Stream], float]:
+        react = conversation(2, lambda row, turn: 3, lambda row, turn: turn >= 10 + row)
+        begun = time.perf_counter()
+        out = decode(model, prompts, react, pad_id=0, temperature=0, max_sampled=50, context=context)
+        return out, time.perf_counter() - begun
+
+    for _ in range(2):  # computed and recorded; then replayed from the first step on
+        ours, fast = play(static.context)
+        wanted, slow = play(Growing)
+        assert [s.ids for s in ours] == [s.ids for s in wanted]
+        for a, b in zip(ours, wanted, strict=True):
+            assert a.logp == pytest.approx(b.logp, abs=1e-3)
+    assert static.refused == ""
+    assert all(step.recorded for step in static._steps.values() if step.calls > 1)
+    print(f"50 turns of 40 rows: {slow:.2f} s, replayed {fast:.2f} s")
+    assert fast < slow
+
+
+def test_cuda_graphs_hold_for_4_bit_and_lora_as_it_changes(folder: Path, toy_levels: Any):
+    policy = load_policy(str(folder), LoraSettings(8, 16))
+    assert policy.static is not None
+    for _ in range(3):
+        played = play_flat(policy, TASK, toy_levels * 3, Sampling(1.0, np.random.default_rng(0)), ReturnRule())
+        batch = [s for t in played for s in t.segments]
+        scores = policy.log_probs(batch, policy.allowed(TASK, Role.FLAT).to(policy.device))
+        assert (scores.logp - scores.behaviour)[scores.mask].abs().max() < 0.05
+        with torch.no_grad():  # as an optimizer's step: what was recorded must follow
+            for p in policy.trainable():
+                p.add_(0.02 * torch.randn_like(p))
+        policy.changed()
+    assert policy.static.refused == ""
+    assert any(step.recorded for step in policy.static._steps.values())
+
+
+@pytest.mark.parametrize("what", ["rollout", "train"])
+def test_the_benchmark_prints_its_table(what: str, capsys: Any):
+    assert cli.main(["bench", what, "--quick", "--runs", "1", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert all(f["value"] > 0 for f in report["figures"])
+    assert any("peak memory" in f["name"] for f in report["figures"])
 
 
 @pytest.mark.download

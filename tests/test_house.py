@@ -59,6 +59,7 @@ ORDER = (
     "objective",
     "parallel",
     "generation",
+    "static_decoding",
     "codes",
     "pictures",
     "speech",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def test_shapes_have_the_published_number_of_parameters(name: str):
 def test_parts_by_hand():
     """One layer, width 2: numbers that a reader can add up."""
     shape = memory.Shape(linear=1024, rest=100, lora_per_rank=40, layers=1, hidden=2, inner=3, vocab=10, query=2, key=1)
-    config = Train(model=Model(rank=4), rollout=Rollout(levels=2, group=3))
+    config = Train(model=Model(rank=4), rollout=Rollout(levels=2, group=3, static_cache="off"))
     found = estimate(shape, Tokens(prompt=6, answer=4, plan=4), config, torch.float16, 20, on_cpu=False)
     assert found.weights == 1024 // 2 + 1024 // 64 * 4 + 100 * 2 + 4 * 4 * 40  # NF4, its scales, the rest, LoRA
     assert found.cache == 6 * (10 + 32) * 1 * 2 * 1 * 2  # rows × tokens and slack × layers × (k, v) × width × bytes
@@ -70,6 +71,11 @@ def test_parts_by_hand():
     assert found.activations == 20 * block + 20 * 4 // 10 * 10 * (2 + 16)
     assert found.optimizer == 3 * 4 * 4 * 40  # gradient and AdamW's two moments
     assert found.total == found.weights + found.optimizer + max(found.cache, found.activations)
+    # At fixed shapes: 8 rows at least, 42 tokens rounded to 48; what CUDA graphs point to is held through updates.
+    config = replace(config, rollout=Rollout(levels=2, group=3))
+    found = estimate(shape, Tokens(prompt=6, answer=4, plan=4), config, torch.float16, 20, on_cpu=False)
+    assert found.cache == 8 * 48 * 1 * 2 * 1 * 2
+    assert found.total == found.weights + found.optimizer + found.cache + found.activations
     lean = estimate(
         shape, Tokens(6, 4, 4), Train(model=Model(rank=4, checkpointing=True)), torch.float16, 20, on_cpu=False
     )
@@ -78,7 +84,7 @@ def test_parts_by_hand():
 
 def test_the_micro_batch_that_fits_is_the_largest():
     shape, config = shape_of(config_of("qwen2.5-0.5b")), PRESETS["qwen2.5-0.5b"]
-    for free, tokens in ((2e9, 512), (2.5e9, 1024), (3e9, 1024), (6e9, 2048), (80e9, 2048)):
+    for free, tokens in ((2e9, 256), (2.5e9, 512), (3.5e9, 1024), (6e9, 2048), (80e9, 2048)):
         found = fit(shape, LENGTHS, config, torch.float16, int(free), smallest=256)
         assert found.micro_tokens == tokens
         assert found.total <= 0.9 * free

@@ -1,8 +1,7 @@
 """`himac-lite bench rollout`: episodes a second, beside a loop over `model.generate` with the same weights and levels.
 
-The loop is what agent trainers do around an engine that knows nothing of turns: every turn encodes the whole
-conversation again, for one action. It is spared what peers pay on top: finished episodes leave its batch. TRL's
-trainer is measured beside whole iterations of ours (`bench.trl`).
+On a CPU TRL's trainer is measured beside whole iterations of ours (`bench.trl`), and how the cost grows; on a GPU the
+architectures of real models, with CUDA graphs and without (`bench.qwen`).
 """
 
 from __future__ import annotations
@@ -10,31 +9,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from himac_lite.bench import Figure, Report, machine, measure, peak_memory, peers, ratio, trl
+from himac_lite.bench import Figure, Report, measure, peak_memory, peers, qwen, ratio, trl
 from himac_lite.bench.growth import growth
+from himac_lite.bench.loop import generate_each_turn
 from himac_lite.coevolution import iterate
 from himac_lite.config import Train
-from himac_lite.generation import left_padded
 from himac_lite.hierarchy import preset
 from himac_lite.loading import load_policy
 from himac_lite.model import Policy
 from himac_lite.parallel import cores, one_thread_a_worker
 from himac_lite.rollout import GREEDY, ReturnRule, Sampling, execute, play_flat, sample_blueprints
 from himac_lite.sokoban.levels import load_levels
-from himac_lite.tasks import Episode, Task
+from himac_lite.tasks import Task
 from himac_lite.training import make_learner, make_task, resolve_model
-from himac_lite.types import Level, Role
+from himac_lite.types import Level
 
 RULE = ReturnRule()
 
 
 def bench(*, runs: int, quick: bool) -> Report:
-    """Flat episodes against the loop, hierarchical ones, iterations beside TRL's, and how the cost grows."""
+    """Flat episodes against the loop, hierarchical ones; iterations beside TRL's and growth, or real architectures."""
     one_thread_a_worker()
     policy, task = load_policy(resolve_model("sokoban-base")), make_task(Train())
     levels = load_levels("core/validation")[: 2 if quick else 32]
@@ -56,10 +54,13 @@ def bench(*, runs: int, quick: bool) -> Report:
     loop = measure("the same, generate() every turn", "episodes/s", by_generate, runs, note)
     figures = [ours, loop, ratio("flat: ours / generate()", ours, loop)]
     figures.append(measure("HiMAC: blueprints, greedy", "episodes/s", lambda: planned(policy, task, levels), runs))
-    if not quick:
+    if torch.cuda.is_available():
+        for size in (qwen.TINY,) if quick else qwen.SIZES:
+            figures += qwen.rollouts(size, runs)
+    elif not quick:
         figures += against_trl(policy, runs)
         figures += growth(policy, runs)
-    return Report("rollouts of sokoban-base", (*figures, peak_memory()), machine())
+    return Report("rollouts of sokoban-base", (*figures, peak_memory()), qwen.here())
 
 
 def against_trl(policy: Policy, runs: int, n_levels: int = 8, group: int = 8) -> list[Figure]:
@@ -87,26 +88,3 @@ def planned(policy: Policy, task: Task, levels: Sequence[Level]) -> float:
     plans = sample_blueprints(policy, task, levels, 8, Sampling(1.0, np.random.default_rng(0)))
     jobs = [(level, plan) for level, group in zip(levels, plans, strict=True) for _, plan in group]
     return float(len(execute(policy, task, jobs, GREEDY, RULE)))
-
-
-def generate_each_turn(policy: Policy, task: Task, levels: Sequence[Level], greedy: bool = False) -> list[Episode]:
-    """Flat episodes by `model.generate`, one call a turn for all that still run."""
-    codes = policy.codes(task)
-    episodes = [task.start(level) for level in levels]
-    texts = [policy.encode(e.prompt(Role.FLAT)) + list(codes.prefix) for e in episodes]
-    pad, allowed = policy.tokenizer.pad_token_id or 0, list(codes.actions)
-    model: Any = policy.computing()
-    how = {"do_sample": False} if greedy else {"do_sample": True, "top_k": 0}
-    torch.manual_seed(0)
-    while running := [i for i, e in enumerate(episodes) if not e.success and e.steps < task.max_steps]:
-        ids, mask = left_padded([texts[i] for i in running], pad, policy.device)
-        with torch.inference_mode():
-            out = model.generate(
-                input_ids=ids, attention_mask=mask, max_new_tokens=1, pad_token_id=pad,
-                prefix_allowed_tokens_fn=lambda *_: allowed, **how,
-            )  # fmt: skip
-        for i, token in zip(running, out[:, -1].tolist(), strict=True):
-            index, rest = codes.actions[token]
-            seen = policy.encode(episodes[i].act(index), prompt=False)
-            texts[i] += [token, *rest, *seen, *codes.prefix]
-    return episodes

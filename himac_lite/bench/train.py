@@ -3,6 +3,7 @@
 The products are measured in the same run, in the model's own sizes, on as many workers. FLOPs are counted as 6 N a
 token (forward 2 N, backward 4 N) and 2 N a token for the base model's pass, with N the weights of all products; the
 products of attention as 4 d a layer and pair of tokens, times three for forward and backward and once for the base.
+On a GPU the architectures of real models are measured instead (`bench.qwen`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from himac_lite.bench import Figure, Report, machine, measure, peak_memory
+from himac_lite.bench import Figure, Report, machine, measure, peak_memory, qwen
 from himac_lite.coevolution import credit_actions, iterate, play
 from himac_lite.config import Train, Update
 from himac_lite.hierarchy import preset
@@ -37,6 +38,9 @@ KINDS = {
 def bench(*, runs: int, quick: bool) -> Report:
     """Update, matrix products, where the rest goes, and iterations of the default run a minute."""
     one_thread_a_worker()
+    if torch.cuda.is_available():
+        real = [figure for size in ((qwen.TINY,) if quick else qwen.SIZES) for figure in qwen.updates(size, runs)]
+        return Report("updates of real architectures", tuple(real), qwen.here())
     config = Train()
     config = replace(config, rollout=replace(config.rollout, levels=2 if quick else config.rollout.levels))
     learner, task = make_learner(config), make_task(config)
