@@ -113,6 +113,8 @@ def open_and_run(page: Any, address: str, name: str, *, lab: bool = True, wait: 
     page.wait_for_timeout(1000)
     begun = ".jp-InputPrompt:has-text('[*]'), .jp-InputPrompt:has-text('[1]')"
     for _ in range(5):  # on a slow machine an idle kernel may yet run nothing
+        if (asks := page.locator(".jp-Dialog .jp-mod-accept")).count():  # which kernel, when one took too long
+            asks.first.click()
         page.get_by_role("menuitem", name="Run").first.click()
         page.locator('.lm-Menu-item:has-text("Run All Cells")').first.click()
         with contextlib.suppress(Exception):

@@ -37,7 +37,8 @@ rows = reproduce.read_rows(place)
 if not rows:
     place = data_dir() / "runs" / "core"
     rows = reproduce.rows_of_runs(place)
-    print("The grid has not been run. These are earlier single runs of two variants, near 410,000 steps each,")
+    single, steps = " and ".join(sorted({row.variant for row in rows})), np.mean([row.env_steps for row in rows])
+    print(f"The grid has not been run. These are earlier single runs of {single}, {steps:,.0f} steps each on average,")
     print("with one point of the curve in ten iterations, and without the outcome of every single level.\n")
 there = {(row.variant, row.seed) for row in rows}
 for grid in reproduce.GRIDS:
