@@ -222,6 +222,16 @@ def test_one_at_a_time_in_one_place(settings, tmp_path):
     assert reproduce.reproduce([], tmp_path / "rows", scratch, settings=settings) == ([], [])
 
 
+def test_several_processes_may_fill_one_table(settings, tmp_path):
+    def meanwhile(line: str) -> None:
+        reproduce.write_rows(tmp_path / "rows", [*read_rows(tmp_path / "rows"), row("other", len(said), "1")])
+        said.append(line)
+
+    said: list[str] = []
+    reproduce.reproduce(TINY, tmp_path / "rows", tmp_path / "runs", settings=settings, say=meanwhile)
+    assert sum(r.variant == "other" for r in read_rows(tmp_path / "rows")) == len(said) == 3
+
+
 def test_a_cell_that_fails_does_not_stop_the_others(settings, tmp_path):
     scratch, said = tmp_path / "runs", []
     runs.create_run(scratch / "himac-0", replace(settings, iterations=7), {})

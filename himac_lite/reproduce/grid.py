@@ -92,7 +92,7 @@ def reproduce(
     out: where rows and curves are kept. scratch: run folders of what is under way. minutes: begin nothing after so
     long, and let what is under way stop after its current iteration: the next call goes on from there.
     Raises `RunError` if `out` holds rows of other settings, or another process works in `scratch`; `HimacError` of the
-    first cell that failed, when all others are done.
+    first cell that failed, when all others are done. Several processes may fill one `out`, each in its own `scratch`.
     """
     validate(settings)
     rows = read_rows(out)
@@ -109,7 +109,7 @@ def reproduce(
                 say(f"{cell.name}: {found}")
             elif found is not None:
                 row, curve = found
-                rows = merged(rows, row)
+                rows = merged(read_rows(out), row)  # as they are now: another process may work on the same table
                 write_rows(out, rows, {cell.name: curve})
                 left = sum((c.variant, c.seed) not in {(r.variant, r.seed) for r in rows} for c in wanted)
                 say(f"{_line(row)}; {left} of {len(wanted)} left")
