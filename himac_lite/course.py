@@ -6,16 +6,16 @@ Pictures here need no kernel and no network once they are drawn. Whatever a mode
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from itertools import cycle
+from itertools import count, cycle
 
 import plotly.graph_objects as go
 from IPython.display import HTML
 from numpy.typing import ArrayLike
 
 from himac_lite import plots
-from himac_lite.plots.style import LEGEND
+from himac_lite.plots.style import LEGEND, ROW
 from himac_lite.sokoban.render import to_svg
 from himac_lite.sokoban.rules import Board
 
@@ -27,6 +27,13 @@ FAST = os.environ.get("HIMAC_FAST") == "1"
 _GRID = "rgba(128,128,128,.25)"
 
 
+def _looks() -> Iterator[tuple[str, str, str]]:
+    """Colour, dash and symbol of one curve after another: twenty-five of them differ."""
+    for turn in count():
+        for i, colour in enumerate(_COLOURS):
+            yield colour, _DASHES[(i + turn) % len(_DASHES)], _SYMBOLS[(i + turn) % len(_SYMBOLS)]
+
+
 def lines(
     x: ArrayLike, series: Mapping[str, ArrayLike], x_title: str, y_title: str, *, markers: bool = True
 ) -> go.Figure:
@@ -35,9 +42,7 @@ def lines(
     x: [X]. series: name for the legend → [X].
     """
     figure = go.Figure()
-    for (name, y), colour, dash, symbol in zip(
-        series.items(), cycle(_COLOURS), cycle(_DASHES), cycle(_SYMBOLS), strict=False
-    ):
+    for (name, y), (colour, dash, symbol) in zip(series.items(), _looks(), strict=False):
         figure.add_scatter(
             x=list(x), y=list(y), name=escape(name, quote=False), mode="lines+markers" if markers else "lines",  # type: ignore[arg-type]
             line={"color": colour, "dash": dash, "width": 2.5}, marker={"symbol": symbol, "size": 7},
@@ -64,25 +69,25 @@ def bands(series: Mapping[str, Band], levels: Mapping[str, float], x_title: str,
     series: name for the legend → band. levels: name → height. Curves differ in colour and dash.
     """
     figure, last = go.Figure(), max([1.0, *(max(band[0], default=0.0) for band in series.values())])
-    for (name, (x, low, mean, high)), colour, dash in zip(
-        series.items(), cycle(_COLOURS), cycle(_DASHES), strict=False
-    ):
+    for (name, (x, low, mean, high)), (colour, dash, _) in zip(series.items(), _looks(), strict=False):
         figure.add_scatter(
             x=[*x, *reversed(x)], y=[*high, *reversed(low)], fill="toself", fillcolor=colour, opacity=0.15,
             line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False,
         )  # fmt: skip
         line = {"color": colour, "dash": dash, "width": 2.5}
         figure.add_scatter(x=list(x), y=list(mean), name=escape(name, quote=False), mode="lines", line=line)
-    for (name, height), dash in zip(levels.items(), cycle(("dot", "dash")), strict=False):
+    for (name, height), dash in zip(levels.items(), cycle(("dot", "dash", "longdashdot")), strict=False):
         line = {"color": plots.TEXT, "dash": dash, "width": 1.5}
         figure.add_scatter(x=[0, last], y=[height] * 2, name=escape(name, quote=False), mode="lines", line=line)
     return _dressed(figure, x_title, y_title, True)
 
 
 def _dressed(figure: go.Figure, x_title: str, y_title: str, legend: bool) -> go.Figure:
+    rows = sum(trace.showlegend is not False for trace in figure.data)  # the legend takes its rows from the plot
     axis = {"automargin": True, "gridcolor": _GRID, "linecolor": _GRID, "zeroline": False}
     figure.update_layout(
-        height=360, autosize=True, margin={"l": 64, "r": 24, "t": 24, "b": 56}, showlegend=legend, barmode="group",
+        height=360 + ROW * max(0, rows - 4), autosize=True, margin={"l": 64, "r": 24, "t": 24, "b": 56},
+        showlegend=legend, barmode="group",
         font={"color": plots.TEXT, "size": 13}, paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
         legend=LEGEND,
         template={"layout": {"xaxis": axis, "yaxis": axis}},

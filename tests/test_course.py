@@ -40,6 +40,14 @@ def test_lines_keep_their_numbers_and_differ_without_colour():
     assert figure.layout.showlegend
 
 
+def test_many_curves_are_told_apart():
+    """Eight variants with five colours: no two have the same colour and dash."""
+    figure = course.bands({f"v{i}": ([0, 1], [0, 0], [0, 1], [1, 1]) for i in range(8)}, {}, "x", "y")
+    looks = [(trace.line.color, trace.line.dash) for trace in figure.data if trace.name]
+    assert len(set(looks)) == len(looks) == 8
+    assert figure.layout.height == 360 + 4 * 18
+
+
 def test_bars_keep_their_numbers_and_differ_without_colour():
     figure = course.bars(["short", "long"], {"flat": [3, 1], "plan": [2, 2]}, "length", "solved")
     assert [(list(trace.x), list(trace.y)) for trace in figure.data] == [

@@ -109,6 +109,9 @@ def test_a_summary_by_hand():
     assert 0.25 <= himac.over_both[0] <= 0.75 <= himac.over_both[1] <= 1.0
     assert (himac.base, himac.random, himac.env_steps, himac.by_length) == (0.4, 0.01, 100, {"0-8": 1.0})
     assert flat.over_seeds[0] == -float("inf")
+    assert (flat.mode, flat.base_by_length) == ("himac", {})
+    kept = [row("a", s, "11", random_by_length={"0-8": {"n": 2, "success": s / 2}}) for s in (0, 1)]
+    assert summary(kept)[0].random_by_length == {"0-8": 0.25}
 
 
 def test_a_comparison_by_hand():
@@ -151,9 +154,16 @@ def test_curves_of_several_seeds():
     assert curve_band([[]]) == ([], [], [], [])
 
 
-def test_a_curve_without_seeds_to_compare_has_no_band():
+def test_a_curve_has_a_band_from_three_seeds_on():
     _, low, mean, high = curve_band(CURVES[:1], points=2)
     assert low == mean == high == pytest.approx([0.4, 0.6])
+    ends = [[{"iteration": 1, "env_steps": 9, "validation/success": y}] for y in (0.5, 0.6, 0.7)]
+    _, low, mean, high = curve_band(ends[:2], points=1)
+    assert low == mean == high == pytest.approx([0.55])
+    # s = 0.1, t_2 = 4.303: half 4.303 · 0.1 / √3 = 0.2484
+    assert [end[0] for end in curve_band(ends, points=1)[1:]] == pytest.approx(
+        [0.6 - 0.2484, 0.6, 0.6 + 0.2484], abs=1e-4
+    )
 
 
 # ---- for real ----------------------------------------------------------------------------------------------------
@@ -257,9 +267,15 @@ def test_the_command_lists_and_refuses(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "himac" in out
     assert "87.5" in out
-    assert "2 runs are left: flat_grpo-0, flat_grpo-1" in out
+    assert "2 runs are left: flat_grpo-0, flat_grpo-1; the same command without --list trains them" in out
+    assert "random policy                   1.0" in out
     assert cli.main([*argv, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["left"] == ["flat_grpo-0", "flat_grpo-1"]
+    reproduce.write_rows(tmp_path, [row("himac", 0, "1101"), row("himac", 1, "1111"), row("flat_grpo", 1, "0001")])
+    assert cli.main(argv) == 0
+    # 7/8 − 1/4; levels: ½·(1+1) − 0, 1 − 0, ½ − 0, 1 − 1: differences 1, 1, ½, 0, all of one sign: 2 of 8
+    assert "himac − flat_grpo           +62.5 points" in (out := capsys.readouterr().out)
+    assert "p over levels 0.2500, over seeds 1.000, pairs: 1" in out
     assert cli.main([*argv[:2], "--workers", "0"]) == 2
     assert "--workers must be at least 1, not 0" in capsys.readouterr().err
     assert cli.main([*argv[:2], "--set", "seed=3"]) == 2
@@ -271,7 +287,8 @@ def test_records_of_single_runs_make_rows_too():
 
     rows = reproduce.rows_of_runs(data_dir() / "runs" / "core")
     assert {(r.variant, r.seed) for r in rows} == {(v, s) for v in ("himac", "flat_grpo") for s in range(3)}
-    assert all(0.7 < r.success < 0.85 and r.n == 512 for r in rows)
+    assert all(r.success > r.base_success > r.random_success and r.n == 512 for r in rows)
+    assert all(set(r.by_length) == set(r.base_by_length) == set(r.random_by_length) for r in rows)
     assert "himac" in reproduce.table_text(rows)
     assert read_curve(data_dir() / "runs" / "core", rows[0])[-1]["env_steps"] == rows[0].env_steps
 
@@ -286,11 +303,30 @@ LINES = [
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([], ["The grid has not been run.", "himac − flat_grpo", "p over levels not recorded", "(3 pairs)"]),
-        ([row("prompt_flat", 0, "1010")], ["ablations: 1 of 23 rows", "one seed", "flat_grpo", "not run yet"]),
+        ([], ["The grid has not been run.", "himac − flat_grpo", "(pairs: 3)", "not run yet: random_blueprint"]),
+        (
+            [row("prompt_flat", 0, "1010", env_steps=0)],
+            [
+                "ablations: 1 of 23 rows",
+                "one seed",
+                "not trained; 9 steps",
+                "There is no row of HiMAC yet.",
+                "not run yet",
+            ],
+        ),
         (
             [row("himac", s, "1111") for s in range(2)] + [row("flat_grpo", 0, "0111"), row("no_sub_done", 0, "1100")],
-            ["ablations: 4 of 23 rows", "himac − no_sub_done", "+50.0 points", "p over levels 0.5000", "58 steps"],
+            [
+                "ablations: 4 of 23 rows",
+                "himac − no_sub_done",
+                "+50.0 points",
+                "p over levels 0.5000",
+                "58 steps",
+                "72 tokens",
+                "flat GRPO ends at 90.0%: HiMAC is there after 100% of flat GRPO's 100 steps (median of 2 of 2 seeds)",
+                "no_sub_done − flat_grpo: -25.0 points",
+                "not run yet: random_blueprint, joint_update",
+            ],
         ),
     ],
     ids=["core", "prompted", "part"],

@@ -59,5 +59,6 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     if not given.json:
         print(reproduce.table_text(rows) if rows else f"no row in {given.out} yet")
         if left:
-            print(f"{len(left)} runs are left: {', '.join(cell.name for cell in left)}; the same command goes on")
+            then = "the same command without --list trains them" if given.list else "the same command goes on"
+            print(f"{len(left)} runs are left: {', '.join(cell.name for cell in left)}; {then}")
     return {"grid": given.grid, "rows": len(rows), "left": [cell.name for cell in left], "out": str(given.out)}

@@ -214,6 +214,6 @@ def _prompted(config: Train) -> Found:
         config.variant, config.seed, scored.success, low, high, scored.n, scored.by_length, 0, 0,
         round((time.monotonic() - begun) / 60, 2), 0, scored.mode, base.success, random.success,
         float(np.mean([a.env_steps for a in attempts])), scored.solved, runs.git_commit() or "",
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs", base.by_length, random.by_length,
     )  # fmt: skip
     return row, []

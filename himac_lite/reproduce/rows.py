@@ -9,7 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,9 @@ class Row:
     """1 or 0 a test level, in their order; empty where the record does not have it."""
     commit: str = ""
     machine: str = ""
+    base_by_length: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    random_by_length: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """As `by_length`, of the untrained model and the random policy; empty where the record does not have it."""
 
 
 def settings_of(config: configs.Train, levels: Mapping[str, str], model: str) -> dict[str, Any]:
@@ -102,6 +105,7 @@ def row_of_run(run: Run) -> Row:
         results["mode"], results["base"]["success"], results["random"]["success"], trained["mean_steps"],
         trained.get("solved", ""), manifest.get("git_commit") or "",
         f"{machine.get('platform', '')}, {machine.get('cpus', '?')} CPUs",
+        results["base"].get("by_length", {}), results["random"].get("by_length", {}),
     )  # fmt: skip
 
 
@@ -156,7 +160,7 @@ def merged(rows: Iterable[Row], row: Row) -> list[Row]:
 
 def _as_csv(rows: Sequence[Row]) -> str:
     bins = list(dict.fromkeys(name for row in rows for name in row.by_length))
-    plain = [f.name for f in fields(Row) if f.name not in ("by_length", "solved")]
+    plain = [f.name for f in fields(Row) if f.name != "solved" and not f.name.endswith("by_length")]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*plain, *(f"success_{name}" for name in bins)])

@@ -29,7 +29,11 @@ class Summary:
     tokens: float
     minutes: float
     test_steps: float
+    mode: str
+    """How the variant, and its base, play: himac or flat, or prompted."""
     by_length: dict[str, float]
+    base_by_length: dict[str, float]
+    random_by_length: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,6 @@ def summary(rows: Sequence[Row], draws: int = 2000) -> list[Summary]:
     out = []
     for variant, own in by_variant(rows).items():
         solved_sl = outcomes(own)
-        bins = list(dict.fromkeys(name for row in own for name in row.by_length))
         mean = {
             name: float(np.mean([getattr(row, name) for row in own]))
             for name in ("success", "base_success", "random_success", "env_steps", "tokens", "minutes", "test_steps")
@@ -78,11 +81,16 @@ def summary(rows: Sequence[Row], draws: int = 2000) -> list[Summary]:
                 variant, len(own), mean["success"], t_interval([row.success for row in own]),
                 None if solved_sl is None else two_way_interval(solved_sl, np.random.default_rng(0), draws=draws),
                 mean["base_success"], mean["random_success"], mean["env_steps"], mean["tokens"], mean["minutes"],
-                mean["test_steps"],
-                {b: float(np.mean([row.by_length[b]["success"] for row in own if b in row.by_length])) for b in bins},
+                mean["test_steps"], own[0].mode,
+                *(_by_length([getattr(row, f"{who}by_length") for row in own]) for who in ("", "base_", "random_")),
             )
         )  # fmt: skip
     return out
+
+
+def _by_length(found: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, float]:
+    bins = dict.fromkeys(name for of_seed in found for name in of_seed)
+    return {b: float(np.mean([of_seed[b]["success"] for of_seed in found if b in of_seed])) for b in bins}
 
 
 def compare(rows: Sequence[Row], variant: str, other: str, draws: int = 2000) -> Comparison:
@@ -109,7 +117,8 @@ def curve_band(
     """(x, low, mean, high) of a metric over what was spent: mean over seeds, 95 % t-interval, clipped to [0, 1].
 
     Seeds log at different places: each is read at `points` equally spaced ones, on straight lines between its own, as
-    far as the shortest goes. With one seed low and high are the mean.
+    far as the shortest goes. With one seed or two low and high are the mean: an interval of two (t = 12.7) would be as
+    wide as the picture.
     """
     lines = [[(c[against] if c["iteration"] else 0, c[key]) for c in curve if key in c] for curve in curves]
     lines = [line for line in lines if line]
@@ -120,7 +129,7 @@ def curve_band(
         [np.interp(x, [at for at, _ in line], [value for _, value in line]) for line in lines]
     )  # [seeds, points]
     mean = y.mean(0)
-    ends = [t_interval(y[:, i]) if len(lines) > 1 else (mean[i], mean[i]) for i in range(points)]
+    ends = [t_interval(y[:, i]) if len(lines) > 2 else (mean[i], mean[i]) for i in range(points)]
     low, high = (np.clip([end[k] for end in ends], 0, 1).tolist() for k in (0, 1))
     return x.tolist(), low, mean.tolist(), high
 
@@ -140,14 +149,32 @@ def spent_to(
     return out
 
 
-def table_text(rows: Sequence[Row]) -> str:
-    """The summary as lines of text: success over seeds with its interval, what it started from, what it cost."""
+def table_text(rows: Sequence[Row], against: str = "himac") -> str:
+    """The summary as lines of text: success over seeds with its interval, what it started from, what it cost.
+
+    Below it the random policy, and the difference of `against` and each other variant, if both have rows.
+    """
     lines = [f"{'variant':18} seeds  success %  95 % over seeds  base %  env. steps      tokens  minutes"]
     for s in sorted(summary(rows, draws=1), key=lambda s: -s.success):
-        low, high = s.over_seeds
+        low, high = np.clip(s.over_seeds, 0, 1)
         interval = f"{100 * low:5.1f} – {100 * high:5.1f}" if s.seeds > 1 else "one seed"
         lines.append(
             f"{s.variant:18} {s.seeds:5}  {100 * s.success:9.1f}  {interval:>15}  {100 * s.base:6.1f}"
             f"  {s.env_steps:10,.0f}  {s.tokens:10,.0f}  {s.minutes:7.1f}"
         )
+    lines.append(f"{'random policy':18} {'':5}  {100 * np.mean([row.random_success for row in rows]):9.1f}")
+    variants = list(by_variant(rows))
+    if against in variants:
+        lines += [difference_text(compare(rows, against, other)) for other in variants if other != against]
     return "\n".join(lines)
+
+
+def difference_text(found: Comparison) -> str:
+    """A comparison on one line: points, their interval over seeds and levels, both paired tests."""
+    if found.interval is None:
+        levels = "levels not recorded"
+    else:
+        low, high = (100 * end for end in found.interval)
+        levels = f"{low:+.1f} to {high:+.1f}, p over levels {found.p_levels:.4f}"
+    seeds = "no seed in common" if found.p_seeds is None else f"over seeds {found.p_seeds:.3f}, pairs: {found.seeds}"
+    return f"{found.variant} − {found.other:18} {100 * found.difference:+6.1f} points  ({levels}, {seeds})"

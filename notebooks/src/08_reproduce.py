@@ -27,6 +27,8 @@ if "google.colab" in sys.modules:
 # there is.
 
 # %%
+from itertools import pairwise
+
 import numpy as np
 
 from himac_lite import course, reproduce
@@ -37,9 +39,9 @@ rows = reproduce.read_rows(place)
 if not rows:
     place = data_dir() / "runs" / "core"
     rows = reproduce.rows_of_runs(place)
-    single, steps = " and ".join(sorted({row.variant for row in rows})), np.mean([row.env_steps for row in rows])
-    print(f"The grid has not been run. These are earlier single runs of {single}, {steps:,.0f} steps each on average,")
-    print("with one point of the curve in ten iterations, and without the outcome of every single level.\n")
+    steps = [row.env_steps for row in rows]
+    print("The grid has not been run. These are single runs of", " and ".join(sorted({row.variant for row in rows})))
+    print(f"with {min(steps):,} to {max(steps):,} environment steps each, and with fewer points on their curves.\n")
 there = {(row.variant, row.seed) for row in rows}
 for grid in reproduce.GRIDS:
     wanted = reproduce.cells(grid)
@@ -53,16 +55,21 @@ for grid in reproduce.GRIDS:
 # ## The table
 #
 # Two intervals, because two things are random. *Over seeds* (Student's t): would another seed have done as well on
-# these levels? *Over both* (bootstrap): and on other levels too? A single seed has no interval over seeds.
+# these levels? *Over both* (bootstrap): and on other levels too? A single seed has no interval over seeds, and that of
+# two is as good as none. The base is the untrained model, playing as the variant plays. A prompted policy is not
+# trained; it pays at test time, in steps a level.
 
 # %%
 table = sorted(reproduce.summary(rows), key=lambda s: -s.success)
 for s in table:
-    over = "one seed" if s.seeds == 1 else "{:.1f}–{:.1f}".format(*(100 * end for end in s.over_seeds))
+    low, high = 100 * np.clip(s.over_seeds, 0, 1)
+    over = "one seed" if s.seeds == 1 else f"{s.seeds} seeds: {low:.1f}–{high:.1f}"
     both = "not recorded" if s.over_both is None else "{:.1f}–{:.1f}".format(*(100 * end for end in s.over_both))
-    print(f"{s.variant:18} {100 * s.success:5.1f} %  {s.seeds} seeds: {over:11}  over both: {both}")
-    print(f"{'':18} base {100 * s.base:.1f} %, {s.env_steps:,.0f} steps, {s.tokens:,.0f} tokens, {s.minutes:.0f} min")
-print(f"random policy      {100 * table[0].random:5.1f} %")
+    print(f"{s.variant:18} {100 * s.success:5.1f} %  {over:19}  over both: {both}")
+    cost = f"{s.env_steps:,.0f} steps, {s.tokens:,.0f} tokens, {s.minutes:.0f} min" if s.env_steps else "not trained"
+    print(f"{'':18} base {100 * s.base:.1f} %; {cost}; {s.test_steps:.0f} steps a test level")
+chance = np.mean([row.random_success for row in rows])
+print(f"random policy      {100 * chance:5.1f} %")
 
 # %% [markdown]
 # ## Is it a difference? By hand
@@ -102,7 +109,7 @@ check_sign_flip(my_sign_flip)
 #
 # The same test over *levels* has far more pairs: hundreds. It answers another question: whether these trained
 # policies would keep their order on other levels. Read both columns, and be careful with the smaller p: whoever makes
-# ten comparisons finds one below 0.1 by luck.
+# ten comparisons finds one below 0.1 by luck. In brackets: the interval of the difference, over seeds and levels.
 
 # %%
 ours = {s.variant for s in table}
@@ -110,37 +117,64 @@ names = [s.variant for s in table if s.variant != "himac" and "himac" in ours]
 for name in names:
     c = reproduce.compare(rows, "himac", name)
     p_levels = "not recorded" if c.p_levels is None else f"{c.p_levels:.4f}"
-    p_seeds = "no pair" if c.p_seeds is None else f"{c.p_seeds:.3f} ({c.seeds} pairs)"
-    print(f"himac − {name:18} {100 * c.difference:+5.1f} points   p over levels {p_levels}, over seeds {p_seeds}")
+    p_seeds = "no pair" if c.p_seeds is None else f"{c.p_seeds:.3f} (pairs: {c.seeds})"
+    both = "" if c.interval is None else " ({:+.1f} to {:+.1f})".format(*(100 * end for end in c.interval))
+    print(f"himac − {name:18} {100 * c.difference:+5.1f} points{both}")
+    print(f"{'':26} p over levels {p_levels}, over seeds {p_seeds}")
+if not names:
+    print("There is nothing yet to compare HiMAC with." if "himac" in ours else "There is no row of HiMAC yet.")
 
 # %% [markdown]
 # ## Where does a plan help?
 #
-# The same success by the length of the shortest solution. The base and the random policy stand beside the rest.
+# The same success by the length of the shortest solution, for HiMAC, the paper's ablations and flat GRPO, as far as
+# they are there. The base (as it plays the first of them) and the random policy stand beside them.
 
 # %%
+ablations = ("himac", "random_blueprint", "no_sub_done", "joint_update", "flat_grpo")
+first = sorted((s for s in table if s.variant in ablations), key=lambda s: ablations.index(s.variant)) or table[:5]
+solved = {s.variant: s.by_length for s in first}
+solved |= {"base model": first[0].base_by_length, "random policy": first[0].random_by_length}
 bins = list(dict.fromkeys(b for s in table for b in s.by_length))
-course.bars(
-    bins, {s.variant: [100 * s.by_length.get(b, np.nan) for b in bins] for s in table[:5]}, "optimal length", "% solved"
-)
+shares = {name: [100 * by_length.get(b, np.nan) for b in bins] for name, by_length in solved.items() if by_length}
+course.bars(bins, shares, "optimal length", "% solved")
 
 # %% [markdown]
 # ## How fast?
 #
 # *Sample efficiency*: validation success against environment steps, and against generated tokens (a planner writes
-# more of them). Mean over seeds with its 95 % interval; the dotted lines are the random policy and the base.
+# more of them). Mean over seeds, from three seeds on with its 95 % interval. The horizontal lines are the random policy
+# and the base, on the test levels; a curve begins where the base is on the validation levels.
 
 # %%
 curves = {s.variant: [reproduce.read_curve(place, row) for row in rows if row.variant == s.variant] for s in table}
 curves = {name: [c for c in own if c] for name, own in curves.items()}
 curves = {name: own for name, own in curves.items() if own}
-lines = {"random policy": table[0].random, "base model, with blueprints": max(s.base for s in table)}
-course.bands({n: reproduce.curve_band(c) for n, c in curves.items()}, lines, "environment steps", "validation success")
+lines = {"random policy": chance}
+for mode, words in (("himac", "base model, with blueprints"), ("flat", "base model, flat")):
+    if begun := [row.base_success for row in rows if row.mode == mode]:
+        lines[words] = np.mean(begun)
+
+
+def bands(grid, against, words):
+    """The curves of one grid's variants."""
+    shown = {n: reproduce.curve_band(c, against) for n, c in curves.items() if n in reproduce.GRIDS[grid]}
+    return course.bands(shown, lines, words, "validation success")
+
+
+bands("ablations", "env_steps", "environment steps")
 
 # %%
-course.bands(
-    {n: reproduce.curve_band(c, "tokens") for n, c in curves.items()}, lines, "tokens generated", "validation success"
-)
+bands("ablations", "tokens", "tokens generated")
+
+# %% [markdown]
+# HiMAC against the flat baselines, of which GRPO is one:
+
+# %%
+bands("efficiency", "env_steps", "environment steps")
+
+# %%
+bands("efficiency", "tokens", "tokens generated")
 
 # %% [markdown]
 # ### Exercise 2: steps to a level
@@ -166,22 +200,30 @@ check_steps_to(my_steps_to)
 
 # %%
 thresholds = (0.5, 0.65, 0.8)
+print("Medians over the seeds that reach a level, and how many of them do:")
 for name, own in curves.items():
-    for threshold, found in zip(thresholds, reproduce.spent_to(own, thresholds), strict=True):
-        reached = [x for x in found if x is not None]
-        median = f"{np.median(reached):9,.0f} steps" if reached else "     never"
-        print(f"{name:18} {threshold:.0%}: {median}  ({len(reached)} of {len(found)} seeds)")
+    spent = [reproduce.spent_to(own, thresholds, against) for against in ("env_steps", "tokens")]
+    for threshold, steps, tokens in zip(thresholds, *spent, strict=True):
+        reached = [x for x in steps if x is not None]
+        written = [x for x in tokens if x is not None]
+        medians = f"{np.median(reached):9,.0f} steps, {np.median(written):9,.0f} tokens" if reached else "    never"
+        print(f"{name:18} {threshold:.0%}: {medians}  ({len(reached)} of {len(steps)})")
 
 # %% [markdown]
-# HiMAC against the *final* success of flat GRPO: how many steps did it need for that?
+# HiMAC against the *final* success of flat GRPO, its last point on the validation levels: how many steps did it need
+# for that? (The aim of this package was: at most half.)
 
 # %%
 if {"himac", "flat_grpo"} <= set(curves):
-    goal = np.mean([max(p["validation/success"] for p in c if "validation/success" in p) for c in curves["flat_grpo"]])
-    needed = [x for x in reproduce.spent_to(curves["himac"], [goal])[0] if x is not None]
+    last = [[p["validation/success"] for p in c if "validation/success" in p][-1] for c in curves["flat_grpo"]]
+    goal = np.mean(last)
+    found = reproduce.spent_to(curves["himac"], [goal])[0]
+    needed = [x for x in found if x is not None]
     spent = np.mean([row.env_steps for row in rows if row.variant == "flat_grpo"])
-    share = f"{np.median(needed) / spent:.0%} of flat GRPO's {spent:,.0f} steps" if needed else "never"
-    print(f"flat GRPO's best validation success {goal:.1%}: HiMAC is there after {share}")
+    share = f"after {np.median(needed) / spent:.0%} of flat GRPO's {spent:,.0f} steps" if needed else "never"
+    print(f"flat GRPO ends at {goal:.1%}: HiMAC is there {share} (median of {len(needed)} of {len(found)} seeds)")
+else:
+    print("This needs a row of HiMAC and one of flat GRPO.")
 
 # %% [markdown]
 # ## Beside the paper
@@ -200,6 +242,20 @@ print(f"{'':18} ALFWorld  WebShop  Sokoban, here")
 for name, (alfworld, webshop) in paper.items():
     here = f"{100 * reproduce.compare(rows, 'himac', name).difference:.1f}" if name in names else "not run yet"
     print(f"{name:18} {alfworld:8.1f} {webshop:8.1f}  {here}")
+
+# %% [markdown]
+# The paper's order, step by step: is each one as good as the next here, too? A difference whose interval holds zero
+# says neither.
+
+# %%
+ranked = [name for name in ablations if name in ours]
+for better, worse in pairwise(ranked):
+    c = reproduce.compare(rows, better, worse)
+    open_question = c.interval is None or c.interval[0] <= 0 <= c.interval[1]
+    verdict = "as in the paper" if c.difference > 0 else "the other way round"
+    print(f"{better} − {worse}: {100 * c.difference:+.1f} points, {'undecided' if open_question else verdict}")
+if missing := [name for name in ablations if name not in ours]:
+    print("not run yet:", ", ".join(missing))
 
 # %% [markdown]
 # ## What can go wrong in such a table
