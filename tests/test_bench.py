@@ -51,10 +51,9 @@ def test_real_architectures_are_measured_in_one_table():
         assert played[f"{what}: static cache / growing"].value == pytest.approx(fixed.value / grown.value)
         assert played[f"{what}: static cache / generate()"].value == pytest.approx(fixed.value / peer.value)
     assert not [name for name, f in played.items() if np.isnan(f.value)]
-    # Two layers of q, k, v, o (64·64 twice, 64·32 twice) and a gated MLP of 128, 1024 embeddings and 5 norms of 64,
-    # biases of q, k, v; in 16 bit.
-    dense = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128 + 64 + 2 * 32) + 1024 * 64 + 5 * 64
-    assert played[f"{qwen.TINY.name}: weights in 4 bit and LoRA"].note == f"{2 * dense / 1e6:,.0f} MB in 16 bit"
+    # Two layers of q and o (64·64), k and v (64·32), a gated MLP of 128 and biases of q, k, v: 2 · (8,192 + 4,096 +
+    # 24,576 + 128); 1,024 embeddings and 5 norms of 64. Together 139,840 weights of two bytes.
+    assert played[f"{qwen.TINY.name}: weights in 4 bit and LoRA"].note == "0.28 MB in 16 bit"
     learnt = {f.name: f.value for f in qwen.updates(qwen.TINY, 1, load)}
     assert 0 < learnt[f"{qwen.TINY.name}, update: share of the products"] < 100
 

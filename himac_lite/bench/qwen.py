@@ -212,7 +212,7 @@ def _weights(size: Size, policy: Policy) -> Figure:
     """Bytes of the parameters as they lie: NF4 without its scales (an eighth more), the rest as loaded, LoRA."""
     held, shape = sum(p.nbytes for p in policy.peft_model.parameters()), shape_of(config_of(size))
     dense = (shape.linear + shape.rest) * 2 / 1e6
-    return Figure(f"{size.name}: weights in 4 bit and LoRA", "MB", held / 1e6, note=f"{dense:,.0f} MB in 16 bit")
+    return Figure(f"{size.name}: weights in 4 bit and LoRA", "MB", held / 1e6, note=f"{dense:,.2f} MB in 16 bit")
 
 
 def _with_peak(name: str, unit: str, run: Callable[[], float], runs: int, note: str = "") -> tuple[Figure, Figure]:
