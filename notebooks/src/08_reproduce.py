@@ -37,9 +37,10 @@ rows = reproduce.read_rows(place)
 if not rows:
     place = data_dir() / "runs" / "core"
     rows = reproduce.rows_of_runs(place)
-    single, steps = " and ".join(sorted({row.variant for row in rows})), np.mean([row.env_steps for row in rows])
-    print(f"The grid has not been run. These are earlier single runs of {single}, {steps:,.0f} steps each on average,")
-    print("with one point of the curve in ten iterations, and without the outcome of every single level.\n")
+    single, steps = sorted({row.variant for row in rows}), np.mean([row.env_steps for row in rows])
+    print(f"The grid has not been run. These are earlier single runs of {' and '.join(single)},")
+    print(f"{steps:,.0f} steps each on average, with one point of the curve in ten iterations,")
+    print("and without the outcome of every single level.\n")
 there = {(row.variant, row.seed) for row in rows}
 for grid in reproduce.GRIDS:
     wanted = reproduce.cells(grid)
@@ -55,13 +56,19 @@ for grid in reproduce.GRIDS:
 # Two intervals, because two things are random. *Over seeds* (Student's t): would another seed have done as well on
 # these levels? *Over both* (bootstrap): and on other levels too? A single seed has no interval over seeds.
 
+
 # %%
+def percent(interval):
+    return "{:.1f}–{:.1f}".format(*(100 * end for end in interval))
+
+
 table = sorted(reproduce.summary(rows), key=lambda s: -s.success)
 for s in table:
-    over = "one seed" if s.seeds == 1 else "{:.1f}–{:.1f}".format(*(100 * end for end in s.over_seeds))
-    both = "not recorded" if s.over_both is None else "{:.1f}–{:.1f}".format(*(100 * end for end in s.over_both))
+    over = "one seed" if s.seeds == 1 else percent(s.over_seeds)
+    both = "not recorded" if s.over_both is None else percent(s.over_both)
     print(f"{s.variant:18} {100 * s.success:5.1f} %  {s.seeds} seeds: {over:11}  over both: {both}")
-    print(f"{'':18} base {100 * s.base:.1f} %, {s.env_steps:,.0f} steps, {s.tokens:,.0f} tokens, {s.minutes:.0f} min")
+    cost = f"{s.env_steps:,.0f} steps, {s.tokens:,.0f} tokens, {s.minutes:.0f} min"
+    print(f"{'':18} base {100 * s.base:.1f} %, {cost}")
 print(f"random policy      {100 * table[0].random:5.1f} %")
 
 # %% [markdown]
@@ -111,7 +118,8 @@ for name in names:
     c = reproduce.compare(rows, "himac", name)
     p_levels = "not recorded" if c.p_levels is None else f"{c.p_levels:.4f}"
     p_seeds = "no pair" if c.p_seeds is None else f"{c.p_seeds:.3f} ({c.seeds} pairs)"
-    print(f"himac − {name:18} {100 * c.difference:+5.1f} points   p over levels {p_levels}, over seeds {p_seeds}")
+    points = f"{100 * c.difference:+5.1f} points"
+    print(f"himac − {name:18} {points}   p over levels {p_levels}, over seeds {p_seeds}")
 
 # %% [markdown]
 # ## Where does a plan help?
@@ -120,9 +128,8 @@ for name in names:
 
 # %%
 bins = list(dict.fromkeys(b for s in table for b in s.by_length))
-course.bars(
-    bins, {s.variant: [100 * s.by_length.get(b, np.nan) for b in bins] for s in table[:5]}, "optimal length", "% solved"
-)
+solved = {s.variant: [100 * s.by_length.get(b, np.nan) for b in bins] for s in table[:5]}
+course.bars(bins, solved, "optimal length", "% solved")
 
 # %% [markdown]
 # ## How fast?
@@ -131,16 +138,18 @@ course.bars(
 # more of them). Mean over seeds with its 95 % interval; the dotted lines are the random policy and the base.
 
 # %%
-curves = {s.variant: [reproduce.read_curve(place, row) for row in rows if row.variant == s.variant] for s in table}
-curves = {name: [c for c in own if c] for name, own in curves.items()}
-curves = {name: own for name, own in curves.items() if own}
+curves = {}
+for s in table:
+    own = [reproduce.read_curve(place, row) for row in rows if row.variant == s.variant]
+    if own := [curve for curve in own if curve]:
+        curves[s.variant] = own
 lines = {"random policy": table[0].random, "base model, with blueprints": max(s.base for s in table)}
-course.bands({n: reproduce.curve_band(c) for n, c in curves.items()}, lines, "environment steps", "validation success")
+by_steps = {name: reproduce.curve_band(own) for name, own in curves.items()}
+course.bands(by_steps, lines, "environment steps", "validation success")
 
 # %%
-course.bands(
-    {n: reproduce.curve_band(c, "tokens") for n, c in curves.items()}, lines, "tokens generated", "validation success"
-)
+by_tokens = {name: reproduce.curve_band(own, "tokens") for name, own in curves.items()}
+course.bands(by_tokens, lines, "tokens generated", "validation success")
 
 # %% [markdown]
 # ### Exercise 2: steps to a level
@@ -177,7 +186,8 @@ for name, own in curves.items():
 
 # %%
 if {"himac", "flat_grpo"} <= set(curves):
-    goal = np.mean([max(p["validation/success"] for p in c if "validation/success" in p) for c in curves["flat_grpo"]])
+    seen = [[p.get("validation/success", 0) for p in curve] for curve in curves["flat_grpo"]]
+    goal = np.mean([max(successes) for successes in seen])
     needed = [x for x in reproduce.spent_to(curves["himac"], [goal])[0] if x is not None]
     spent = np.mean([row.env_steps for row in rows if row.variant == "flat_grpo"])
     share = f"{np.median(needed) / spent:.0%} of flat GRPO's {spent:,.0f} steps" if needed else "never"
@@ -198,7 +208,8 @@ paper = {
 }
 print(f"{'':18} ALFWorld  WebShop  Sokoban, here")
 for name, (alfworld, webshop) in paper.items():
-    here = f"{100 * reproduce.compare(rows, 'himac', name).difference:.1f}" if name in names else "not run yet"
+    lost = reproduce.compare(rows, "himac", name).difference if name in names else None
+    here = "not run yet" if lost is None else f"{100 * lost:.1f}"
     print(f"{name:18} {alfworld:8.1f} {webshop:8.1f}  {here}")
 
 # %% [markdown]
