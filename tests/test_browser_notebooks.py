@@ -41,6 +41,8 @@ FAULTS = """() => {
     }
     for (const box of [...outputs, ...cell.querySelectorAll(".jp-RenderedMarkdown")])
       if (box.scrollWidth > box.clientWidth + 1) say(n, `${box.scrollWidth - box.clientWidth} pixels too wide`, box);
+    for (const code of cell.querySelectorAll(".cm-scroller"))
+      if (code.scrollWidth > code.clientWidth + 1) say(n, "code cut off", code);
     for (const plot of cell.querySelectorAll(".js-plotly-plot")) {
       const all = plot.getBoundingClientRect(), inner = plot.querySelector(".nsewdrag").getBoundingClientRect();
       const legend = plot.querySelector(".legend .bg")?.getBoundingClientRect();
@@ -71,7 +73,9 @@ def run_to_the_end(page: Any, seconds: float) -> None:
 def photograph(page: Any, stem: str) -> list[Path]:
     """The notebook from top to bottom, one picture a screenful."""
     panel, taken = page.locator(".jp-WindowedPanel-outer"), []
-    height, step = panel.evaluate("(p) => [p.scrollHeight, p.clientHeight]")
+    panel.evaluate("(p) => p.scrollTo(0, 0)")
+    last, step = page.locator(".jp-Notebook .jp-Cell").last.bounding_box(), panel.evaluate("(p) => p.clientHeight")
+    height = int(last["y"] + last["height"] - panel.bounding_box()["y"])  # the panel can be scrolled past its end
     for k, top in enumerate(range(0, height, step)):
         panel.evaluate("(p, top) => p.scrollTo(0, top)", top)
         page.wait_for_timeout(400)
@@ -101,7 +105,7 @@ def test_a_notebook_on_the_screen(lab, path):
     for old in SHOTS.glob(f"{theme}-{path.stem}-*.png"):
         old.unlink()
     page = browser.new_page(viewport={"width": 1280, "height": 1600})
-    open_and_run(page, address, path.name)
+    open_and_run(page, address, f"{path.name}?reset")  # a workspace of its own, without the last one's tab
     run_to_the_end(page, 300)
     page.wait_for_timeout(1500)  # figures are drawn after the kernel has answered
     assert photograph(page, f"{theme}-{path.stem}")

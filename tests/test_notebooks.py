@@ -46,6 +46,8 @@ def test_a_notebook_is_committed_without_outputs(path):
         assert cell.execution_count is None
     assert code[0].source.startswith('import sys\n\nif "google.colab" in sys.modules:\n    %pip install -q')
     assert not re.search(r"pip install[^\n]* -U", code[0].source)
+    wide = [line for cell in code for line in cell.source.split("\n") if len(line) > 104]
+    assert not wide, "cut off in JupyterLab at 1280 pixels, with the file browser beside the notebook"
 
 
 def test_nbstripout_would_change_nothing(tmp_path):

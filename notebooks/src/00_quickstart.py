@@ -91,7 +91,8 @@ return_pn = [[member["return"] for member in record["micro"]["members"]]]
 credit = hierarchical_advantage(return_pg, return_pn)
 print("macro", credit.macro_pg.round(2), f"z* is number {credit.best_p[0] + 1}")
 print("micro", credit.micro_pn.round(2))
-assert np.allclose(credit.macro_pg[0], [member["advantage"] for member in record["macro"]["members"]], atol=1e-4)
+recorded = [member["advantage"] for member in record["macro"]["members"]]
+assert np.allclose(credit.macro_pg[0], recorded, atol=1e-4)
 
 # %%
 widgets.RolloutPlayer(record, "macro")
@@ -193,9 +194,10 @@ if FAST:
     config = replace(config, iterations=1, validate_on=4, test_limit=4, rollout=few)
 
 mine = None
-missing = [name for name in ("torch", "transformers", "peft", "bitsandbytes") if find_spec(name) is None]
+needed = ("torch", "transformers", "peft", "bitsandbytes")
+missing = ", ".join(name for name in needed if find_spec(name) is None)
 if missing:
-    print("Training needs", ", ".join(missing), "(pip install 'himac-lite[qlora]'); all above works without.")
+    print(f"Training needs {missing} (pip install 'himac-lite[qlora]'); all above works without.")
 else:
     folder = Path(tempfile.mkdtemp()) / "run"
     live = widgets.TrainingDashboard(folder)

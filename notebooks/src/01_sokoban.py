@@ -26,9 +26,8 @@ from himac_lite import course
 from himac_lite.sokoban.rules import board_from_level, play, step
 
 splits = {name: himac_lite.load_levels(f"{name}/validation") for name in ("warmup", "core", "hard")}
-course.boards(
-    {f"{name}: {len(levels)} levels like this": board_from_level(levels[0]) for name, levels in splits.items()}
-)
+first = {f"{name}: {len(levels)} levels like this": levels[0] for name, levels in splits.items()}
+course.boards({caption: board_from_level(level) for caption, level in first.items()})
 
 # %% [markdown]
 # ## The rules, by hand
@@ -82,7 +81,8 @@ from himac_lite import widgets
 def as_record(level, moves, success, title):
     """One episode in the form that runs are recorded in, for the player."""
     segment = {"end": "success" if success else "truncated", "steps": len(moves), "subgoal": ""}
-    member = {"return": float(success), "advantage": 0.0, "success": success, "moves": moves, "segments": [segment]}
+    member = {"return": float(success), "advantage": 0.0, "success": success, "moves": moves}
+    member["segments"] = [segment]
     return {"level": level.text, "title": title, "micro": {"members": [member]}}
 
 
@@ -101,10 +101,8 @@ from itertools import pairwise
 
 edges = [0, 4, 8, 12, 16, 20, 25, 30, 40]
 names = [f"{low + 1}–{high}" for low, high in pairwise(edges)]
-share = {
-    name: 100 * np.histogram([lv.optimal_moves for lv in levels], np.array(edges) + 0.5)[0] / len(levels)
-    for name, levels in splits.items()
-}
+moves = {name: [lv.optimal_moves for lv in levels] for name, levels in splits.items()}
+share = {name: 100 * np.histogram(n, np.array(edges) + 0.5)[0] / len(n) for name, n in moves.items()}
 course.bars(names, share, "optimal length in moves", "% of the split")
 
 # %% [markdown]
@@ -145,7 +143,7 @@ from himac_lite.sokoban.geometry import Geometry
 
 start = board_from_level(longest)
 geometry = Geometry.of(start)
-pushes = push_distances(geometry.neighbours, np.array(geometry.targets)).min(axis=0)  # to the nearest target
+pushes = push_distances(geometry.neighbours, np.array(geometry.targets)).min(axis=0)  # to the nearest
 dead = {cell for cell, distance in zip(geometry.cells, pushes, strict=True) if distance == FAR}
 for r, row in enumerate(longest.rows):
     print(row, "  ", "".join("x" if (r, c) in dead else ch for c, ch in enumerate(row)))
@@ -160,7 +158,8 @@ print(f"{len(dead)} of {len(geometry.cells)} floor cells are dead for a box")
 
 # %%
 n = np.arange(1, 26)
-course.lines(n, {f"q = {q}": q**n for q in (0.99, 0.95, 0.9)}, "moves that must be right", "chance", markers=False)
+chances = {f"q = {q}": q**n for q in (0.99, 0.95, 0.9)}
+course.lines(n, chances, "moves that must be right", "chance", markers=False)
 
 # %% [markdown]
 # And pure chance? All levels of `warmup` and `core`, fifty random moves each, all boards at once in Gymnasium's
@@ -172,7 +171,9 @@ import gymnasium
 
 def random_success(levels, moves=50):
     """Which levels uniformly random play solves: bool [L]."""
-    envs = gymnasium.make_vec("himac_lite/Sokoban-v0", num_envs=len(levels), levels=levels, max_steps=moves)
+    envs = gymnasium.make_vec(
+        "himac_lite/Sokoban-v0", num_envs=len(levels), levels=levels, max_steps=moves
+    )
     envs.reset(seed=0, options={"level": list(range(len(levels)))})
     rng, solved = np.random.default_rng(0), np.zeros(len(levels), bool)
     running = np.ones(len(levels), bool)
@@ -186,7 +187,8 @@ def random_success(levels, moves=50):
 for name in ("warmup", "core"):
     solved = random_success(splits[name])
     short = np.array([lv.optimal_moves <= 6 for lv in splits[name]])
-    print(f"{name}: {solved.mean():.1%} of all levels, {solved[short].mean():.1%} of those of up to six moves")
+    print(f"{name}: {solved.mean():.1%} of all levels,", end=" ")
+    print(f"{solved[short].mean():.1%} of those of up to six moves")
 
 # %% [markdown]
 # ### Exercise 3: eight attempts
@@ -219,11 +221,12 @@ from himac_lite.types import Level
 
 
 def distance_lines(record):
-    """For each episode: moves from a solution before the first move and after each; nan once there is none."""
+    """For each episode: moves from a solution, at first and after each move; nan once there is none."""
     layout = board_from_level(Level(tuple(record["level"].split("\n"))))
     table, out = distances(layout), []
     for member in record["micro"]["members"]:
-        found = [table.distance(play(layout, member["moves"][:k])) for k in range(len(member["moves"]) + 1)]
+        moves = member["moves"]
+        found = [table.distance(play(layout, moves[:k])) for k in range(len(moves) + 1)]
         out.append([np.nan if d is None else d for d in found])
     return out
 
@@ -234,10 +237,10 @@ def ending(member, line):
 
 
 flat = widgets.recorded_run("flat")
-episodes = []  # for every recorded level: its record, and (ending, number of the episode, its line) of each episode
+episodes = []  # a level each: its record, and (ending, number, line) of each of its episodes
 for record in flat.rollouts(flat.recorded_iterations()[0]):
-    pairs = zip(record["micro"]["members"], distance_lines(record), strict=True)
-    episodes.append((record, [(ending(member, line), i, line) for i, (member, line) in enumerate(pairs)]))
+    pairs = enumerate(zip(record["micro"]["members"], distance_lines(record), strict=True))
+    episodes.append((record, [(ending(member, line), i, line) for i, (member, line) in pairs]))
 record, ended = max(episodes, key=lambda e: len({kind for kind, _, _ in e[1]}))
 print(record["title"], "·", ", ".join(kind for kind, _, _ in ended))
 failed = next((i for kind, i, _ in ended if kind != "solved"), 0)
@@ -252,18 +255,21 @@ firsts = {}
 for kind, i, line in ended:
     firsts.setdefault(kind, (i, line))
 width = max(len(line) for _, line in firsts.values())
-curves = {f"episode {i + 1}: {kind}": [*line, *[np.nan] * (width - len(line))] for kind, (i, line) in firsts.items()}
+curves = {
+    f"episode {i + 1}: {kind}": [*line, *[np.nan] * (width - len(line))]
+    for kind, (i, line) in firsts.items()
+}
 course.lines(range(width), curves, "move", "moves from a solution")
 
 # %% [markdown]
 # Over all recorded flat failures: how did they end, and how many moves were made after the fatal one?
 
 # %%
-failures = [(kind, np.isnan(line).sum()) for _, ended in episodes for kind, _, line in ended if kind != "solved"]
+every = [episode for _, ended in episodes for episode in ended]
+failures = [(kind, np.isnan(line).sum()) for kind, _, line in every if kind != "solved"]
 after = [moves for kind, moves in failures if kind == "lost for ever"]
-print(
-    f"{len(failures)} failures: {len(after)} had become unsolvable, {len(failures) - len(after)} could still be solved"
-)
+print(f"{len(failures)} failures: {len(after)} had become unsolvable,", end=" ")
+print(f"{len(failures) - len(after)} could still be solved")
 if after:
     print(f"moves made after the fatal one: {np.mean(after):.0f} on average")
 
@@ -281,9 +287,8 @@ for name, words in (("flat", "base model, flat"), ("quickstart", "base model, wi
     score = widgets.recorded_run(name).results["base"]
     scores[f"{words} ({score['n']} levels)"] = score["by_length"]
 common = [b for b in next(iter(scores.values())) if all(b in s for s in scores.values())]
-course.bars(
-    common, {name: [100 * s[b]["success"] for b in common] for name, s in scores.items()}, "optimal length", "% solved"
-)
+solved = {name: [100 * s[b]["success"] for b in common] for name, s in scores.items()}
+course.bars(common, solved, "optimal length", "% solved")
 
 # %% [markdown]
 # ## To discuss

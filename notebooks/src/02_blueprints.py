@@ -71,7 +71,8 @@ attempts = {
 }
 for name, text in attempts.items():
     found = parse_blueprint(text)
-    print(f"{name:13}", f"{len(found.subgoals)} sub-goals" if not found.invalid else f"✗ {found.invalid.value}")
+    says = f"✗ {found.invalid.value}" if found.invalid else f"{len(found.subgoals)} sub-goals"
+    print(f"{name:13} {says}")
 
 # %% [markdown]
 # ### Exercise 1: a straight push
@@ -160,7 +161,12 @@ check_active_subgoals(my_active_subgoals)
 # asked for something that cannot be done, or the executor got lost.
 
 # %%
-names = {"sub_done": "<sub_done>", "budget": "budget used up", "success": "level solved", "truncated": "out of steps"}
+names = {
+    "sub_done": "<sub_done>",
+    "budget": "budget used up",
+    "success": "level solved",
+    "truncated": "out of steps",
+}
 ends = {}
 for iteration in (run.recorded_iterations()[0], run.recorded_iterations()[-1]):
     members = [m for r in run.rollouts(iteration) for m in r["macro"]["members"]]
@@ -174,7 +180,8 @@ course.bars(list(names.values()), ends, "how a sub-goal ended", "% of sub-goals"
 # `<sub_done>`, and the level is not solved.
 
 # %%
-every = [(r, n) for i in run.recorded_iterations() for r in run.rollouts(i) for n in range(len(r["macro"]["members"]))]
+recorded = [r for i in run.recorded_iterations() for r in run.rollouts(i)]
+every = [(r, n) for r in recorded for n in range(len(r["macro"]["members"]))]
 useless = [
     (r, n)
     for r, n in every
@@ -182,7 +189,8 @@ useless = [
     and not m["success"]
     and all(s["end"] == "sub_done" for s in m["segments"])
 ]
-print(f"{len(useless)} of {len(every)} recorded plans were carried out to the end and did not solve their level")
+print(f"{len(useless)} of {len(every)} recorded plans were carried out to the end", end=" ")
+print("and did not solve their level")
 widgets.RolloutPlayer(*(useless[0][0], "macro", useless[0][1]) if useless else (record, "macro"))
 
 # %% [markdown]
@@ -204,7 +212,7 @@ def spread(r):
     return float(np.ptp([m["steps"] for m in r["macro"]["members"]]))
 
 
-failing = max((r for i in run.recorded_iterations() for r in run.rollouts(i)), key=spread)
+failing = max(recorded, key=spread)
 members = failing["macro"]["members"]
 labels = [f"{len(m['segments'])} sub-goals, {m['steps']} steps" for m in members]
 penalised = [m["success"] - 0.01 * m["steps"] for m in members]

@@ -32,7 +32,7 @@ from himac_lite.advantage import group_advantage
 
 returns = np.array([1, 0, 0, 0, 0, 0, 0, 0])
 by_hand = (returns - returns.mean()) / returns.std()
-print(by_hand.round(2), "sum", round(by_hand.sum(), 6))
+print(by_hand.round(2), "sum", round(abs(by_hand.sum()), 6))
 assert np.allclose(group_advantage([returns])[0], by_hand, atol=1e-4)
 
 # %% [markdown]
@@ -145,13 +145,14 @@ from himac_lite.advantage import zero_variance
 rng = np.random.default_rng(0)
 p_axis = np.linspace(0.02, 0.98, 25)
 useful = {
-    f"groups of {n}": [1 - zero_variance(rng.random((4000, n)) < p).mean() for p in p_axis] for n in (2, 4, 8, 16)
+    f"groups of {n}": [1 - zero_variance(rng.random((4000, n)) < p).mean() for p in p_axis]
+    for n in (2, 4, 8, 16)
 }
 course.lines(p_axis, useful, "chance p that one member succeeds", "share of groups that teach")
 
 # %% [markdown]
-# And in the recorded run? These are the shares of groups *without* a difference, at both levels. (A point is one
-# iteration; the lines are running means.)
+# And in the recorded run? These are the shares of groups *without* a difference, at both levels. (The lines
+# are running means over ten iterations.)
 
 # %%
 from himac_lite import widgets
@@ -219,7 +220,8 @@ def my_credit(return_pg, return_pn, eps):
     """Macro advantages beside micro advantages, [P, G + N]."""
     ### BEGIN SOLUTION
     columns = [
-        (r - r.mean(axis=1, keepdims=True)) / (r.std(axis=1, keepdims=True) + eps) for r in (return_pg, return_pn)
+        (r - r.mean(axis=1, keepdims=True)) / (r.std(axis=1, keepdims=True) + eps)
+        for r in (return_pg, return_pn)
     ]
     return np.concatenate(columns, axis=1)
     ### END SOLUTION

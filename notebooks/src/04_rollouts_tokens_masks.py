@@ -86,7 +86,11 @@ def my_sampled_log_prob(logits, ids, temperature):
 
 
 # %%
-from himac_lite.exercises import check_constrained_log_prob, check_next_token_log_probs, check_sampled_log_prob
+from himac_lite.exercises import (
+    check_constrained_log_prob,
+    check_next_token_log_probs,
+    check_sampled_log_prob,
+)
 
 check_sampled_log_prob(my_sampled_log_prob)
 
@@ -126,15 +130,17 @@ sampling = Sampling(1.0, np.random.default_rng(0))
 groups = sample_blueprints(policy, task, levels[:8], 8, sampling)
 group = max(groups, key=lambda g: len({b.text for _, b in g}))  # the level on which it is least sure
 sequence, blueprint = max(group, key=lambda pair: len(pair[1].subgoals))
-print(f"{len({b.text for _, b in group})} different blueprints among 8, {sum(not b.invalid for _, b in group)} valid")
+print(f"{len({b.text for _, b in group})} different blueprints among 8,", end=" ")
+print(f"{sum(not b.invalid for _, b in group)} valid")
 n = sequence.prompt_len
 course.marked([policy.text([i]) for i in sequence.ids[n:]], sequence.action_mask[n:], sequence.logp[n:])
 
 # %%
 scores = policy.log_probs([sequence], None)
 shifted = [*sequence.logp[n + 1 :], 0.0]  # the same numbers, one place too early
-print("recomputed − recorded, in step:     ", f"{(scores.logp[0].detach() - scores.behaviour[0]).abs().max():.1e}")
-print("recomputed − recorded, out of step: ", f"{(scores.logp[0].detach() - torch.tensor(shifted)).abs().max():.1e}")
+now = scores.logp[0].detach()
+print(f"recomputed − recorded, in step:     {(now - scores.behaviour[0]).abs().max():.1e}")
+print(f"recomputed − recorded, out of step: {(now - torch.tensor(shifted)).abs().max():.1e}")
 
 # %% [markdown]
 # ## The executor: actions, and what the world answers
@@ -183,7 +189,7 @@ check_constrained_log_prob(my_constrained_log_prob)
 
 # %%
 jobs = [(lv, task.oracle(lv)) for lv in levels[: 4 if course.FAST else 16]]
-warm = Sampling(1.5, np.random.default_rng(1))  # sampled at temperature 1.5, to make the mistake visible
+warm = Sampling(1.5, np.random.default_rng(1))  # at temperature 1.5, to make the mistake visible
 segments = [s for t in execute(policy, task, jobs, warm, ReturnRule()) for s in t.segments]
 allowed = policy.allowed(task, Role.EXECUTOR)
 behaviour = policy.log_probs(segments, allowed, 1.5)
@@ -202,13 +208,15 @@ with torch.no_grad():
         "both forgotten": ratios(policy.log_probs(segments, None, 1.0)),
     }
 for name, rho in found.items():
-    print(f"{name:22} ρ from {rho.min():.3f} to {rho.max():.3f}, outside [0.8, 1.2]: {np.mean(abs(rho - 1) > 0.2):.0%}")
+    outside = np.mean(abs(rho - 1) > 0.2)
+    print(f"{name:22} ρ from {rho.min():.3f} to {rho.max():.3f}, outside [0.8, 1.2]: {outside:.0%}")
 assert np.allclose(found["as it was sampled"], 1, atol=5e-3)
 
 # %%
 edges = np.linspace(0, 2, 41)
 heights = {name: np.histogram(rho.clip(0, 2), edges)[0] / len(rho) for name, rho in found.items()}
-course.lines((edges[1:] + edges[:-1]) / 2, heights, "ratio ρ before the first step", "share of tokens", markers=False)
+middle = (edges[1:] + edges[:-1]) / 2
+course.lines(middle, heights, "ratio ρ before the first step", "share of tokens", markers=False)
 
 # %% [markdown]
 # Tokens outside [0.8, 1.2] are what the clip of the next notebook throws away. With a forgotten temperature a part of

@@ -58,9 +58,8 @@ def surrogate_at(advantage):
     return objective.clipped_surrogate(rho.log(), behaviour, torch.full_like(rho, advantage))[0].numpy()
 
 
-course.lines(
-    rho[0].numpy(), {"A = +1": surrogate_at(1.0), "A = −1": surrogate_at(-1.0)}, "ratio ρ", "surrogate J", markers=False
-)
+both = {"A = +1": surrogate_at(1.0), "A = −1": surrogate_at(-1.0)}
+course.lines(rho[0].numpy(), both, "ratio ρ", "surrogate J", markers=False)
 
 # %% [markdown]
 # ### Exercise 1: the clipped surrogate as a loss
@@ -119,7 +118,8 @@ def library_surrogate(x):
 
 x = torch.tensor(new, requires_grad=True)
 library_surrogate(x).sum().backward()
-quotient = (library_surrogate(torch.tensor(new + 1e-6)) - library_surrogate(torch.tensor(new - 1e-6))) / 2e-6
+above, below = (library_surrogate(torch.tensor(new + d)) for d in (1e-6, -1e-6))
+quotient = (above - below) / 2e-6
 ratio = np.exp(new - old)
 formula = np.where(((adv > 0) & (ratio > 1.2)) | ((adv < 0) & (ratio < 0.8)), 0, ratio * adv)
 print(f"backward − quotient:   {(x.grad - quotient).abs().max():.1e}")
@@ -177,9 +177,10 @@ mask_bt[0, :4], mask_bt[1] = True, True
 adv_bt = torch.tensor([[1.0], [-1.0]]).expand(2, 16)
 lengths_b = mask_bt.sum(1, keepdim=True)
 for name, d in (("GRPO", 2 * lengths_b), ("over tokens", mask_bt.sum()), ("constant", 32)):
-    logp_bt = torch.zeros(2, 16, requires_grad=True)
-    objective.policy_loss(logp_bt, torch.zeros(2, 16), None, adv_bt, mask_bt, denominator=d, beta=0).backward()
-    print(f"{name:12} a token of the win {-logp_bt.grad[0, 0]:+.4f}, of the failure {-logp_bt.grad[1, 0]:+.4f}")
+    logp_bt, old_bt = torch.zeros(2, 16, requires_grad=True), torch.zeros(2, 16)
+    objective.policy_loss(logp_bt, old_bt, None, adv_bt, mask_bt, denominator=d, beta=0).backward()
+    win, failure = -logp_bt.grad[:, 0]
+    print(f"{name:12} a token of the win {win:+.4f}, of the failure {failure:+.4f}")
 
 # %% [markdown]
 # ### Exercise 3: the mean over tokens
@@ -217,8 +218,11 @@ def gradient(parts, own_denominator):
     for part in parts:
         logp_bt = theta * weights[part]
         d = mask_bt[part].sum() * len(parts) if own_denominator else mask_bt.sum()
-        zeros = torch.zeros_like(logp_bt)
-        objective.policy_loss(logp_bt, zeros, None, adv_bt[part], mask_bt[part], denominator=d, beta=0).backward()
+        old_bt = torch.zeros_like(logp_bt)
+        loss = objective.policy_loss(
+            logp_bt, old_bt, None, adv_bt[part], mask_bt[part], denominator=d, beta=0
+        )
+        loss.backward()
     return theta.grad.item()
 
 
@@ -241,9 +245,8 @@ y = torch.multinomial(p, 20_000, replacement=True, generator=torch.Generator().m
 print(f"exact {exact:.4f}")
 for k in ("k1", "k2", "k3"):
     estimates = objective.kl(p[y].log()[None], q[y].log()[None], estimator=k)
-    print(
-        f"{k}: mean {estimates.mean():.4f}, spread of one sample {estimates.std():.3f}, smallest {estimates.min():+.3f}"
-    )
+    print(f"{k}: mean {estimates.mean():.4f}, spread of one sample {estimates.std():.3f},", end=" ")
+    print(f"smallest {estimates.min():+.3f}")
 
 # %% [markdown]
 # k1 is right on average and noisy, and single samples are negative; k3 is right on average, calmer, never negative.
@@ -263,13 +266,16 @@ generator, history, losses = torch.Generator().manual_seed(0), [], []
 for _ in range(40):
     with torch.no_grad():
         old_logp = torch.log_softmax(logits, 0)
-        arms = torch.multinomial(old_logp.exp(), 64, replacement=True, generator=generator).reshape(8, 8)
+        pulled = torch.multinomial(old_logp.exp(), 64, replacement=True, generator=generator)
+        arms = pulled.reshape(8, 8)
         rewards = (torch.rand(8, 8, generator=generator) < chances[arms]).double()
         adv_pn = torch.tensor(group_advantage(rewards.numpy()), dtype=torch.float32)
     for step in range(2):
         logp_pn = torch.log_softmax(logits, 0)[arms]
         everywhere = torch.ones(8, 8, dtype=torch.bool)
-        loss = objective.policy_loss(logp_pn, old_logp[arms], None, adv_pn, everywhere, denominator=64, beta=0)
+        loss = objective.policy_loss(
+            logp_pn, old_logp[arms], None, adv_pn, everywhere, denominator=64, beta=0
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

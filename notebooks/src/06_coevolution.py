@@ -75,8 +75,10 @@ from himac_lite.tasks.sokoban import SokobanTask
 from himac_lite.training import resolve_model
 
 one_thread_a_worker()
-policy, task, rule = load_policy(resolve_model("sokoban-base"), device="cpu"), SokobanTask(), ReturnRule()
-levels = [lv for lv in himac_lite.load_levels("core/train") if lv.optimal_moves >= 10][: 3 if course.FAST else 8]
+policy = load_policy(resolve_model("sokoban-base"), device="cpu")
+task, rule = SokobanTask(), ReturnRule()
+levels = [lv for lv in himac_lite.load_levels("core/train") if lv.optimal_moves >= 10]
+levels = levels[: 3 if course.FAST else 8]
 sampling, settings = Sampling(1.0, np.random.default_rng(0)), PRESETS["quick"].update
 optimizer = torch.optim.AdamW(policy.trainable(), lr=settings.lr)
 rng = np.random.default_rng(0)
@@ -118,7 +120,8 @@ check_best_blueprint(my_best_blueprint)
 
 # %%
 best_p = advantage.best(return_pg)
-micro = coevolution.adapt(policy, task, macro, best_p, 8, sampling, rule)  # phase B: the planner has just moved
+# phase B: the planner has just moved
+micro = coevolution.adapt(policy, task, macro, best_p, 8, sampling, rule)
 return_pn = groups_of(micro, "trajectories")
 print("z* of each level", best_p + 1, "\nmicro returns\n", return_pn.astype(int))
 actions = coevolution.credit_actions(micro, advantage.group_advantage(return_pn))
@@ -178,7 +181,8 @@ live.refresh()
 # %%
 live = widgets.TrainingDashboard(place / "at-once")
 display(live)
-at_once = himac_lite.train(replace(config, variant="joint_update"), place / "at-once", progress=live.refresh)
+joint = replace(config, variant="joint_update")
+at_once = himac_lite.train(joint, place / "at-once", progress=live.refresh)
 live.refresh()
 
 # %% [markdown]
@@ -215,8 +219,10 @@ for name, mine in (("in turn", in_turn), ("at once", at_once)):
     for who in ("base", "trained"):
         score = mine.results[who]
         low, high = (100 * end for end in score["ci95"])
-        print(f"{name:8} {who:8} {100 * score['success']:5.1f} % of {score['n']} ({low:.0f}–{high:.0f} %)")
-    print(f"{name:8} {mine.results['iterations']} iterations, {mine.results['env_steps']:,} environment steps")
+        solved = f"{100 * score['success']:5.1f} % of {score['n']} ({low:.0f}–{high:.0f} %)"
+        print(f"{name:8} {who:8} {solved}")
+    spent = mine.results
+    print(f"{name:8} {spent['iterations']} iterations, {spent['env_steps']:,} environment steps")
 
 # %% [markdown]
 # Do the intervals of the two trained models overlap? Then you have seen *nothing* about the order of updates, however

@@ -36,8 +36,8 @@ from himac_lite.training import resolve_model
 
 one_thread_a_worker()
 policy = load_policy(resolve_model("sokoban-base"), device="cpu")
-codes = next(m for m in policy.peft_model.modules() if type(m).__name__ == "Linear4bit").weight.quant_state.code
-codes = codes.numpy()
+in_4_bit = next(m for m in policy.peft_model.modules() if type(m).__name__ == "Linear4bit")
+codes = in_4_bit.weight.quant_state.code.numpy()
 print(codes.round(3))
 toy = np.array([0.02, -0.05, 0.03])
 nearest = codes[np.abs((toy / 0.05)[:, None] - codes).argmin(1)]
@@ -79,7 +79,8 @@ exact_policy = load_policy(resolve_model("sokoban-base"), four_bit=False, device
 
 def down_projection(p):
     """The same linear layer of either model, under its LoRA."""
-    return next(m for n, m in p.peft_model.named_modules() if n.endswith("layers.0.mlp.down_proj")).base_layer
+    layers = p.peft_model.named_modules()
+    return next(m for name, m in layers if name.endswith("layers.0.mlp.down_proj")).base_layer
 
 
 exact = down_projection(exact_policy).weight.detach()
@@ -88,17 +89,19 @@ read_back = dequantize_4bit(packed, packed.quant_state)
 blocks = exact.reshape(-1, 64).numpy()
 scales = np.abs(blocks).max(1, keepdims=True)
 by_hand = codes[np.abs((blocks / scales)[..., None] - codes).argmin(-1)] * scales
-error = (read_back - exact).abs()
-print(f"{tuple(exact.shape)}: {exact.numel():,} weights in {packed.numel():,} bytes and {scales.size:,} scales")
-print(f"bitsandbytes − by hand, at most {np.abs(read_back.numpy().reshape(-1, 64) - by_hand).max():.1e}")
+off, error = np.abs(read_back.numpy().reshape(-1, 64) - by_hand), (read_back - exact).abs()
+print(f"{tuple(exact.shape)}: {exact.numel():,} weights", end=" ")
+print(f"in {packed.numel():,} bytes and {scales.size:,} scales")
+print(f"bitsandbytes − by hand, at most {off.max():.1e}")
 print(f"mean error of a weight {error.mean():.4f}; its mean absolute value {exact.abs().mean():.4f}")
-assert np.allclose(read_back.numpy().reshape(-1, 64), by_hand, atol=1e-5)
+assert off.max() < 1e-5
 
 # %%
 scaled = (blocks / scales).ravel()
 edges = np.linspace(-1, 1, 81)
 middle, heights = (edges[1:] + edges[:-1]) / 2, np.histogram(scaled, edges)[0]
-picture = course.lines(middle, {"weights": heights}, "weight ÷ largest of its block", "how many", markers=False)
+across = "weight ÷ largest of its block"
+picture = course.lines(middle, {"weights": heights}, across, "how many", markers=False)
 ticks = {"symbol": "line-ns-open", "size": 22, "color": plots.VERMILION}
 picture.add_scatter(x=codes, y=[0] * 16, mode="markers", name="the 16 codes", marker=ticks)
 picture.update_layout(showlegend=True)
@@ -130,7 +133,8 @@ sequences = [sequence for group in plans for sequence, _ in group]
 with torch.no_grad():
     four, full = policy.log_probs(sequences, None), exact_policy.log_probs(sequences, None)
 difference = (four.logp - full.logp)[four.mask].abs()
-print(f"{difference.numel()} blueprint tokens: log-probabilities differ by {difference.mean():.3f} on average")
+print(f"{difference.numel()} blueprint tokens:", end=" ")
+print(f"log-probabilities differ by {difference.mean():.3f} on average")
 print(f"probability of the typical token: {four.logp[four.mask].mean().exp():.3f} in 4 bit, ", end="")
 print(f"{full.logp[four.mask].mean().exp():.3f} in full precision")
 
@@ -170,7 +174,8 @@ ways = {
     "NF4 base + LoRA": [(4.5 / 8 * n + 16 * learning * n) / 1e9 for n in sizes.values()],
 }
 for name, gigabytes in ways.items():
-    print(f"{name:32}", "   ".join(f"{size}: {g:6.1f} GB" for size, g in zip(sizes, gigabytes, strict=True)))
+    each = (f"{size}: {g:6.1f} GB" for size, g in zip(sizes, gigabytes, strict=True))
+    print(f"{name:32}", "   ".join(each))
 picture = course.bars(list(sizes), ways, "weights of the model", "GB (logarithmic)")
 picture.add_hline(y=15, line={"dash": "dot", "color": plots.TEXT}, annotation_text="a T4: 15 GB")
 picture.update_yaxes(type="log")
@@ -207,7 +212,8 @@ layer = next(m for n, m in policy.peft_model.named_modules() if n.endswith("laye
 a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
 with torch.no_grad():
     print("B at the start:", b.abs().max().item())
-    b += 0.01 * torch.randn(b.shape, generator=torch.Generator().manual_seed(0))  # as if it had learnt something
+    # as if it had learnt something
+    b += 0.01 * torch.randn(b.shape, generator=torch.Generator().manual_seed(0))
     by_hand = read_back + layer.scaling["default"] * (b @ a)
     policy.changed()
     merged = dict(policy.computing().named_parameters())["model.layers.0.mlp.down_proj.weight"]
@@ -228,10 +234,9 @@ print(f"{learn:,} LoRA weights learn; the {base:,} of the base do not")
 # %%
 for kind in (torch.float16, torch.bfloat16, torch.float32):
     large, small = torch.tensor(70_000.0, dtype=kind), torch.tensor(1e-8, dtype=kind)
-    weight = torch.tensor(1.0, dtype=kind) + torch.tensor(0.001, dtype=kind)  # a weight, and a typical step
-    print(
-        f"{str(kind)[6:]:9} 70000 → {large.item():8.0f}   1e-8 → {small.item():.0e}   1 + 0.001 → {weight.item():.4f}"
-    )
+    weight, step = torch.tensor(1.0, dtype=kind), torch.tensor(0.001, dtype=kind)  # a typical step
+    print(f"{str(kind)[6:]:9} 70000 → {large.item():8.0f}   1e-8 → {small.item():.0e}", end="   ")
+    print(f"1 + 0.001 → {(weight + step).item():.4f}")
 
 # %% [markdown]
 # In bfloat16 a step of 0.001 on a weight of 1 *is lost*: the model trains for hours and does not move. So LoRA's
@@ -252,7 +257,7 @@ from himac_lite.config import PRESETS
 
 
 def one_step(path):
-    """Load, write 8 blueprints for each of two levels, learn from a made-up credit; prints what it cost."""
+    """Load, write 8 blueprints for each of two levels, learn from a made-up credit; print its cost."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     begun, mine = time.monotonic(), load_policy(resolve_model(path))
@@ -260,15 +265,17 @@ def one_step(path):
     groups = sample_blueprints(mine, task, levels[:2], 8, Sampling(1.0, np.random.default_rng(0)))
     written = time.monotonic()
     credited = [
-        [coevolution.Credited(sequence, 1.0 if i % 2 else -1.0) for i, (sequence, _) in enumerate(group)]
+        [coevolution.Credited(sequence, (-1.0) ** i) for i, (sequence, _) in enumerate(group, 1)]
         for group in groups
     ]
     optimizer = torch.optim.AdamW(mine.trainable(), lr=2e-4)
-    found = coevolution.learn(mine, task, optimizer, credited, PRESETS["colab"].update, 1.0, np.random.default_rng(0))
+    settings, rng = PRESETS["colab"].update, np.random.default_rng(0)
+    found = coevolution.learn(mine, task, optimizer, credited, settings, 1.0, rng)
     learnt = time.monotonic()
     valid = sum(not blueprint.invalid for group in groups for _, blueprint in group)
     print(f"{path} on {mine.device}: {valid} of 16 blueprints valid, gradient {found['grad_norm']:.3f}")
-    print(f"load {loaded - begun:.1f} s, write {written - loaded:.1f} s, learn {learnt - written:.1f} s")
+    print(f"load {loaded - begun:.1f} s, write {written - loaded:.1f} s,", end=" ")
+    print(f"learn {learnt - written:.1f} s")
     if torch.cuda.is_available():
         print(f"at most {torch.cuda.max_memory_allocated() / 1e9:.2f} GB on the GPU")
 
@@ -283,8 +290,9 @@ if torch.cuda.is_available():
         except himac_lite.HimacError as error:  # no network, or a name that has moved
             print(error)
 else:
-    print("No CUDA device here. This cell would load Qwen2.5-0.5B and Qwen3-0.6B in 4 bit, write 16 blueprints with")
-    print("each, make one update of their LoRA weights, and print how much GPU memory and how many seconds that took.")
+    print("No CUDA device here. This cell would load Qwen2.5-0.5B and Qwen3-0.6B in 4 bit, write")
+    print("16 blueprints with each, make one update of their LoRA weights, and print how much GPU")
+    print("memory and how many seconds that took.")
 
 # %% [markdown]
 # Compare the figure with your own arithmetic. What is the rest? (The KV cache of 16 rollouts, and what the forward

@@ -169,7 +169,8 @@ def where_they_part(group, advantage_n, above):
     common = 0
     while all(len(p) > common and p[common] == played[0][common] for p in played):
         common += 1
-    return [[float(a) * (k >= common) for k in range(len(p))] for p, a in zip(played, advantage_n, strict=True)]
+    pairs = zip(played, advantage_n, strict=True)
+    return [[float(a) * (k >= common) for k in range(len(p))] for p, a in pairs]
 
 
 parting = Hierarchy(credit=where_they_part)
@@ -188,21 +189,20 @@ from himac_lite import course
 from himac_lite.config import PRESETS as SETTINGS
 
 quick = SETTINGS["quick"]
-config = replace(
-    quick, iterations=10**6, env_steps=25_000, validate_every=1, validate_on=64, test_limit=128, probe_levels=0
-)
+config = replace(quick, iterations=10**6, env_steps=25_000, probe_levels=0)
+config = replace(config, validate_every=1, validate_on=64, test_limit=128)
 if course.FAST:
     few = replace(config.rollout, levels=2, group=4)
     config = replace(config, env_steps=1, validate_on=2, test_limit=4, rollout=few)
-variants = {"himac": PRESETS["himac"], "never_stuck": never_stuck, "sceptical": sceptical, "parting": parting}
+ours = {"never_stuck": never_stuck, "sceptical": sceptical, "parting": parting}
+variants = {"himac": PRESETS["himac"], **ours}
 place, made = Path(tempfile.mkdtemp()), {}
 for name, variant in variants.items():
     made[name] = himac_lite.train(config, place / name, hierarchy=variant)
     trained = made[name].results["trained"]
     low, high = (100 * end for end in trained["ci95"])
-    print(
-        f"{name:12} {100 * trained['success']:5.1f} % ({low:.0f}–{high:.0f}), {made[name].results['env_steps']:,} steps"
-    )
+    steps = made[name].results["env_steps"]
+    print(f"{name:12} {100 * trained['success']:5.1f} % ({low:.0f}–{high:.0f}), {steps:,} steps")
 
 # %%
 curves = {}

@@ -121,7 +121,8 @@ from himac_lite.records import level_record
 from himac_lite.types import MicroGroup
 
 members = tuple(bought[who][0] for who in writers)
-for name, returns in (("success", [t.success for t in members]), ("score", [t.progress for t in members])):
+kinds = {"success": [t.success for t in members], "score": [t.progress for t in members]}
+for name, returns in kinds.items():
     return_n = np.array(returns, float)
     print(f"{name:8} {return_n.round(2)} → {group_advantage(return_n[None])[0].round(2)}")
 record = level_record(MicroGroup(goal, None, members), [0.0] * len(members), str)
@@ -214,7 +215,8 @@ worth = {
         scores["success"][2], tidied("forgetful"),
     ],
 }  # fmt: skip
-course.bars(["Sokoban (greedy)", "WebShop (forgetful)", "household (forgetful)"], worth, "world", "success, %")
+worlds = ["Sokoban (greedy)", "WebShop (forgetful)", "household (forgetful)"]
+course.bars(worlds, worth, "world", "success, %")
 
 # %% [markdown]
 # Two kinds of failure hide in these bars. In Sokoban a bad plan *destroys*: the box is in the corner and nothing can
@@ -232,7 +234,8 @@ for action in ("Search[mug]", "click[Search]", "click[the red one]", "", "x" * 1
     before = lost.prompt(Role.FLAT)
     lost.act(action)
     shown = action if len(action) < 30 else f"{action[:10]}… ({len(action):,} characters)"
-    print(f"{shown!r:45}", "the page changed" if lost.prompt(Role.FLAT) != before else "nothing happened")
+    says = "the page changed" if lost.prompt(Role.FLAT) != before else "nothing happened"
+    print(f"{shown!r:45}", says)
 
 # %% [markdown]
 # ## To discuss
