@@ -112,7 +112,7 @@ def marked(tokens: Sequence[str], chosen: Sequence[int | bool], values: Sequence
     cells = []
     for t, (token, own) in enumerate(zip(tokens, chosen, strict=True)):
         line = f"border-bottom:3px solid {plots.BLUE}" if own else "opacity:.65;border-bottom:3px solid transparent"
-        below = "" if values is None else f"<br><small>{f'{values[t]:.2f}' if own else '&nbsp;'}</small>"
+        below = "" if values is None else f"<br><small>{plots.signed(values[t]) if own else '&nbsp;'}</small>"
         word = escape(token.strip()) or "␣"
         cells.append(
             f'<span style="display:inline-block;margin:2px 8px 4px 0;text-align:center">'

@@ -68,8 +68,8 @@ def test_boards_stand_side_by_side_with_escaped_captions():
 def test_marked_tokens_say_which_were_chosen():
     html = course.marked(["\nup", " moved (1,2)", "<sub_done>"], [1, 0, 1], [-0.5, 0.0, -0.25]).data
     assert html.count(course.plots.BLUE) == 2
-    assert "-0.50" in html
-    assert "-0.25" in html
+    assert "−0.50" in html
+    assert "−0.25" in html
     assert "0.00" not in html  # what was not chosen has no log-probability
     assert "&lt;sub_done&gt;" in html
 

@@ -15,6 +15,7 @@ PACKAGE = ROOT / "himac_lite"
 
 ORDER = (
     "errors",
+    "processors",
     "types",
     "settings",
     "config",

@@ -95,7 +95,7 @@ def test_running_mean():
 
 
 def test_advantage_bars_show_sign_return_and_best():
-    figure = plots.advantage_bars([1, 0, 0.5], [1.22, -1.22, 0.0], ["<script>", "push " * 20, "c"], best=0)
+    figure = plots.advantage_bars([1, 0, -0.5], [1.22, -1.22, 0.0], ["<script>", "push " * 20, "c"], best=0)
     (bars,) = figure.data
     assert list(bars.x) == [1.22, -1.22, 0.0]
     assert list(bars.text) == ["+1.22", "−1.22", "0.00"]
@@ -103,6 +103,7 @@ def test_advantage_bars_show_sign_return_and_best():
     ticks = figure.layout.yaxis.ticktext
     assert ticks[0] == "★ &lt;script&gt;  <i>R</i> 1.00"
     assert ticks[1].startswith("push push push push push pu…  ")
+    assert ticks[2] == "c  <i>R</i> −0.50"
     low, high = figure.layout.xaxis.range
     assert low == -high < -1.22  # symmetric, with room for the number beside the bar
 

@@ -7,7 +7,6 @@ same run and says the ratio.
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 import statistics
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from himac_lite.errors import ConfigError
+from himac_lite.processors import cores
 
 BENCHMARKS = ("env", "levels", "rollout", "train", "worlds")
 """Names of `himac-lite bench`, each a module of this package."""
@@ -105,8 +105,7 @@ def memory_since(name: str) -> Figure:
 
 def machine() -> str:
     """System, architecture and usable cores: enough to read a figure by."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return f"{platform.system()} {platform.machine()}, {cores} cores, Python {platform.python_version()}"
+    return f"{platform.system()} {platform.machine()}, {cores()} cores, Python {platform.python_version()}"
 
 
 def _round(value: float) -> str:

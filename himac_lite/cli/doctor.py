@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 from himac_lite import __version__
 from himac_lite.config import PRESETS
 from himac_lite.errors import HimacError, RunError
+from himac_lite.processors import cores
 
 HELP = "say what is installed, what will be used, and whether the default run will work"
 PYTHON = ((3, 10), (3, 13))
@@ -92,7 +92,7 @@ def _versions() -> list[Check]:
     checks = [
         Check("himac-lite", __version__),
         Check("python", sys.version.split()[0], low <= python <= high, "use Python 3.10 to 3.13"),
-        Check("cpus", _cores()),
+        Check("cpus", cores()),
     ]
     bounds = _bounds()
     for name in (*NEEDED, *OPTIONAL):
@@ -142,10 +142,6 @@ def _sha256(file: Path) -> str:
 
 
 # The machine
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _device() -> Check:

@@ -31,7 +31,8 @@ def advantage_bars(
     lines = [" ".join(name.split()) for name in names]
     cut = [line if len(line) <= LONGEST_LABEL else line[: LONGEST_LABEL - 1] + "…" for line in lines]
     shown = [("★ " if n == best else "") + escape(line, quote=False) for n, line in enumerate(cut)]
-    ticks = [f"{name}  <i>R</i> {ret:.2f}" for name, ret in zip(shown, return_n, strict=True)]
+    rets = [f"{ret:.2f}".replace("-", "−") for ret in return_n]
+    ticks = [f"{name}  <i>R</i> {ret}" for name, ret in zip(shown, rets, strict=True)]
     limit = max(1.0, float(np.abs(advantage_n).max())) * 1.25  # the number beside the longest bar stays inside
     bars = go.Bar(
         x=advantage_n.tolist(), y=list(range(len(names))), orientation="h", name="advantage",

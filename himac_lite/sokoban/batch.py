@@ -15,6 +15,7 @@ from functools import cache
 import numpy as np
 from numba import njit
 
+from himac_lite.processors import cores as _cores
 from himac_lite.sokoban.rules import BOX, MOVES, PLAYER, STEP, TARGET, Outcome
 
 _DELTA = np.array([STEP[m] for m in MOVES], np.int64)  # [4, 2]
@@ -50,10 +51,6 @@ def in_parts(kernel: Callable[..., None], n: int, *arguments: object) -> None:
     kernel(0, bounds[1], *arguments)
     for call in calls:
         call.result()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pool() -> ThreadPoolExecutor:

@@ -274,7 +274,7 @@ if after:
     print(f"moves made after the fatal one: {np.mean(after):.0f} on average")
 
 # %% [markdown]
-# **This is the reason one can see.** Some failures are one fatal push, followed by dozens of moves that could not
+# **This is the reason one can see.** Some failures are one fatal push, followed by many moves that could not
 # matter. In the others nothing is lost at all: the player forgets where it was going and walks about until the steps
 # run out. Yet training sees one number for the whole episode, return 0, and blames all moves alike.
 #

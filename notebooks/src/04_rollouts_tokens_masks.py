@@ -213,7 +213,7 @@ for name, rho in found.items():
 assert np.allclose(found["as it was sampled"], 1, atol=5e-3)
 
 # %%
-edges = np.linspace(0, 2, 41)
+edges = np.linspace(-0.025, 2.025, 42)  # 1 is in the middle of a bin, not on an edge
 heights = {name: np.histogram(rho.clip(0, 2), edges)[0] / len(rho) for name, rho in found.items()}
 middle = (edges[1:] + edges[:-1]) / 2
 course.lines(middle, heights, "ratio ρ before the first step", "share of tokens", markers=False)

@@ -158,7 +158,8 @@ from himac_lite import plots, widgets
 metrics = widgets.recorded_run("quickstart").metrics()
 for name in ("macro/loss", "macro/kl", "macro/grad_norm", "macro/success"):
     _, values = plots.series(metrics, name)
-    print(f"{name:16} first five {np.round(values[:5], 3)}  last five {np.round(values[-5:], 3)}")
+    first, last = (" ".join(f"{v:6.3f}" for v in part) for part in (values[:4], values[-4:]))
+    print(f"{name:16} first four {first}   last four {last}")
 
 # %% [markdown]
 # ## What can go wrong: length

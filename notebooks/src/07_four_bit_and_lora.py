@@ -177,8 +177,11 @@ for name, gigabytes in ways.items():
     each = (f"{size}: {g:6.1f} GB" for size, g in zip(sizes, gigabytes, strict=True))
     print(f"{name:32}", "   ".join(each))
 picture = course.bars(list(sizes), ways, "weights of the model", "GB (logarithmic)")
-picture.add_hline(y=15, line={"dash": "dot", "color": plots.TEXT}, annotation_text="a T4: 15 GB")
-picture.update_yaxes(type="log")
+picture.update_yaxes(type="log", dtick=1)
+picture.add_hline(y=15, line={"dash": "dot", "color": plots.TEXT})
+# On a logarithmic axis words stand at the logarithm.
+where = {"x": 0, "xref": "paper", "y": np.log10(15), "yanchor": "bottom"}
+picture.add_annotation(text="a T4: 15 GB", showarrow=False, **where)
 
 # %% [markdown]
 # ## LoRA: learn a thin product

@@ -40,8 +40,10 @@ if not rows:
     place = data_dir() / "runs" / "core"
     rows = reproduce.rows_of_runs(place)
     steps = [row.env_steps for row in rows]
-    print("The grid has not been run. These are single runs of", " and ".join(sorted({row.variant for row in rows})))
-    print(f"with {min(steps):,} to {max(steps):,} environment steps each, and with fewer points on their curves.\n")
+    single = " and ".join(sorted({row.variant for row in rows}))
+    print(f"The grid has not been run. These are single runs of {single}")
+    print(f"with {min(steps):,} to {max(steps):,} environment steps each,", end=" ")
+    print("and with fewer points on their curves.\n")
 there = {(row.variant, row.seed) for row in rows}
 for grid in reproduce.GRIDS:
     wanted = reproduce.cells(grid)
@@ -59,14 +61,21 @@ for grid in reproduce.GRIDS:
 # two is as good as none. The base is the untrained model, playing as the variant plays. A prompted policy is not
 # trained; it pays at test time, in steps a level.
 
+
 # %%
+def percent(interval, form="{:.1f}–{:.1f}"):
+    """An interval of shares as percent."""
+    return form.format(*(100 * end for end in interval))
+
+
 table = sorted(reproduce.summary(rows), key=lambda s: -s.success)
 for s in table:
     low, high = 100 * np.clip(s.over_seeds, 0, 1)
     over = "one seed" if s.seeds == 1 else f"{s.seeds} seeds: {low:.1f}–{high:.1f}"
-    both = "not recorded" if s.over_both is None else "{:.1f}–{:.1f}".format(*(100 * end for end in s.over_both))
+    both = "not recorded" if s.over_both is None else percent(s.over_both)
     print(f"{s.variant:18} {100 * s.success:5.1f} %  {over:19}  over both: {both}")
-    cost = f"{s.env_steps:,.0f} steps, {s.tokens:,.0f} tokens, {s.minutes:.0f} min" if s.env_steps else "not trained"
+    spent = f"{s.env_steps:,.0f} steps, {s.tokens:,.0f} tokens, {s.minutes:.0f} min"
+    cost = spent if s.env_steps else "not trained"
     print(f"{'':18} base {100 * s.base:.1f} %; {cost}; {s.test_steps:.0f} steps a test level")
 chance = np.mean([row.random_success for row in rows])
 print(f"random policy      {100 * chance:5.1f} %")
@@ -118,11 +127,12 @@ for name in names:
     c = reproduce.compare(rows, "himac", name)
     p_levels = "not recorded" if c.p_levels is None else f"{c.p_levels:.4f}"
     p_seeds = "no pair" if c.p_seeds is None else f"{c.p_seeds:.3f} (pairs: {c.seeds})"
-    both = "" if c.interval is None else " ({:+.1f} to {:+.1f})".format(*(100 * end for end in c.interval))
+    both = "" if c.interval is None else percent(c.interval, " ({:+.1f} to {:+.1f})")
     print(f"himac − {name:18} {100 * c.difference:+5.1f} points{both}")
     print(f"{'':26} p over levels {p_levels}, over seeds {p_seeds}")
 if not names:
-    print("There is nothing yet to compare HiMAC with." if "himac" in ours else "There is no row of HiMAC yet.")
+    nothing = "nothing yet to compare HiMAC with" if "himac" in ours else "no row of HiMAC yet"
+    print(f"There is {nothing}.")
 
 # %% [markdown]
 # ## Where does a plan help?
@@ -132,11 +142,11 @@ if not names:
 
 # %%
 ablations = ("himac", "random_blueprint", "no_sub_done", "joint_update", "flat_grpo")
-first = sorted((s for s in table if s.variant in ablations), key=lambda s: ablations.index(s.variant)) or table[:5]
+first = [s for name in ablations for s in table if s.variant == name] or table[:5]
 solved = {s.variant: s.by_length for s in first}
 solved |= {"base model": first[0].base_by_length, "random policy": first[0].random_by_length}
 bins = list(dict.fromkeys(b for s in table for b in s.by_length))
-shares = {name: [100 * by_length.get(b, np.nan) for b in bins] for name, by_length in solved.items() if by_length}
+shares = {name: [100 * shown.get(b, np.nan) for b in bins] for name, shown in solved.items() if shown}
 course.bars(bins, shares, "optimal length", "% solved")
 
 # %% [markdown]
@@ -147,9 +157,11 @@ course.bars(bins, shares, "optimal length", "% solved")
 # and the base, on the test levels; a curve begins where the base is on the validation levels.
 
 # %%
-curves = {s.variant: [reproduce.read_curve(place, row) for row in rows if row.variant == s.variant] for s in table}
-curves = {name: [c for c in own if c] for name, own in curves.items()}
-curves = {name: own for name, own in curves.items() if own}
+curves = {}
+for s in table:
+    own = [reproduce.read_curve(place, row) for row in rows if row.variant == s.variant]
+    if own := [curve for curve in own if curve]:
+        curves[s.variant] = own
 lines = {"random policy": chance}
 for mode, words in (("himac", "base model, with blueprints"), ("flat", "base model, flat")):
     if begun := [row.base_success for row in rows if row.mode == mode]:
@@ -158,7 +170,8 @@ for mode, words in (("himac", "base model, with blueprints"), ("flat", "base mod
 
 def bands(grid, against, words):
     """The curves of one grid's variants."""
-    shown = {n: reproduce.curve_band(c, against) for n, c in curves.items() if n in reproduce.GRIDS[grid]}
+    own = {name: c for name, c in curves.items() if name in reproduce.GRIDS[grid]}
+    shown = {name: reproduce.curve_band(c, against) for name, c in own.items()}
     return course.bands(shown, lines, words, "validation success")
 
 
@@ -206,7 +219,9 @@ for name, own in curves.items():
     for threshold, steps, tokens in zip(thresholds, *spent, strict=True):
         reached = [x for x in steps if x is not None]
         written = [x for x in tokens if x is not None]
-        medians = f"{np.median(reached):9,.0f} steps, {np.median(written):9,.0f} tokens" if reached else "    never"
+        medians = "    never"
+        if reached:
+            medians = f"{np.median(reached):9,.0f} steps, {np.median(written):9,.0f} tokens"
         print(f"{name:18} {threshold:.0%}: {medians}  ({len(reached)} of {len(steps)})")
 
 # %% [markdown]
@@ -215,13 +230,16 @@ for name, own in curves.items():
 
 # %%
 if {"himac", "flat_grpo"} <= set(curves):
-    last = [[p["validation/success"] for p in c if "validation/success" in p][-1] for c in curves["flat_grpo"]]
-    goal = np.mean(last)
+    scored = [[p for p in c if "validation/success" in p] for c in curves["flat_grpo"]]
+    goal = np.mean([points[-1]["validation/success"] for points in scored])
     found = reproduce.spent_to(curves["himac"], [goal])[0]
     needed = [x for x in found if x is not None]
     spent = np.mean([row.env_steps for row in rows if row.variant == "flat_grpo"])
-    share = f"after {np.median(needed) / spent:.0%} of flat GRPO's {spent:,.0f} steps" if needed else "never"
-    print(f"flat GRPO ends at {goal:.1%}: HiMAC is there {share} (median of {len(needed)} of {len(found)} seeds)")
+    share = "never"
+    if needed:
+        share = f"after {np.median(needed) / spent:.0%} of flat GRPO's {spent:,.0f} steps"
+    print(f"flat GRPO ends at {goal:.1%}: HiMAC is there {share}", end=" ")
+    print(f"(median of {len(needed)} of {len(found)} seeds)")
 else:
     print("This needs a row of HiMAC and one of flat GRPO.")
 
@@ -240,7 +258,8 @@ paper = {
 }
 print(f"{'':18} ALFWorld  WebShop  Sokoban, here")
 for name, (alfworld, webshop) in paper.items():
-    here = f"{100 * reproduce.compare(rows, 'himac', name).difference:.1f}" if name in names else "not run yet"
+    lost = reproduce.compare(rows, "himac", name).difference if name in names else None
+    here = "not run yet" if lost is None else f"{100 * lost:.1f}"
     print(f"{name:18} {alfworld:8.1f} {webshop:8.1f}  {here}")
 
 # %% [markdown]
@@ -253,7 +272,8 @@ for better, worse in pairwise(ranked):
     c = reproduce.compare(rows, better, worse)
     open_question = c.interval is None or c.interval[0] <= 0 <= c.interval[1]
     verdict = "as in the paper" if c.difference > 0 else "the other way round"
-    print(f"{better} − {worse}: {100 * c.difference:+.1f} points, {'undecided' if open_question else verdict}")
+    verdict = "undecided" if open_question else verdict
+    print(f"{better} − {worse}: {100 * c.difference:+.1f} points, {verdict}")
 if missing := [name for name in ablations if name not in ours]:
     print("not run yet:", ", ".join(missing))
 
