@@ -138,13 +138,16 @@ if not names:
 # ## Where does a plan help?
 #
 # The same success by the length of the shortest solution, for HiMAC, the paper's ablations and flat GRPO, as far as
-# they are there. The base (as it plays the first of them) and the random policy stand beside them.
+# they are there. The base, playing as one of them does, and the random policy stand beside them.
 
 # %%
 ablations = ("himac", "random_blueprint", "no_sub_done", "joint_update", "flat_grpo")
 first = [s for name in ablations for s in table if s.variant == name] or table[:5]
 solved = {s.variant: s.by_length for s in first}
-solved |= {"base model": first[0].base_by_length, "random policy": first[0].random_by_length}
+told = next((s for s in first if s.base_by_length), first[0])
+solved |= {f"base model, as {told.variant}": told.base_by_length, "random policy": told.random_by_length}
+if not told.base_by_length:
+    print("These rows say of base and random policy only what they solve of all levels.")
 bins = list(dict.fromkeys(b for s in table for b in s.by_length))
 shares = {name: [100 * shown.get(b, np.nan) for b in bins] for name, shown in solved.items() if shown}
 course.bars(bins, shares, "optimal length", "% solved")
