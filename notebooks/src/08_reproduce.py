@@ -145,7 +145,10 @@ ablations = ("himac", "random_blueprint", "no_sub_done", "joint_update", "flat_g
 first = [s for name in ablations for s in table if s.variant == name] or table[:5]
 solved = {s.variant: s.by_length for s in first}
 told = next((s for s in first if s.base_by_length), first[0])
-solved |= {f"base model, as {told.variant}": told.base_by_length, "random policy": told.random_by_length}
+solved |= {
+    f"base model, as {told.variant}": told.base_by_length,
+    "random policy": told.random_by_length,
+}
 if not told.base_by_length:
     print("These rows say of base and random policy only what they solve of all levels.")
 bins = list(dict.fromkeys(b for s in table for b in s.by_length))
