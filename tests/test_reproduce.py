@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from conftest import TOY_STEPS
 
@@ -248,6 +251,20 @@ def test_a_cell_that_fails_does_not_stop_the_others(settings, tmp_path):
     with pytest.raises(RunError, match="himac-0 was begun with other settings"):
         reproduce.reproduce(TINY[::2], tmp_path / "rows", scratch, settings=settings, say=said.append)
     assert [r.variant for r in read_rows(tmp_path / "rows")] == ["prompt_best_of_8"]
+
+
+def test_a_killed_worker_is_a_message(settings, tmp_path):
+    def kill_the_first() -> None:
+        while not (begun := [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]):
+            time.sleep(0.01)
+        begun[0].kill()  # as a machine does that is short of memory
+
+    killer = threading.Thread(target=kill_the_first)
+    killer.start()
+    with pytest.raises(RunError, match="a worker was killed"):
+        reproduce.reproduce(TINY, tmp_path / "rows", tmp_path / "runs", settings=settings, workers=2)
+    killer.join()
+    assert read_rows(tmp_path / "rows") == []
 
 
 @pytest.mark.slow

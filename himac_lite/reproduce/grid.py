@@ -13,6 +13,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,9 @@ def reproduce(
 
     out: where rows and curves are kept. scratch: run folders of what is under way. minutes: begin nothing after so
     long, and let what is under way stop after its current iteration: the next call goes on from there.
-    Raises `RunError` if `out` holds rows of other settings, or another process works in `scratch`; `HimacError` of the
-    first cell that failed, when all others are done. Several processes may fill one `out`, each in its own `scratch`.
+    Raises `RunError` if `out` holds rows of other settings, another process works in `scratch`, or a worker was killed;
+    `HimacError` of the first cell that failed, when all others are done. Several processes may fill one `out`, each in
+    its own `scratch`.
     """
     validate(settings)
     rows = read_rows(out)
@@ -155,10 +157,15 @@ def _worked(
     for part in np.array_split(cores, workers):
         share.put([int(core) for core in part])
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_settle, initargs=(share,)) as pool:
-        jobs = {pool.submit(_guarded, cell, settings, scratch, deadline): cell for cell in todo}
         try:
+            jobs = {pool.submit(_guarded, cell, settings, scratch, deadline): cell for cell in todo}
             for job in as_completed(jobs):
                 yield jobs[job], job.result()
+        except BrokenProcessPool:
+            raise RunError(
+                "a worker was killed, perhaps for its memory: every run goes on from its last checkpoint with the same "
+                "command; fewer --workers need less memory"
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
