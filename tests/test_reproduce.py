@@ -45,9 +45,31 @@ def test_a_grid_goes_seed_by_seed():
     ]  # fmt: skip
 
 
+def test_a_task_in_words_has_a_grid_of_its_own():
+    assert [c.name for c in cells("webshop")][:3] == ["himac-0", "flat_grpo-0", "himac-1"]
+    assert len(cells("alfworld")) == 6
+    shop, house = (reproduce.settings_for(grid) for grid in ("webshop", "alfworld"))
+    assert (shop.test_levels, house.test_levels, house.rollout.max_steps) == ("webshop/test", "household/test", 50)
+    assert (house.test_limit, house.validate_on, shop.rollout.progress_share) == (48, 24, 1.0)  # as `train --task` has
+    assert reproduce.settings_for("efficiency") is reproduce.settings_for("ablations") is reproduce.DEFAULT
+
+
+def test_a_score_is_shown_where_all_records_have_it():
+    told = {"score": 0.75, "base_score": 0.5, "random_score": 0.1}
+    rows = [row("himac", 0, "1101", **told), row("himac", 1, "1111", **told | {"score": 1.0})]
+    assert (summary(rows)[0].score, summary(rows)[0].base_score) == (0.875, 0.5)
+    lines = reproduce.table_text(rows).splitlines()
+    assert [line.rsplit("  ", 1)[1] for line in lines] == ["score % (base)", "87.5 (50.0)", "10.0"]
+    assert lines[1].rindex("87.5") == lines[2].rindex("10.0")
+    rows.append(row("flat_grpo", 0, "0000"))
+    assert summary(rows)[1].score is None
+    assert "score" not in reproduce.table_text(rows)
+
+
 def test_unknown_names_are_refused():
-    with pytest.raises(ConfigError, match="unknown grid 'all'; choose one of ablations, efficiency"):
-        cells("all")
+    for ask in (cells, reproduce.settings_for):
+        with pytest.raises(ConfigError, match="unknown grid 'all'; choose one of ablations, efficiency"):
+            ask("all")
     with pytest.raises(ConfigError, match="unknown variant 'himack'; choose from himac, "):
         cells("ablations", ["himack"])
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from himac_lite import runs, storage
-from himac_lite.config import Train, validate
+from himac_lite.config import Train, for_task, validate
 from himac_lite.errors import ConfigError, HimacError, RunError
 from himac_lite.evaluation import evaluate, score
 from himac_lite.hierarchy import PRESETS
@@ -47,14 +47,30 @@ GRIDS: dict[str, dict[str, int]] = {
         "prompt_flat": 1, "prompt_blueprint": 1, "prompt_best_of_8": 1, "prompt_retry_8": 1,
     },
     "efficiency": {"himac": 5, "flat_grpo": 5, "flat_dr_grpo": 3, "flat_rloo": 3, "flat_gigpo": 3},
+    "webshop": {"himac": 3, "flat_grpo": 3},
+    "alfworld": {"himac": 3, "flat_grpo": 3},
 }  # fmt: skip
-"""Grid → variant → seeds (0, 1, …)."""
+"""Grid → variant → seeds (0, 1, …). The last two are of the tasks of these names, the others of Sokoban."""
 
 DEFAULT = Train(
     iterations=10**6, env_steps=410_000, validate_every=2, validate_on=256, checkpoint_every=2, keep_checkpoints=1,
     record_levels=0, probe_levels=0,
 )  # fmt: skip
-"""What all cells share: the default run's settings with a budget in environment steps and a finer curve."""
+"""What all cells of Sokoban's grids share: the default run's settings, a budget in environment steps, a finer curve."""
+IN_WORDS = {"webshop": 36_000, "alfworld": 28_000}
+"""Environment steps of a run in a task in words: about HiMAC's default iterations."""
+
+
+def settings_for(grid: str) -> Train:
+    """What all cells of a grid share. Raises `ConfigError` for an unknown name."""
+    if grid not in GRIDS:
+        raise ConfigError(f"unknown grid {grid!r}; choose one of {', '.join(GRIDS)}")
+    if grid not in IN_WORDS:
+        return DEFAULT
+    return replace(
+        for_task(Train(), grid), iterations=DEFAULT.iterations, env_steps=IN_WORDS[grid], validate_every=4,
+        checkpoint_every=2, keep_checkpoints=1, record_levels=0, probe_levels=0,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,10 @@ class Row:
     base_by_length: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     random_by_length: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """As `by_length`, of the untrained model and the random policy; empty where the record does not have it."""
+    score: float | None = None
+    base_score: float | None = None
+    random_score: float | None = None
+    """Mean share of the goal that was reached (WebShop's reward); None where the record does not have it."""
 
 
 def settings_of(config: configs.Train, levels: Mapping[str, str], model: str) -> dict[str, Any]:
@@ -106,6 +110,7 @@ def row_of_run(run: Run) -> Row:
         trained.get("solved", ""), manifest.get("git_commit") or "",
         f"{machine.get('platform', '')}, {machine.get('cpus', '?')} CPUs",
         results["base"].get("by_length", {}), results["random"].get("by_length", {}),
+        *(results[who].get("mean_progress") for who in ("trained", "base", "random")),
     )  # fmt: skip
 
 

@@ -34,6 +34,9 @@ class Summary:
     by_length: dict[str, float]
     base_by_length: dict[str, float]
     random_by_length: dict[str, float]
+    score: float | None
+    base_score: float | None
+    """Mean share of the goal; None where a record does not have it."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,17 @@ def summary(rows: Sequence[Row], draws: int = 2000) -> list[Summary]:
                 None if solved_sl is None else two_way_interval(solved_sl, np.random.default_rng(0), draws=draws),
                 mean["base_success"], mean["random_success"], mean["env_steps"], mean["tokens"], mean["minutes"],
                 mean["test_steps"], own[0].mode,
-                *(_by_length([getattr(row, f"{who}by_length") for row in own]) for who in ("", "base_", "random_")),
+                _by_length([row.by_length for row in own]), _by_length([row.base_by_length for row in own]),
+                _by_length([row.random_by_length for row in own]), _mean([row.score for row in own]),
+                _mean([row.base_score for row in own]),
             )
         )  # fmt: skip
     return out
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
 def _by_length(found: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, float]:
@@ -152,17 +162,26 @@ def spent_to(
 def table_text(rows: Sequence[Row], against: str = "himac") -> str:
     """The summary as lines of text: success over seeds with its interval, what it started from, what it cost.
 
-    Below it the random policy, and the difference of `against` and each other variant, if both have rows.
+    The score, and the base's in brackets, stand at the end of each line if all records have it. Below: the random
+    policy, and the difference of `against` and each other variant, if both have rows.
     """
     lines = [f"{'variant':18} seeds  success %  95 % over seeds  base %  env. steps      tokens  minutes"]
+    scored = all(None not in (row.score, row.base_score, row.random_score) for row in rows)
+    lines[0] += "  score % (base)" * scored
     for s in sorted(summary(rows, draws=1), key=lambda s: -s.success):
         low, high = np.clip(s.over_seeds, 0, 1)
+        score = ""
+        if scored and s.score is not None and s.base_score is not None:
+            score = f"  {100 * s.score:7.1f} ({100 * s.base_score:.1f})"
         interval = f"{100 * low:5.1f} – {100 * high:5.1f}" if s.seeds > 1 else "one seed"
         lines.append(
             f"{s.variant:18} {s.seeds:5}  {100 * s.success:9.1f}  {interval:>15}  {100 * s.base:6.1f}"
-            f"  {s.env_steps:10,.0f}  {s.tokens:10,.0f}  {s.minutes:7.1f}"
+            f"  {s.env_steps:10,.0f}  {s.tokens:10,.0f}  {s.minutes:7.1f}{score}"
         )
-    lines.append(f"{'random policy':18} {'':5}  {100 * np.mean([row.random_success for row in rows]):9.1f}")
+    chance = f"{'random policy':18} {'':5}  {100 * np.mean([row.random_success for row in rows]):9.1f}"
+    if scored:
+        chance += f"{'':60}{100 * np.mean([row.random_score or 0.0 for row in rows]):7.1f}"
+    lines.append(chance)
     variants = list(by_variant(rows))
     if against in variants:
         lines += [difference_text(compare(rows, against, other)) for other in variants if other != against]
