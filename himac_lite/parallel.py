@@ -8,6 +8,9 @@ the parts: the same bits for any number of cores.
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -22,8 +25,28 @@ Result = TypeVar("Result")
 
 
 def one_thread_a_worker() -> None:
-    """Make torch compute on the calling thread alone."""
+    """Make torch compute on the calling thread alone, and freed memory stay where it is for the next tensor."""
     torch.set_num_threads(1)
+    keep_freed_memory()
+
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # malloc.h
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Ask glibc to reuse freed memory instead of handing it back; whether it was asked. Elsewhere nothing happens.
+
+    A cache that grows is a new, large piece of memory at every step. glibc maps and unmaps each, the kernel fills every
+    page with zeros, and the other core's worker waits meanwhile: with long texts a third of all CPU time and more
+    (docs/experiments.md). A choice made by glibc's own variables (``MALLOC_TRIM_THRESHOLD_`` and so on) stands.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None or any(name.startswith("MALLOC_") for name in os.environ):
+        return False
+    wanted = {_TRIM_THRESHOLD: 1 << 30, _TOP_PAD: 1 << 26, _MMAP_THRESHOLD: 1 << 30}
+    told = [bool(mallopt(name, value)) for name, value in wanted.items()]
+    return all(told)
 
 
 @cache

@@ -17,7 +17,10 @@ from himac_lite import config as configs
 from himac_lite.errors import RunError
 from himac_lite.runs import Run, load_run
 
-CURVE = ("iteration", "env_steps", "tokens", "seconds", "validation/success", "macro/success", "micro/success")
+CURVE = (
+    "iteration", "env_steps", "tokens", "seconds", "validation/success", "macro/success", "micro/success",
+    "macro/zero_variance", "micro/zero_variance",
+)  # fmt: skip
 """What is kept of a run's metrics."""
 _BOOKKEEPING = (
     "variant", "seed", "checkpoint_every", "keep_checkpoints", "keep_rollouts", "record_levels", "probe_levels",

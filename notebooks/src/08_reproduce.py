@@ -45,7 +45,7 @@ if not rows:
     print(f"with {min(steps):,} to {max(steps):,} environment steps each,", end=" ")
     print("and with fewer points on their curves.\n")
 there = {(row.variant, row.seed) for row in rows}
-for grid in reproduce.GRIDS:
+for grid in ("ablations", "efficiency"):
     wanted = reproduce.cells(grid)
     missing = [cell.name for cell in wanted if (cell.variant, cell.seed) not in there]
     print(
@@ -282,6 +282,28 @@ for better, worse in pairwise(ranked):
     print(f"{better} − {worse}: {100 * c.difference:+.1f} points, {verdict}")
 if missing := [name for name in ablations if name not in ours]:
     print("not run yet:", ", ".join(missing))
+
+# %% [markdown]
+# ## Where the order does not hold: who had something to learn?
+#
+# An ablation can only cost what the part that it takes away had to give. A group of which all members solve the level,
+# or none, has no advantage and teaches nothing. So count: in how many groups was there anything to learn, for the
+# planner (phase A) and for the executor (phase B)? Flat play has one role; it is counted as an executor.
+
+
+# %%
+def taught(name, role):
+    """The share of groups with an advantage, over all iterations and seeds; None for a role that has none."""
+    points = [p for curve in curves.get(name, []) for p in curve]
+    equal = [p[f"{role}/zero_variance"] for p in points if f"{role}/zero_variance" in p]
+    return 1 - np.mean(equal) if equal else None
+
+
+print(f"{'groups that taught something':30} planner  executor")
+for name in ranked:
+    shown = [taught(name, role) for role in ("macro", "micro")]
+    told = ["–" if share is None else f"{share:.0%}" for share in shown]
+    print(f"{name:30} {told[0]:>7}  {told[1]:>8}")
 
 # %% [markdown]
 # ## What can go wrong in such a table
