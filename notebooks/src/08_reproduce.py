@@ -295,7 +295,7 @@ if missing := [name for name in ablations if name not in ours]:
 
 # %%
 def taught(name, role):
-    """The share of groups with an advantage, over all iterations and seeds; None for a role that has none."""
+    """The share of groups with an advantage, over iterations and seeds; None for no such role."""
     points = [p for curve in curves.get(name, []) for p in curve]
     equal = [p[f"{role}/zero_variance"] for p in points if f"{role}/zero_variance" in p]
     return 1 - np.mean(equal) if equal else None
