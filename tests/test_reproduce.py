@@ -330,8 +330,8 @@ def test_records_of_single_runs_make_rows_too():
 
 LINES = [
     {"iteration": 0, "validation/success": 0.4},
-    {"iteration": 2, "env_steps": 50, "tokens": 60, "validation/success": 0.6},
-    {"iteration": 4, "env_steps": 100, "tokens": 130, "validation/success": 0.9},
+    {"iteration": 2, "env_steps": 50, "tokens": 60, "validation/success": 0.6, "micro/zero_variance": 0.4},
+    {"iteration": 4, "env_steps": 100, "tokens": 130, "validation/success": 0.9, "micro/zero_variance": 0.2},
 ]
 
 
@@ -358,7 +358,9 @@ LINES = [
                 "p over levels 0.5000",
                 "58 steps",
                 "72 tokens",
-                "flat GRPO ends at 90.0%: HiMAC is there after 100% of flat GRPO's 100 steps (median of 2 of 2 seeds)",
+                "flat GRPO ends at 90.0% after 100 steps. First there:",
+                "himac      after 100% of them (median of 2 of 2 seeds)",
+                "no_sub_done                          –       70%",
                 "no_sub_done − flat_grpo: -25.0 points",
                 "not run yet: random_blueprint, joint_update",
             ],
