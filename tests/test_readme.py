@@ -1,4 +1,5 @@
-"""README.md opens with the two commands that a newcomer pastes; no file names a machine or a registry of ours."""
+"""README.md opens with the two commands that a newcomer pastes; no file names a machine or a registry of ours; figures
+are those of the records."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+from himac_lite import reproduce
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -93,3 +96,19 @@ def test_the_patterns_find_what_they_are_for(pattern, text):
 def test_the_patterns_leave_the_rest_alone(text):
     assert not HOST.search(text)
     assert not MACHINE.search(text)
+
+
+def test_the_table_of_the_ablations_is_what_the_records_say():
+    """The records: data/runs/reproduce. Each line is made again and looked for, with a minus sign for a hyphen."""
+    rows = reproduce.read_rows(ROOT / "data" / "runs" / "reproduce")
+    for s in reproduce.summary(rows):
+        if s.variant not in ("himac", "random_blueprint", "no_sub_done", "joint_update", "flat_grpo"):
+            continue
+        low, high = (100 * end for end in s.over_seeds)
+        line = f"| `{s.variant}` | {s.seeds} | {100 * s.success:.1f} ({low:.1f}–{high:.1f}) | {100 * s.base:.1f} | "
+        if s.variant != "himac":
+            found = reproduce.compare(rows, "himac", s.variant)
+            assert found.interval is not None
+            low, high = (f"{100 * end:.1f}".replace("-", "−") for end in found.interval)
+            line += f"{100 * found.difference:.1f} ({low} to {high}) | "
+        assert line in README, line
