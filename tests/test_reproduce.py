@@ -217,6 +217,8 @@ def test_a_grid_is_made_once(settings, tmp_path, monkeypatch):
     run = runs.load_run(scratch / "himac-0")
     assert himac.success == run.results["trained"]["success"] == himac.solved.count("1") / 4
     assert len(himac.solved) == himac.n == 4
+    assert himac.score == run.results["trained"]["mean_progress"]
+    assert all(r.score is not None and r.base_score is not None and r.random_score is not None for r in rows)
     assert himac.env_steps == run.metrics()[-1]["env_steps"] > 0
     assert [line["iteration"] for line in read_curve(out, himac)] == [0, 1, 2]
     # Again: nothing is trained, from the rows alone, even without the run folders.

@@ -58,7 +58,7 @@ DEFAULT = Train(
 )  # fmt: skip
 """What all cells of Sokoban's grids share: the default run's settings, a budget in environment steps, a finer curve."""
 IN_WORDS = {"webshop": 36_000, "alfworld": 28_000}
-"""Environment steps of a run in a task in words: about HiMAC's default iterations."""
+"""Environment steps of a run in a task in words: what HiMAC's default iterations take, by estimate."""
 
 
 def settings_for(grid: str) -> Train:
@@ -238,5 +238,6 @@ def _prompted(config: Train) -> Found:
         round((time.monotonic() - begun) / 60, 2), 0, scored.mode, base.success, random.success,
         float(np.mean([a.env_steps for a in attempts])), scored.solved, runs.git_commit() or "",
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs", base.by_length, random.by_length,
+        scored.mean_progress, base.mean_progress, random.mean_progress,
     )  # fmt: skip
     return row, []
