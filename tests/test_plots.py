@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from test_widgets import make_run
@@ -56,6 +58,18 @@ def test_flat_runs_have_no_phase_a():
         "flat episodes, sampled",
         "flat episodes, sampled, mean of 10",
     ]
+    names = {"macro/kl": plots.PHASE_A, "micro/success": f"{plots.PHASE_B}, sampled"}
+    over = plots.seed_curves({"flat": [Flat()]}, names, "success")
+    assert [t.name for t in over.data] == ["flat episodes, sampled"]
+
+
+def test_beside_a_flat_run_the_other_keeps_its_phases(run):
+    flat = SimpleNamespace(
+        results={}, metrics=lambda: [{"iteration": 1, "micro/kl": 0.5}, {"iteration": 2, "micro/kl": 1}]
+    )
+    run.append_metrics({"iteration": 3, "micro/kl": 0.5})
+    figure = plots.seed_curves({"own": [run], "flat": [flat]}, {"micro/kl": plots.PHASE_B}, "KL")
+    assert [t.name for t in figure.data] == ["own: phase B: executions", "flat: flat episodes"]
 
 
 def test_groups_of_runs_stand_beside_base_and_random_policy(run, tmp_path):

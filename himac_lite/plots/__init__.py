@@ -1,6 +1,9 @@
 """Records → plotly figures. Pure: nothing is read but what is handed in, nothing is drawn but what is returned."""
 
 from himac_lite.plots.curves import (
+    FLAT,
+    PHASE_A,
+    PHASE_B,
     SPENT,
     metric_curves,
     phase_bands,
@@ -28,6 +31,7 @@ from himac_lite.plots.style import (
 
 __all__ = [
     "training_curves", "metric_curves", "seed_curves", "seed_band", "phase_bands", "SPENT", "running_mean", "series",
+    "PHASE_A", "PHASE_B", "FLAT",
     "advantage_bars", "executed_blueprint",
     "Record", "SYMBOLS", "signed", "HEIGHT", "LONGEST_LABEL",
     "BLUE", "VERMILION", "GREEN", "PURPLE", "TEXT", "POSITIVE", "NEGATIVE",

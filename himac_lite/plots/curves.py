@@ -14,6 +14,9 @@ from numpy.typing import ArrayLike
 from himac_lite.plots.style import BLUE, GREEN, HEIGHT, LEGEND, PURPLE, ROW, TEXT, VERMILION, layout
 from himac_lite.runs import Run
 
+PHASE_A, PHASE_B, FLAT = "phase A: blueprints", "phase B: executions", "flat episodes"
+"""What learns: in a flat run, which has no planner, episodes stand in the place of executions."""
+
 
 def running_mean(values: ArrayLike, window: int) -> np.ndarray:
     """Mean of the last `window` values at each point, of fewer at the start; the same length as `values`."""
@@ -131,6 +134,7 @@ def seed_curves(
     figure, several = go.Figure(), len(groups) > 1
     for g, (label, runs) in enumerate(groups.items()):
         logged = [run.metrics() for run in runs]
+        flat = not any("macro/success" in line for metrics in logged for line in metrics)
         for k, (key, name) in enumerate(names.items()):
             # Validation plays the same levels each time, now and then: there is no noise of levels to smooth.
             x, low, mean, high = seed_band(logged, key, 1 if key.startswith("validation/") else window, against)
@@ -139,6 +143,7 @@ def seed_curves(
             colour = _COLOURS[(g if several else k) % len(_COLOURS)]
             many = f"{len(runs)} seeds"
             whose = f"{label} ({many})" if len(runs) > 1 else label
+            name = name.replace(PHASE_B, FLAT) if flat else name
             says = escape(f"{whose}: {name}" if several else name, quote=False)
             if len(runs) > 1:
                 band = {"fill": "toself", "fillcolor": _pale(colour), "line": {"width": 0}, "hoverinfo": "skip"}

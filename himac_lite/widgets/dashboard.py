@@ -24,7 +24,7 @@ from himac_lite.runs import Run
 from himac_lite.widgets import pictures
 from himac_lite.widgets.base import STYLE, Pictured, dropdown
 
-A, B = "phase A: blueprints", "phase B: executions"
+A, B = plots.PHASE_A, plots.PHASE_B
 VIEWS: dict[str, dict[str, str]] = {
     "levels solved": {
         "macro/success": f"{A}, sampled",
