@@ -319,7 +319,8 @@ for name in ranked:
 #   sub-goal itself. With eight fixed steps it plays on when the sub-goal is reached, and in Sokoban one push too many
 #   cannot be taken back. In a household or a shop a needless command costs a step.
 # - **No hierarchy** is worse, as in the paper, by less: nothing on levels of up to 8 moves, 14 and 11 points on those
-#   of 13 to 16 and of 17 to 25. Most of this split is short.
+#   of 13 to 16 and of 17 to 25. Most of this split is short. Of the flat baselines GiGPO, which compares steps taken in
+#   the same situation, comes nearest to HiMAC.
 # - **No training at all**: eight blueprints for a level, the best one kept, solve about as much as HiMAC in one attempt.
 #   They need seven times the steps, and a simulator to try them in.
 #
