@@ -57,7 +57,7 @@ def _curves(
     metrics: Sequence[Mapping[str, Any]], results: Mapping[str, Any], window: int, prefix: str, number: int
 ) -> list[go.Scatter]:
     dash = _DASHES[number % len(_DASHES)]
-    flat = not any("macro/success" in line for line in metrics)
+    flat = _has_no_planner(metrics)
     out: list[go.Scatter] = []
     for key, name, colour, symbol in (
         ("macro/success", "phase A: sampled blueprints", BLUE, "circle"),
@@ -86,6 +86,10 @@ def _curves(
         name = f"{prefix}trained model, test (95 %)"
         out.append(_line([last], [value], name, GREEN, "solid", mode="markers", marker=star, error_y=bar))
     return out
+
+
+def _has_no_planner(metrics: Iterable[Mapping[str, Any]]) -> bool:
+    return not any("macro/success" in line or "micro/blueprint_valid" in line for line in metrics)
 
 
 def series(metrics: Iterable[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
@@ -134,7 +138,7 @@ def seed_curves(
     figure, several = go.Figure(), len(groups) > 1
     for g, (label, runs) in enumerate(groups.items()):
         logged = [run.metrics() for run in runs]
-        flat = not any("macro/success" in line for metrics in logged for line in metrics)
+        flat = all(_has_no_planner(metrics) for metrics in logged)
         for k, (key, name) in enumerate(names.items()):
             # Validation plays the same levels each time, now and then: there is no noise of levels to smooth.
             x, low, mean, high = seed_band(logged, key, 1 if key.startswith("validation/") else window, against)

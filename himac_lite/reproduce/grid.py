@@ -61,11 +61,15 @@ IN_WORDS = {"webshop": 36_000, "alfworld": 28_000}
 """Environment steps of a run in a task in words: what HiMAC's default iterations take, by estimate."""
 
 
-def settings_for(grid: str) -> Train:
-    """What all cells of a grid share. Raises `ConfigError` for an unknown name."""
+def _known(grid: str) -> str:
     if grid not in GRIDS:
         raise ConfigError(f"unknown grid {grid!r}; choose one of {', '.join(GRIDS)}")
-    if grid not in IN_WORDS:
+    return grid
+
+
+def settings_for(grid: str) -> Train:
+    """What all cells of a grid share. Raises `ConfigError` for an unknown name."""
+    if _known(grid) not in IN_WORDS:
         return DEFAULT
     return replace(
         for_task(Train(), grid), iterations=DEFAULT.iterations, env_steps=IN_WORDS[grid], validate_every=4,
@@ -88,10 +92,8 @@ def cells(grid: str, variants: Sequence[str] | None = None, seeds: int | None = 
 
     variants: only these. seeds: so many for each instead of the grid's. Raises `ConfigError` for an unknown name.
     """
-    if grid not in GRIDS:
-        raise ConfigError(f"unknown grid {grid!r}; choose one of {', '.join(GRIDS)}")
-    known = {**PRESETS, **PROMPTED}
-    counts = GRIDS[grid] if variants is None else {v: GRIDS[grid].get(v, 3) for v in variants}
+    known, whole = {**PRESETS, **PROMPTED}, GRIDS[_known(grid)]
+    counts = whole if variants is None else {v: whole.get(v, 3) for v in variants}
     for variant in counts:
         if variant not in known:
             raise ConfigError(f"unknown variant {variant!r}; choose from {', '.join(known)}")
