@@ -29,6 +29,9 @@ ROWS = 128
 """Rows of a batch."""
 _SHRINK = 0.75
 """Finished rows are dropped when fewer than this share of the batch is still running."""
+LONG = 16
+"""What a row is to read waits, if it has more tokens, until the others have come as far: in a batch all rows take the
+same places in the cache, so a page that one row reads alone is padding, and is computed, in all others."""
 
 
 @dataclass
@@ -50,8 +53,8 @@ class Context(Protocol):
         """Encode each prompt once; slot b goes on from prompt pick[b] (int64 [B], on the CPU). Returns logits."""
         ...
 
-    def go_on(self, feeds: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Each slot reads its tokens; one without any is finished, and may read anything. Returns logits."""
+    def go_on(self, feeds: Sequence[Sequence[int] | None]) -> torch.Tensor:
+        """Each slot reads its tokens; one without any waits. None: finished, may read anything. Returns logits."""
         ...
 
     def worth_dropping(self, running: int) -> bool:
@@ -123,10 +126,10 @@ class Growing:
         self.mask = mask[pick]
         return logits[pick]
 
-    def go_on(self, feeds: Sequence[Sequence[int]]) -> torch.Tensor:
+    def go_on(self, feeds: Sequence[Sequence[int] | None]) -> torch.Tensor:
         # A finished row that is still in the batch is fed anything: were it padded, all rows would need a mask.
-        width = max(map(len, feeds))
-        ids, new = left_padded([feed or [self.pad_id] * width for feed in feeds], self.pad_id, self.device)
+        anything = [self.pad_id] * max(len(feed or ()) for feed in feeds)
+        ids, new = left_padded([anything if f is None else f for f in feeds], self.pad_id, self.device)
         self.mask = torch.cat([self.mask, new], dim=1)
         return _forward(self.model, ids, self.mask, self.cache)
 
@@ -197,25 +200,35 @@ def _decode_rows(
     live = [i for i, _ in rows]
     logits = context.read(list(unique), pick)
     running = torch.ones(len(live), dtype=torch.bool)
-    for number in range(max_sampled):
-        drawn = None if uniform is None else uniform[:, number].to(logits.device)
+    written = torch.zeros(len(live), dtype=torch.int64)  # tokens that each row has sampled
+    held: list[list[int]] = [[] for _ in live]  # what each row waits to read
+    while True:
+        number = written.clamp_max(max_sampled - 1)[:, None]  # a finished row may draw any of its numbers
+        drawn = None if uniform is None else uniform.gather(1, number).squeeze(1).to(logits.device)
         tokens, logps = sample(logits, allowed, temperature, drawn)
-        feeds: list[list[int]] = []
+        feeds: list[list[int] | None] = []
         for slot, (row, token, logp) in enumerate(zip(live, tokens.tolist(), logps.tolist(), strict=True)):
-            forced: list[int] | None = None
-            if running[slot]:
+            feeds.append([] if running[slot] else None)
+            if running[slot] and not held[slot]:
                 forced = react(row, token)
                 _extend(streams[row], token, logp, forced or [])
-                if forced is None:
-                    running[slot] = False
-            feeds.append([] if forced is None else [token, *forced])
-        if not running.any() or number == max_sampled - 1:
+                written[slot] += 1
+                running[slot] = forced is not None and int(written[slot]) < max_sampled
+                feed = [token, *(forced or [])] if running[slot] else None
+                if feed and len(feed) > LONG:
+                    held[slot], feed = feed, []
+                feeds[slot] = feed
+        if not running.any():
             return
+        if not any(feeds):  # nobody has anything else to do
+            feeds = [held[slot] if running[slot] else None for slot in range(len(live))]
+            held = [[] for _ in live]
         if context.worth_dropping(int(running.sum())):
             keep = running.nonzero().squeeze(1)
             context.keep(keep)
             uniform = None if uniform is None else uniform[keep]
-            live, feeds, running = [live[i] for i in keep.tolist()], [feeds[i] for i in keep.tolist()], running[keep]
+            live, held, feeds = ([x[i] for i in keep.tolist()] for x in (live, held, feeds))
+            running, written = running[keep], written[keep]
         logits = context.go_on(feeds)
 
 

@@ -22,7 +22,7 @@ from transformers.cache_utils import DynamicLayer
 
 from himac_lite.chat import Chat
 from himac_lite.distributed import ALONE, Team, shares
-from himac_lite.generation import Context, Growing, RowCache, Stream, batches, decode, left_padded
+from himac_lite.generation import ROWS, Context, Growing, RowCache, Stream, batches, decode, left_padded
 from himac_lite.objective import entropy, token_log_probs
 from himac_lite.parallel import cores
 from himac_lite.pictures import Pictures, Seeing
@@ -79,12 +79,12 @@ class Policy(Speech):
 
     def decode(
         self, prompts: Sequence[Sequence[int]], react: Callable[[int, int], list[int] | None], *,
-        allowed: Sequence[int] | None, sampling: SamplingLike, max_sampled: int,
+        allowed: Sequence[int] | None, sampling: SamplingLike, max_sampled: int, max_rows: int = ROWS,
     ) -> list[Stream]:  # fmt: skip
         """`generation.decode` with this policy's current weights, each process of a team for its share of the rows."""
         if not prompts:
             return []
-        share = self._share(prompts)
+        share = self._share(prompts, max_rows)
         uniform = None  # every process draws the numbers of all rows
         if self.team.size > 1 and sampling.temperature and sampling.rng is not None:
             uniform = sampling.rng.random((len(prompts), max_sampled))[share]
@@ -95,7 +95,7 @@ class Policy(Speech):
             pad_id=self.tokenizer.pad_token_id or 0,
             allowed=None if allowed is None else torch.tensor(list(allowed), device=self.device),
             temperature=sampling.temperature, rng=sampling.rng, uniform=uniform, max_sampled=max_sampled,
-            workers=self.workers if self.static is None else 1, context=self._context,
+            max_rows=max_rows, workers=self.workers if self.static is None else 1, context=self._context,
         )  # fmt: skip
         return self.team.whole(share, own, react)
 
@@ -103,13 +103,13 @@ class Policy(Speech):
         static = None if self.pictures else self.static  # positions after a picture are shifted
         return static.context(model, pad_id, self.adapter) if static else Growing(model, pad_id)
 
-    def _share(self, prompts: Sequence[Sequence[int]]) -> list[int]:
+    def _share(self, prompts: Sequence[Sequence[int]], max_rows: int) -> list[int]:
         """Rows that this process decodes: on a CPU whole batches, for the bits of one process; on CUDA by prompt."""
         if self.team.size == 1:
             return list(range(len(prompts)))
         if self.twin is None:
             return shares([tuple(p) for p in prompts], self.team.size)[self.team.rank]
-        return sorted(row for batch in batches(prompts)[self.team.rank :: self.team.size] for row in batch)
+        return sorted(row for batch in batches(prompts, max_rows)[self.team.rank :: self.team.size] for row in batch)
 
     # Log-probabilities for the update
 

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from himac_lite.carrying import ABORT, GREEDY, NEXT, REPLAN, Playing, ReturnRule, Rules, Sampling
-from himac_lite.generation import Stream
+from himac_lite.generation import ROWS, Stream
 from himac_lite.model import Policy
 from himac_lite.tasks import Task
 from himac_lite.types import Blueprint, End, Item, Role, SubGoal, Trajectory
 from himac_lite.types import Sequence as TokenSequence
+
+ROWS_IN_WORDS = 32
+"""Rows of a batch where actions are written: contexts are long, and a row waits for the others before it reads on."""
 
 
 def sample_blueprints(
@@ -196,7 +199,7 @@ def _play(
     prompts = [[*prompt, *codes.prefix] for prompt in prompts]
     streams = policy.decode(
         prompts, react, allowed=codes.allowed(role is Role.EXECUTOR), sampling=sampling,
-        max_sampled=budget * task.max_action_tokens + 1,
+        max_sampled=budget * task.max_action_tokens + 1, max_rows=ROWS if codes.actions else ROWS_IN_WORDS,
     )  # fmt: skip
     for row, (runs, prompt, stream) in enumerate(zip(rows, prompts, streams, strict=True)):
         segment = _packed(role, prompt, stream, ends[row], policy.text(stream.ids))

@@ -210,12 +210,12 @@ class StaticRows:
         self.lengths = room.mask[: self.rows, : self.used].sum(1)
         return torch.cat(parts)[pick.to(room.mask.device)]
 
-    def go_on(self, feeds: Sequence[Sequence[int]]) -> torch.Tensor:
-        width, room = rounded(max(map(len, feeds))), self.owner.room
+    def go_on(self, feeds: Sequence[Sequence[int] | None]) -> torch.Tensor:
+        width, room = rounded(max(len(feed or ()) for feed in feeds)), self.owner.room
         self.owner.extend(self.rows, rounded(self.used + width))
         tokens = min(power_of_two(self.used + width, LEAST_TOKENS), room.tokens)
         step = self.owner.step(self.model, self.adapter, self.rows, tokens, width)
-        fed = [feed or [self.pad_id] for feed in feeds] + [[self.pad_id]] * (self.rows - self.slots)
+        fed = [[self.pad_id] if feed is None else feed for feed in feeds] + [[self.pad_id]] * (self.rows - self.slots)
         ids, new = left_padded(fed, self.pad_id, room.mask.device, width)
         room.mask[: self.rows, self.used : self.used + width] = new
         step.ids.copy_(ids)

@@ -148,19 +148,50 @@ def test_continuing_in_the_cache_equals_encoding_the_whole_sequence(monkeypatch,
     monkeypatch.setattr(
         generation, "sample", lambda logits, *rest: (seen.append(logits.clone()), sample(logits, *rest))[1]
     )
-    react = conversation(2, lengths, lambda row, turn: False)
+    monkeypatch.setattr(generation, "_SHRINK", 0)  # a row keeps its slot
+    talk, chose = conversation(2, lengths, lambda row, turn: False), [[] for _ in prompts]
+
+    def react(row: int, token: int) -> list[int] | None:
+        chose[row].append(seen[-1][row])  # a row that waits for others is not asked
+        return talk(row, token)
+
     streams = decode(model, prompts, react, pad_id=PAD, rng=np.random.default_rng(3), max_sampled=12)
 
-    assert len(seen) == 12
     for row, (prompt, stream) in enumerate(zip(prompts, streams, strict=True)):
         whole = plain_logits(model, prompt + stream.ids)
         places = [
             len(prompt) + t - 1 for t, chosen in enumerate(stream.sampled) if chosen
         ]  # what predicted each choice
         assert len(places) == 12
-        torch.testing.assert_close(torch.stack([step[row] for step in seen]), whole[places], rtol=0, atol=1e-4)
+        torch.testing.assert_close(torch.stack(chose[row]), whole[places], rtol=0, atol=1e-4)
     # Else the comparison would say little: another prefix changes these logits by far more than 1e-4.
     assert (plain_logits(model, prompts[0])[-1] - plain_logits(model, prompts[0][1:])[-1]).abs().max() > 0.1
+
+
+def test_pages_are_read_together_and_what_is_sampled_stays_the_same(model, batch_sizes):
+    """Rows write actions of 1, 2, 3 and 4 tokens, and each is answered by a page of 40 tokens."""
+    prompts = random_prompts(8, (5, 5, 5, 5))
+
+    def page(row: int, turn: int) -> list[int]:
+        return [1 + (7 * row + 11 * turn + n) % 400 for n in range(40)]
+
+    def play(max_rows: int) -> list[Stream]:
+        turns = [0] * len(prompts)
+
+        def react(row: int, token: int) -> list[int] | None:
+            turns[row] += 1
+            return [] if turns[row] % (row + 1) else page(row, turns[row])
+
+        return decode(model, prompts, react, pad_id=PAD, rng=np.random.default_rng(3), max_sampled=9, max_rows=max_rows)
+
+    together = play(4)
+    # The prompts, three tokens while the quicker rows wait, one pass for all pages; and again.
+    assert batch_sizes[:9] == [(4, 5), (4, 1), (4, 1), (4, 1), (4, 41), (4, 1), (4, 1), (4, 1), (4, 41)]
+    alone = play(1)
+    assert [s.ids for s in together] == [s.ids for s in alone]
+    for a, b in zip(together, alone, strict=True):
+        assert a.logp == pytest.approx(b.logp, abs=1e-4)
+    assert [sum(s.sampled) for s in together] == [9] * 4
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 2.5])
