@@ -18,12 +18,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from transformers.cache_utils import DynamicLayer
 
 from himac_lite.chat import Chat
 from himac_lite.distributed import ALONE, Team, shares
-from himac_lite.generation import ROWS, Context, Growing, RowCache, Stream, batches, decode, left_padded
+from himac_lite.generation import ROWS, Context, Growing, Stream, batches, decode
 from himac_lite.objective import entropy, token_log_probs
+from himac_lite.packed import logits_after, logits_at_once
 from himac_lite.parallel import cores
 from himac_lite.pictures import Pictures, Seeing
 from himac_lite.speech import Speech
@@ -133,23 +133,28 @@ class Policy(Speech):
         mask = torch.tensor([tail(s.action_mask, s, False) for s in batch], device=self.device)
         behaviour = torch.tensor([tail(s.logp, s, 0.0) for s in batch], device=self.device)
         prompts = [s.ids[: s.prompt_len] for s in batch]
+        chosen = mask.any(0).nonzero().squeeze(1)  # [K]: where at least one row chose
         with torch.no_grad() if reference else contextlib.nullcontext():
-            whole = self.checkpointing and not reference
-            logits = self._whole(prompts, target) if whole else self._logits(prompts, target, reference)  # [B, T, V]
+            logits = self._logits(prompts, target, chosen, reference)  # [B, K, V]
+            own = target[:, chosen]
             if allowed is not None:
                 # The constrained softmax is the one that was sampled from. Forced tokens are masked out.
                 lookup = torch.zeros(logits.shape[-1], dtype=torch.long, device=self.device)
                 lookup[allowed] = torch.arange(len(allowed), device=self.device)
-                logits, target = logits[..., allowed], lookup[target]
-            logp = token_log_probs(logits, target, temperature)
-        return TokenScores(logp, behaviour, mask, entropy(logits.detach(), temperature))
+                logits, own = logits[..., allowed], lookup[own]
+            nothing = torch.zeros_like(behaviour)
+            logp = nothing.index_copy(1, chosen, token_log_probs(logits, own, temperature))
+        return TokenScores(logp, behaviour, mask, nothing.index_copy(1, chosen, entropy(logits.detach(), temperature)))
 
-    def _logits(self, prompts: Sequence[tuple[int, ...]], target: torch.Tensor, reference: bool) -> torch.Tensor:
-        """Logits [B, T, V] that predict `target` [B, T] after each prompt: every different prompt is encoded once."""
-        unique: dict[tuple[int, ...], int] = {}
-        pick = torch.tensor([unique.setdefault(p, len(unique)) for p in prompts], device=self.device)
-        ids, mask = left_padded(list(unique), self.tokenizer.pad_token_id or 0, self.device)
-        cache = RowCache(layer_class_to_replicate=DynamicLayer)
+    def _logits(
+        self, prompts: Sequence[tuple[int, ...]], target: torch.Tensor, chosen: torch.Tensor, reference: bool
+    ) -> torch.Tensor:
+        """Logits [B, K, V] that predict ``target[:, chosen]`` after each prompt."""
+        pad = self.tokenizer.pad_token_id or 0
+        if self.checkpointing and not reference:
+            model = self.computing()
+            model.train()  # the library computes again only then; there is no dropout to switch on
+            return logits_at_once(model, prompts, target, chosen, pad)
         off: Any = contextlib.nullcontext()
         if reference and self.twin is None:
             off = self.peft_model.disable_adapter() if self.start is None else self.as_it_began()
@@ -157,22 +162,7 @@ class Policy(Speech):
             model = self.computing(reference)
             if self.checkpointing:  # while training the library would drop the cache
                 model.eval()
-            first = _forward(model, ids, mask, cache, 1)[pick]  # [B, 1, V]: predicts the first generated token
-            if target.shape[1] == 1:
-                return first
-            cache.batch_select_indices(pick)
-            fed = target[:, :-1]  # padding on the right is harmless: attention is causal
-            rest = _forward(model, fed, torch.cat([mask[pick], torch.ones_like(fed)], 1), cache, fed.shape[1])
-        return torch.cat([first, rest], 1)
-
-    def _whole(self, prompts: Sequence[tuple[int, ...]], target: torch.Tensor) -> torch.Tensor:
-        """The same in one pass without a cache, activations computed again in the backward pass."""
-        model = self.computing()
-        model.train()  # the library computes again only then; there is no dropout to switch on
-        ids, mask = left_padded(list(prompts), self.tokenizer.pad_token_id or 0, self.device)
-        fed = target[:, :-1]
-        ids, mask = torch.cat([ids, fed], 1), torch.cat([mask, torch.ones_like(fed)], 1)
-        return _forward(model, ids, mask, None, target.shape[1])
+            return logits_after(model, prompts, target, chosen, pad)
 
     # Weights
 
@@ -280,19 +270,9 @@ def factors(layer: Any, adapter: str) -> tuple[torch.nn.Parameter, torch.nn.Para
     return layer.lora_A[adapter].weight, layer.lora_B[adapter].weight, layer.scaling[adapter]
 
 
-def _forward(model: Any, ids: torch.Tensor, mask: torch.Tensor, cache: RowCache | None, keep: int) -> torch.Tensor:
-    """Logits [B, keep, V] after the last of `ids`; `mask` covers the cache and `ids`."""
-    positions = (mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]
-    logits: torch.Tensor = model(
-        input_ids=ids, attention_mask=None if bool(mask.all()) else mask, position_ids=positions,
-        past_key_values=cache, use_cache=cache is not None, logits_to_keep=keep,
-    ).logits.float()  # fmt: skip
-    return logits
-
-
 @dataclass(frozen=True)
 class TokenScores:
-    """Aligned arrays [B, T] over the generated part of packed sequences."""
+    """Aligned arrays [B, T] over the generated part of packed sequences; 0 in columns where no row has a choice."""
 
     logp: torch.Tensor
     behaviour: torch.Tensor

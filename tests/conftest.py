@@ -193,7 +193,9 @@ class ScriptedPolicy:
     def act_as(self, role: Any) -> None:
         """One adapter, if any."""
 
-    def decode(self, prompts: Any, react: Any, *, allowed: Any, sampling: Any, max_sampled: int) -> list[Any]:
+    def decode(
+        self, prompts: Any, react: Any, *, allowed: Any, sampling: Any, max_sampled: int, max_rows: int = 128
+    ) -> list[Any]:  # fmt: skip
         from himac_lite.generation import Stream
 
         assert len(prompts) <= len(self._scripts), f"no script for prompt {self.text(prompts[-1])!r}"

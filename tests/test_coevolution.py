@@ -326,7 +326,7 @@ def test_only_tokens_the_model_chose_have_gradient(policy, toy_levels, make, mon
             for row, s in enumerate(batch):
                 own = s.action_mask[s.prompt_len :]
                 mask[row, : len(own)] = torch.tensor(own)
-            seen.append((kept[-1], mask))
+            seen.append((kept[-1], mask[:, mask.any(0)]))  # logits are computed where at least one row chose
         return scores
 
     policy._logits, policy.log_probs = logits, log_probs

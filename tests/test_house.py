@@ -61,6 +61,7 @@ ORDER = (
     "parallel",
     "generation",
     "static_decoding",
+    "packed",
     "codes",
     "pictures",
     "speech",

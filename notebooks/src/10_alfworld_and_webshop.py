@@ -101,6 +101,7 @@ check_shop_reward(my_shop_reward)
 
 # %%
 from himac_lite.scripted import play_scripted
+from himac_lite.webshop.players import plan_by
 
 count = 8 if course.FAST else 80
 writers = ("expert", "vague", "forgetful", "hasty")
