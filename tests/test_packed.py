@@ -1,0 +1,57 @@
+"""The update's forward pass: the logits of plain passes over whole sequences, at the chosen places only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from test_generation import PAD, lively_model, plain_logits, random_prompts
+
+from himac_lite import packed
+
+
+@pytest.mark.parametrize("chosen", [[0], [0, 5], [3, 4, 11], list(range(12))], ids=str)
+@pytest.mark.parametrize(
+    ("lengths", "passes"),
+    [
+        ((9, 9), [(2, 9), (3, 11)]),  # two prompts, one of them twice: read once, then the rest in the cache
+        ((2, 9), [(2, 9), (3, 11)]),  # of different lengths: padded on the left
+        ((3, 3), [(3, 14)]),  # not worth sharing
+    ],
+)
+def test_logits_where_a_token_was_chosen(monkeypatch, lengths, passes, chosen):
+    model = lively_model("sdpa")
+    one, two = (tuple(p) for p in random_prompts(1, lengths))
+    prompts, target = [one, two, one], torch.tensor(random_prompts(2, (12, 12, 12)))
+    seen: list[tuple[int, ...]] = []
+    model.model.register_forward_pre_hook(lambda m, args, kw: seen.append((*kw["input_ids"].shape,)), with_kwargs=True)
+    found = packed.logits_after(model, prompts, target, torch.tensor(chosen), PAD)
+    assert found.shape[:2] == (3, len(chosen))
+    if len(passes) > 1 and chosen == [0]:
+        passes = passes[:1]  # the prompts say all that is asked for
+    assert seen == passes
+    at_once = packed.logits_at_once(model, prompts, target, torch.tensor(chosen), PAD)
+    for row, (prompt, ids) in enumerate(zip(prompts, target.tolist(), strict=True)):
+        wanted = plain_logits(model, [*prompt, *ids])[[len(prompt) + t - 1 for t in chosen]]
+        for own in (found[row], at_once[row]):
+            torch.testing.assert_close(own, wanted, rtol=0, atol=1e-4)
+
+
+def test_a_vocabulary_of_logits_is_computed_for_choices_alone(policy: Any, toy_levels: Any) -> None:
+    """What the update asks for: the columns in which at least one row chose; the others score 0."""
+    from himac_lite.rollout import GREEDY, ReturnRule, play_flat
+    from himac_lite.tasks.sokoban import SokobanTask
+    from himac_lite.types import Role
+
+    task = SokobanTask(max_steps=6)
+    batch = [t.segments[0] for t in play_flat(policy, task, toy_levels[:3], GREEDY, ReturnRule())]
+    asked: list[torch.Tensor] = []
+    real = policy._logits
+    policy._logits = lambda prompts, target, chosen, reference: (
+        asked.append(chosen),
+        real(prompts, target, chosen, reference),
+    )[1]
+    scores = policy.log_probs(batch, policy.allowed(task, Role.FLAT))
+    assert asked[0].tolist() == scores.mask.any(0).nonzero().squeeze(1).tolist()
+    assert (scores.logp[:, ~scores.mask.any(0)] == 0).all()
