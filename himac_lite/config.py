@@ -62,7 +62,7 @@ playing them: few are played.
 BASES: dict[str, Pretrain] = {
     "sokoban": Pretrain(),
     "webshop": Pretrain(
-        width=192, layers=4, heads=6, batch_tokens=8192, expert_steps=1100, mixed_steps=500, habit_steps=450
+        width=192, layers=4, heads=6, batch_tokens=8192, expert_steps=1100, mixed_steps=500, habit_steps=150
     ),
     "alfworld": Pretrain(
         width=192, layers=4, heads=6, batch_tokens=8192, expert_steps=700, mixed_steps=450, habit_steps=150

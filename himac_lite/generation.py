@@ -29,7 +29,7 @@ ROWS = 128
 """Rows of a batch."""
 _SHRINK = 0.75
 """Finished rows are dropped when fewer than this share of the batch is still running."""
-LONG = 16
+LONG = 8
 """What a row is to read waits, if it has more tokens, until the others have come as far: in a batch all rows take the
 same places in the cache, so a page that one row reads alone is padding, and is computed, in all others."""
 

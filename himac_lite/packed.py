@@ -15,7 +15,6 @@ from transformers.cache_utils import DynamicLayer
 
 from himac_lite.generation import RowCache, left_padded
 
-
 SHORT = 0.25
 """A prompt that is shorter than this share of what follows it is not worth sharing: attention to a cache takes a mask,
 and with a mask the half of all pairs that lies in the future is computed, too."""

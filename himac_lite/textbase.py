@@ -45,7 +45,7 @@ class Recipe:
     """Share of the first stage's batches in which every token is learnt: it teaches to copy."""
     positions: int = 4096
     """Tokens that the model can read."""
-    sloppiness: tuple[float, float, float] = (0.0, 0.45, 0.35)
+    sloppiness: tuple[float, float, float] = (0.0, 0.45, 0.85)
     """Share of beginners in each stage."""
     validation: int = 64
     """Validation items that the card is measured on."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,11 +21,14 @@ from himac_lite.types import Role
 from himac_lite.webshop.catalogue import Product
 from himac_lite.webshop.shop import BUY, NEXT, PAGE, PREV, Session
 
-BEGINNERS = ("hasty", "forgetful", "vague")
+BEGINNERS = ("forgetful", "forgetful", "hasty", "vague")
+"""Forgetting is the habit to be unlearnt, so it is the most frequent."""
 THOROUGH = 0.2
 """How many of the experts are thorough: seldom, so that there is something better to be found."""
 INSIGHT = 0.25
 """How many lessons have a player who knows more of a product than a page of results shows: the others can be learnt."""
+NUMBER = re.compile(r"\bHL(\d{4})\b")
+"""A product's number, as every page writes it."""
 PEEK = 0.05
 """How often a player looks at the features of what was opened."""
 
@@ -104,8 +108,25 @@ def _do(episode: WebShopEpisode, action: str) -> Step:
     return Step(*episode.seen[-1])
 
 
+def renumbered(lesson: Lesson, rng: np.random.Generator) -> Lesson:
+    """The same lesson with other product numbers: a number is read from the page, and not to be known by heart."""
+    numbers: dict[str, str] = {}  # of the lesson → of this copy
+    drawn = iter(rng.permutation(10_000))
+    return replace(
+        lesson,
+        pieces=tuple(
+            (NUMBER.sub(lambda found: "HL" + numbers.setdefault(found[1], f"{next(drawn):04d}"), text), learn)
+            for text, learn in lesson.pieces
+        ),
+    )
+
+
 def lessons(items: Sequence[ShopGoal], rng: np.random.Generator, sloppiness: float) -> Iterator[Lesson]:
     """A blueprint, a flat episode and a segment for one goal after another, without end."""
+    return (renumbered(lesson, rng) for lesson in _lessons(items, rng, sloppiness))
+
+
+def _lessons(items: Sequence[ShopGoal], rng: np.random.Generator, sloppiness: float) -> Iterator[Lesson]:
     task = WebShopTask()
     while True:
         item = items[int(rng.integers(len(items)))]

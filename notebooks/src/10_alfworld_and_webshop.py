@@ -231,11 +231,11 @@ course.bars(worlds, worth, "world", "success, %")
 # will be the lowest, and how much does an expert's plan help a model that reads badly?
 
 # %%
-from himac_lite.loading import load_policy
+from himac_lite.loading import load_policy, resolve_model
 from himac_lite.rollout import GREEDY, ReturnRule, execute, play_flat, sample_blueprints
 from himac_lite.tasks.text import written_plan
 
-policy, rule = load_policy("webshop-base"), ReturnRule()
+policy, rule = load_policy(resolve_model("webshop-base")), ReturnRule()
 some = goals[: 4 if course.FAST else 48]
 plans = {
     "its own": [plan for [(_, plan)] in sample_blueprints(policy, shop, some, 1, GREEDY)],
