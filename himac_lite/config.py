@@ -42,21 +42,21 @@ TASKS: dict[str, dict[str, Any]] = {
     "webshop": {
         "train_levels": "webshop/train", "validation_levels": "webshop/validation", "test_levels": "webshop/test",
         "model.path": "webshop-base", "rollout.levels": 16, "rollout.min_length": 0, "rollout.max_steps": 15,
-        "rollout.subgoal_budget": 6, "rollout.progress_share": 1.0, "validate_on": 64, "iterations": 20,
-        "update.epochs": 1, "update.groups_per_step": 4,
+        "rollout.subgoal_budget": 6, "rollout.progress_share": 1.0, "validate_on": 64, "iterations": 12,
+        "update.epochs": 1, "update.groups_per_step": 2, "update.minibatches": 8, "update.lr": 2e-3,
     },
     "alfworld": {
         "train_levels": "household/train", "validation_levels": "household/validation",
         "test_levels": "household/test", "model.path": "alfworld-base", "rollout.levels": 8, "rollout.min_length": 0,
-        "rollout.max_steps": 50, "rollout.subgoal_budget": 20, "validate_on": 24, "test_limit": 48, "iterations": 14,
-        "update.epochs": 1, "update.groups_per_step": 4,
+        "rollout.max_steps": 50, "rollout.subgoal_budget": 20, "validate_on": 24, "test_limit": 48, "iterations": 10,
+        "update.epochs": 1, "update.groups_per_step": 2, "update.minibatches": 8, "update.lr": 2e-3,
     },
 }  # fmt: skip
 """Tasks, and the settings in which each differs from Sokoban's.
 
-In words an episode is long, so that a second pass over a phase costs as much as twice the experience, and most groups
-of WebShop have an advantage. The games of ALFWorld's engine are loaded for each evaluation anew, which takes as long as
-playing them: few are played.
+In words an episode is long, so that a second pass over a phase costs as much as twice the experience; instead the steps
+are more and larger, as iterations are few. The games of ALFWorld's engine are loaded for each evaluation anew, which
+takes as long as playing them: few are played.
 """
 
 BASES: dict[str, Pretrain] = {

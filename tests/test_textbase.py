@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from himac_lite import cli, textbase
+from himac_lite import cli, loading, textbase
 from himac_lite.config import PRESETS, Pretrain, Train, as_dict, for_task, from_dict
 from himac_lite.errors import ConfigError, ModelError
 from himac_lite.evaluation import score
@@ -224,6 +224,7 @@ def test_it_is_trained_and_evaluated_by_the_command_line(base, tmp_path, capsys)
 
 def test_what_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loading, "data_dir", lambda: tmp_path)  # where no base is shipped
     assert cli.main(["train", "--task", "alfworld", "--levels", "no/such", "--out", "x"]) == 2
     assert cli.main(["evaluate", "webshop-base", "--task", "webshop"]) == 2
     first, second = [line for line in capsys.readouterr().err.splitlines() if line.startswith("himac-lite: ")]

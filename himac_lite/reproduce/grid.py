@@ -57,7 +57,7 @@ DEFAULT = Train(
     record_levels=0, probe_levels=0,
 )  # fmt: skip
 """What all cells of Sokoban's grids share: the default run's settings, a budget in environment steps, a finer curve."""
-IN_WORDS = {"webshop": 36_000, "alfworld": 28_000}
+IN_WORDS = {"webshop": 8_000, "alfworld": 6_000}
 """Environment steps of a run in a task in words: what HiMAC's default iterations take, by estimate."""
 
 
@@ -72,7 +72,7 @@ def settings_for(grid: str) -> Train:
     if _known(grid) not in IN_WORDS:
         return DEFAULT
     return replace(
-        for_task(Train(), grid), iterations=DEFAULT.iterations, env_steps=IN_WORDS[grid], validate_every=4,
+        for_task(Train(), grid), iterations=DEFAULT.iterations, env_steps=IN_WORDS[grid], validate_every=2,
         checkpoint_every=2, keep_checkpoints=1, record_levels=0, probe_levels=0,
     )  # fmt: skip
 
