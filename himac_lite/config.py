@@ -62,7 +62,14 @@ takes as long as playing them: few are played.
 BASES: dict[str, Pretrain] = {
     "sokoban": Pretrain(),
     "webshop": Pretrain(
-        width=192, layers=4, heads=6, batch_tokens=8192, expert_steps=1100, mixed_steps=500, habit_steps=150
+        width=192,
+        layers=4,
+        heads=6,
+        batch_tokens=8192,
+        expert_steps=1100,
+        mixed_steps=500,
+        settle_steps=450,
+        habit_steps=250,
     ),
     "alfworld": Pretrain(
         width=192, layers=4, heads=6, batch_tokens=8192, expert_steps=700, mixed_steps=450, habit_steps=150

@@ -1,8 +1,8 @@
 """Make the base model of a task in plain words: a tokenizer and a small Llama, from scripted demonstrations only.
 
 The stages are those of `pretrain`: competence from experts, then mixed quality with the learning rate down to zero and
-every linear layer seen through NF4, then more beginners, so that a *half-competent* model is left. Goals of the
-training part only are demonstrated.
+every linear layer seen through NF4, then more beginners, so that a *half-competent* model is left, whose executor is
+better than its planner. Goals of the training part only are demonstrated.
 """
 
 from __future__ import annotations
@@ -31,11 +31,36 @@ from himac_lite.tokenizer import build_text_tokenizer
 
 
 @dataclass(frozen=True)
+class Part:
+    """One stage of a recipe."""
+
+    name: str
+    steps: str
+    """The field of `config.Pretrain` that says how many batches."""
+    sloppiness: float
+    """Share of beginners."""
+    rate: float = 1.0
+    """Times the learning rates of `config.Pretrain`."""
+    unknown: float = 0.0
+    """Share of lessons about products whose numbers are new, for a task that has such."""
+
+
+PARTS = (
+    Part("expert demonstrations", "expert_steps", 0.0),
+    Part("mixed demonstrations", "mixed_steps", 0.45),
+    Part("settling", "settle_steps", 0.35, 1 / 3),
+    Part("bad habits", "habit_steps", 0.85, 0.6, 0.5),
+)
+"""Those of WebShop. Which product is meant is learnt with numbers that can be known by heart, to copy them after it: with
+new numbers from the beginning neither was learnt (docs/experiments.md)."""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What a task's base model is made of."""
 
-    lessons: Callable[[np.random.Generator, float], Iterator[Lesson]]
-    """(generator, share of beginners) → demonstrations without end."""
+    lessons: Callable[[np.random.Generator, Part], Iterator[Lesson]]
+    """(generator, stage) → demonstrations without end."""
     about: str
     vocabulary: int = 1536
     """Tokens; a multiple of 64. So many that every word of the task is one."""
@@ -45,8 +70,8 @@ class Recipe:
     """Share of the first stage's batches in which every token is learnt: it teaches to copy."""
     positions: int = 4096
     """Tokens that the model can read."""
-    sloppiness: tuple[float, float, float] = (0.0, 0.45, 0.85)
-    """Share of beginners in each stage."""
+    parts: tuple[Part, ...] = PARTS
+    """The stages, the first at a constant learning rate and in full precision."""
     validation: int = 64
     """Validation items that the card is measured on."""
 
@@ -59,7 +84,7 @@ def recipe(task: str) -> Recipe:
 
         goals = [item for item in webshop.load("webshop/train") if isinstance(item, webshop.ShopGoal)]
         return Recipe(
-            lambda rng, sloppiness: shopping(goals, rng, sloppiness),
+            lambda rng, part: shopping(goals, rng, part.sloppiness, part.unknown),
             "goals in the generated catalogue of this package (`webshop/train`)",
         )
     if task == "alfworld":
@@ -68,10 +93,10 @@ def recipe(task: str) -> Recipe:
 
         houses = [game.house for game in our_games("train")]
         return Recipe(
-            lambda rng, sloppiness: housekeeping(houses, rng, sloppiness),
+            lambda rng, part: housekeeping(houses, rng, part.sloppiness),
             "small household games of this package (`household/train`), which are not the ALFWorld benchmark",
             vocabulary=640,
-            sloppiness=(0.0, 0.6, 0.85),
+            parts=(PARTS[0], replace(PARTS[1], sloppiness=0.6), replace(PARTS[3], rate=1 / 3)),
             validation=24,  # each is loaded anew by every measure
         )
     words = ", ".join(name for name in TASKS if name != "sokoban")
@@ -81,7 +106,7 @@ def recipe(task: str) -> Recipe:
 def tokenizer_of(made: Recipe, seed: int, count: int = 3000) -> Any:
     """The tokenizer, learnt from the first demonstrations of a stream of its own."""
     rng = np.random.default_rng([seed, 99])
-    texts = (lesson.text for lesson in itertools.islice(made.lessons(rng, made.sloppiness[1]), count))
+    texts = (lesson.text for lesson in itertools.islice(made.lessons(rng, made.parts[1]), count))
     return build_text_tokenizer(texts, made.vocabulary)
 
 
@@ -100,35 +125,33 @@ def pretrain_task(
     def source(number: int) -> Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]:
         def stream() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             rng = np.random.default_rng([config.seed, number])
-            encode = _cached(tokenizer)
-            lessons = made.lessons(rng, made.sloppiness[number])
+            lessons = made.lessons(rng, made.parts[number])
             reading = 0.0 if number else made.reading
-            return batches(lessons, encode, config.batch_tokens, made.longest, rng, reading=reading)
+            return batches(lessons, _cached(tokenizer), config.batch_tokens, made.longest, rng, reading=reading)
 
         return stream
 
-    slow = replace(config, lr_muon=config.lr_muon / 3, lr_adam=config.lr_adam / 3)
-    stages: tuple[tuple[str, Callable[[], Stage]], ...] = (
-        ("expert demonstrations",
-         lambda: Stage(model, config, EXPERT, config.expert_steps, 0, True, False, False, source(0))),
-        ("mixed demonstrations", lambda: Stage(model, config, EXPERT, config.mixed_steps, 1, source=source(1))),
-        ("bad habits", lambda: Stage(model, slow, EXPERT, config.habit_steps, 2, source=source(2))),
-    )  # fmt: skip
+    def stage(number: int, part: Part) -> Stage:
+        own = replace(config, lr_muon=config.lr_muon * part.rate, lr_adam=config.lr_adam * part.rate)
+        steps, first = getattr(config, part.steps), number == 0
+        return Stage(model, own, EXPERT, steps, number, first, not first, not first, source(number))
+
     kept = out / "unfinished" / str(config.seed)
     kept.mkdir(parents=True, exist_ok=True)
-    for name, make in stages:
-        stage = make()
+    for at, part in enumerate(made.parts):
+        now = stage(at, part)  # begins with the weights that the stage before it left in the model
 
-        def report(number: int, loss: float, rate: float, name: str = name, steps: int = stage.steps) -> None:
+        def report(number: int, loss: float, rate: float, name: str = part.name, steps: int = now.steps) -> None:
             if number % 50 == 0 or number == steps:
                 say(f"{name} {number}/{steps}: loss {loss:.4f}, {rate:.0f} tokens/s")
 
-        stage.run(report, kept / f"{name.replace(' ', '-')}-{stage.steps}.safetensors")
+        now.run(report, kept / f"{part.name.replace(' ', '-')}-{now.steps}.safetensors")
     model.half().save_pretrained(str(out))
     tokenizer.save_pretrained(str(out))
     made = made if items is None else replace(made, validation=items)
     found = measured(task, out, made.validation)
-    record = {"task": task, "config": as_dict(config), "sloppiness": made.sloppiness, "validation": found}
+    record: dict[str, Any] = {"task": task, "config": as_dict(config), "stages": [as_dict(part) for part in made.parts]}
+    record["validation"] = found
     (out / "pretrain.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     (out / "README.md").write_text(card(task, made, config, found, model.num_parameters()), "utf-8")
     shutil.rmtree(out / "unfinished")
@@ -165,6 +188,7 @@ def _cached(tokenizer: Any) -> Callable[[str], list[int]]:
 def card(task: str, made: Recipe, config: Pretrain, found: dict[str, float], parameters: int) -> str:
     """The model card: how it was made, what it is for, what it scores."""
     rows = "\n".join(f"| {name} | {100 * value:.1f} % |" for name, value in found.items()) or "| not measured | |"
+    stages = ", ".join(f"{getattr(config, part.steps)} ({part.name})" for part in made.parts)
     return f"""---
 library_name: transformers
 license: mit
@@ -173,8 +197,8 @@ license: mit
 
 A Llama of {parameters / 1e6:.2f}M parameters ({config.layers} layers, width {config.width}) with a byte-level BPE of
 its own, made by `himac-lite pretrain --task {task} --seed {config.seed}` from scripted demonstrations alone, of
-{made.about}: {config.expert_steps} batches of experts, then {config.mixed_steps} and {config.habit_steps} of mixed
-quality seen through NF4.
+{made.about}, in batches: {stages};
+all but the first seen through NF4.
 
 It is meant as a starting point for reinforcement learning, not as a good player.
 

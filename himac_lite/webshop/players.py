@@ -121,9 +121,15 @@ def renumbered(lesson: Lesson, rng: np.random.Generator) -> Lesson:
     )
 
 
-def lessons(items: Sequence[ShopGoal], rng: np.random.Generator, sloppiness: float) -> Iterator[Lesson]:
-    """A blueprint, a flat episode and a segment for one goal after another, without end."""
-    return (renumbered(lesson, rng) for lesson in _lessons(items, rng, sloppiness))
+def lessons(
+    items: Sequence[ShopGoal], rng: np.random.Generator, sloppiness: float, unknown: float = 0.0
+) -> Iterator[Lesson]:
+    """A blueprint, a flat episode and a segment for one goal after another, without end.
+
+    unknown: the share of lessons whose product numbers are drawn anew.
+    """
+    for lesson in _lessons(items, rng, sloppiness):
+        yield renumbered(lesson, rng) if unknown and rng.random() < unknown else lesson
 
 
 def _lessons(items: Sequence[ShopGoal], rng: np.random.Generator, sloppiness: float) -> Iterator[Lesson]:
