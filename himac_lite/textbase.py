@@ -51,8 +51,8 @@ PARTS = (
     Part("settling", "settle_steps", 0.35, 1 / 3),
     Part("bad habits", "habit_steps", 0.85, 0.6, 0.5),
 )
-"""Those of WebShop. Which product is meant is learnt with numbers that can be known by heart, to copy them after it: with
-new numbers from the beginning neither was learnt (docs/experiments.md)."""
+"""Those of WebShop. Which product is meant is learnt with numbers that can be known by heart, to copy them after it.
+With new numbers from the beginning neither was learnt (docs/experiments.md)."""
 
 
 @dataclass(frozen=True)

@@ -242,7 +242,10 @@ plans = {
     "an expert's": [shop.oracle(g) for g in some],
     "a hasty one's": [written_plan(plan_by("hasty", g, g.noun, rng)) for g in some],
 }
-played = {who: execute(policy, shop, list(zip(some, plan, strict=True)), GREEDY, rule) for who, plan in plans.items()}
+played = {
+    who: execute(policy, shop, list(zip(some, plan, strict=True)), GREEDY, rule)
+    for who, plan in plans.items()
+}
 played["none: flat play"] = play_flat(policy, shop, some, GREEDY, rule)
 found = {
     "success": [100 * np.mean([t.success for t in made]) for made in played.values()],
@@ -261,8 +264,12 @@ from himac_lite import reproduce
 from himac_lite.sokoban.levels import data_dir
 
 for world in ("webshop", "alfworld"):
-    print(world)
-    print(reproduce.table_text(reproduce.read_rows(data_dir() / "runs" / world)), "\n")
+    rows = reproduce.read_rows(data_dir() / "runs" / world)
+    print(
+        world,
+        reproduce.table_text(rows) if rows else f"no records yet: himac-lite reproduce {world}",
+        sep="\n",
+    )
 
 # %% [markdown]
 # ## What can go wrong: words are not what they say
