@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from himac_lite import generation, model, runs
+from himac_lite import model, runs
 from himac_lite.coevolution import credit_actions, iterate, play
 from himac_lite.config import Rollout, Train, Update
 from himac_lite.distributed import ALONE, Team, shares, team
@@ -121,8 +120,8 @@ def test_spread_and_sums_of_three_ranks():
 @pytest.mark.parametrize("variant", ["himac", "flat_grpo"])
 def test_two_ranks_make_the_adapter_of_one(new_policy: Any, toy_levels: Any, variant: str, monkeypatch: Any):
     """Bit for bit. (A difference of 1e-9 in a gradient that should be zero would be one of 1e-4 after AdamW.)"""
-    monkeypatch.setattr(model, "batches", lambda prompts: generation.batches(prompts, 8))  # more than one a rollout
-    monkeypatch.setattr(model, "decode", partial(generation.decode, max_rows=8))
+    real = model.Policy.decode  # with more than one batch a rollout
+    monkeypatch.setattr(model.Policy, "decode", lambda self, *a, **kw: real(self, *a, **{**kw, "max_rows": 8}))
     config = Train(
         rollout=Rollout(levels=4, group=6, max_steps=3, subgoal_budget=3, progress_share=0.5),
         update=Update(groups_per_step=1, micro_tokens=256),
