@@ -112,3 +112,14 @@ def test_the_table_of_the_ablations_is_what_the_records_say():
             low, high = (f"{100 * end:.1f}".replace("-", "−") for end in found.interval)
             line += f"{100 * found.difference:.1f} ({low} to {high}) | "
         assert line in README, line
+
+
+def test_the_shops_table_is_what_the_records_say():
+    rows = reproduce.read_rows(ROOT / "data" / "runs" / "webshop")
+    for variant in ("himac", "flat_grpo"):
+        own = [row for row in rows if row.variant == variant]
+        solved, scores = (
+            " / ".join(f"{100 * x:.1f}" for x in xs) for xs in zip(*((r.success, r.score) for r in own), strict=True)
+        )
+        line = f"| `{variant}` | {solved} | {100 * own[0].base_success:.1f} | {scores} | "
+        assert line in README, line
