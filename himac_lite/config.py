@@ -62,19 +62,13 @@ takes as long as playing them: few are played.
 BASES: dict[str, Pretrain] = {
     "sokoban": Pretrain(),
     "webshop": Pretrain(
-        width=192,
-        layers=4,
-        heads=6,
-        batch_tokens=8192,
-        expert_steps=1100,
-        mixed_steps=500,
-        settle_steps=450,
+        width=192, layers=4, heads=6, batch_tokens=8192, expert_steps=1100, mixed_steps=500, settle_steps=450,
         habit_steps=250,
     ),
     "alfworld": Pretrain(
         width=192, layers=4, heads=6, batch_tokens=8192, expert_steps=700, mixed_steps=450, habit_steps=150
     ),
-}
+}  # fmt: skip
 """How the base model of each task is made. In the tasks in words a demonstration is longer and less of it is learnt."""
 
 

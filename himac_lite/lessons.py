@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -39,14 +38,6 @@ class Step:
     action: str
     seen: str
     learn: bool = True
-
-
-class Teacher(Protocol):
-    """Where lessons come from."""
-
-    def __call__(self, rng: np.random.Generator, sloppiness: float) -> Iterator[Lesson]:
-        """Lessons without end. sloppiness: the share of demonstrations that are a beginner's, in [0, 1]."""
-        ...
 
 
 def plan_lesson(observation: str, subgoals: Sequence[str]) -> Lesson:

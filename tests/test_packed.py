@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,9 @@ import torch
 from test_generation import PAD, lively_model, plain_logits, random_prompts
 
 from himac_lite import packed
+from himac_lite.rollout import GREEDY, ReturnRule, play_flat
+from himac_lite.tasks.sokoban import SokobanTask
+from himac_lite.types import Role
 
 
 @pytest.mark.parametrize("chosen", [[0], [0, 5], [3, 4, 11], list(range(12))], ids=str)
@@ -20,7 +24,7 @@ from himac_lite import packed
         ((3, 3), [(3, 14)]),  # not worth sharing
     ],
 )
-def test_logits_where_a_token_was_chosen(monkeypatch, lengths, passes, chosen):
+def test_logits_where_a_token_was_chosen(lengths, passes, chosen):
     model = lively_model("sdpa")
     one, two = (tuple(p) for p in random_prompts(1, lengths))
     prompts, target = [one, two, one], torch.tensor(random_prompts(2, (12, 12, 12)))
@@ -39,19 +43,24 @@ def test_logits_where_a_token_was_chosen(monkeypatch, lengths, passes, chosen):
 
 
 def test_a_vocabulary_of_logits_is_computed_for_choices_alone(policy: Any, toy_levels: Any) -> None:
-    """What the update asks for: the columns in which at least one row chose; the others score 0."""
-    from himac_lite.rollout import GREEDY, ReturnRule, play_flat
-    from himac_lite.tasks.sokoban import SokobanTask
-    from himac_lite.types import Role
-
+    """The update asks for the columns in which at least one row chose; the others score 0."""
     task = SokobanTask(max_steps=6)
     batch = [t.segments[0] for t in play_flat(policy, task, toy_levels[:3], GREEDY, ReturnRule())]
+    observed = {1, 3}  # columns in which, let us say, nobody chose
+    batch = [
+        replace(s, action_mask=tuple(m and t - s.prompt_len not in observed for t, m in enumerate(s.action_mask)))
+        for s in batch
+    ]
     asked: list[torch.Tensor] = []
     real = policy._logits
-    policy._logits = lambda prompts, target, chosen, reference: (
-        asked.append(chosen),
-        real(prompts, target, chosen, reference),
-    )[1]
+
+    def noted(prompts: Any, target: Any, chosen: torch.Tensor, reference: bool) -> torch.Tensor:
+        asked.append(chosen)
+        return real(prompts, target, chosen, reference)
+
+    policy._logits = noted
     scores = policy.log_probs(batch, policy.allowed(task, Role.FLAT))
-    assert asked[0].tolist() == scores.mask.any(0).nonzero().squeeze(1).tolist()
-    assert (scores.logp[:, ~scores.mask.any(0)] == 0).all()
+    width = scores.mask.shape[1]
+    assert asked[0].tolist() == [t for t in range(width) if t not in observed]
+    assert (scores.logp[:, [1, 3]] == 0).all()
+    assert (scores.logp[:, 0] != 0).all()

@@ -138,9 +138,10 @@ def test_shopping_lessons_are_in_all_three_formats(goals):
             assert "\nSub-goal: " in lesson.pieces[0][0]
 
 
-def test_all_that_a_buyer_does_can_be_copied(goals):
+@pytest.mark.parametrize("unknown", [0.0, 1.0])
+def test_all_that_a_buyer_does_can_be_copied(goals, unknown):
     """What is clicked, and every word that is searched for, stands in what the lesson showed before."""
-    stream = players.lessons(goals, np.random.default_rng(1), 0.5)
+    stream = players.lessons(goals, np.random.default_rng(1), 0.5, unknown)
     for lesson in itertools.islice(stream, 60):
         read = ""
         for text, learnt in lesson.pieces:
@@ -149,6 +150,18 @@ def test_all_that_a_buyer_does_can_be_copied(goals):
             elif learnt and text.startswith(" search["):
                 assert set(text.strip()[7:-1].split()) <= set(re.findall(r"[a-z0-9-]+", read)), lesson.text
             read += text
+
+
+def test_numbers_are_drawn_anew_one_for_each():
+    page = "[SEP] HL0001 [SEP] mug [SEP] HL0002 [SEP] cup"
+    lesson = plan_lesson(f"{page} [SEP] HL0001", ["open HL0002"])
+    first, second = (players.renumbered(lesson, np.random.default_rng(seed)).text for seed in (0, 1))
+    assert first != second
+    for text in (first, second):
+        one, two, again, opened = players.NUMBER.findall(text)
+        assert (one, two) == (again, opened)
+        assert one != two
+        assert players.NUMBER.sub("HL", text) == players.NUMBER.sub("HL", lesson.text)
 
 
 def test_a_thorough_buyer_searches_for_the_options_too(goals):
