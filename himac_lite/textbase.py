@@ -2,7 +2,7 @@
 
 The stages are those of `pretrain`: competence from experts, then mixed quality with the learning rate down to zero and
 every linear layer seen through NF4, then more beginners, so that a *half-competent* model is left, whose executor is
-better than its planner. Goals of the training part only are demonstrated.
+better than its planner. What is in validation or test is never demonstrated.
 """
 
 from __future__ import annotations
@@ -88,13 +88,15 @@ def recipe(task: str) -> Recipe:
             "goals in the generated catalogue of this package (`webshop/train`)",
         )
     if task == "alfworld":
+        from himac_lite.alfworld import generator
         from himac_lite.alfworld.players import lessons as housekeeping
         from himac_lite.tasks.alfworld import our_games
 
-        houses = [game.house for game in our_games("train")]
+        held_out = {game.text for part in ("validation", "test") for game in our_games(part)}
         return Recipe(
-            lambda rng, part: housekeeping(houses, rng, part.sloppiness),
-            "small household games of this package (`household/train`), which are not the ALFWorld benchmark",
+            lambda rng, part: housekeeping(generator.stream(rng, held_out), rng, part.sloppiness),
+            "small household games of this package's generator, none of validation or test; they are not the ALFWorld "
+            "benchmark",
             vocabulary=640,
             parts=(PARTS[0], replace(PARTS[1], sloppiness=0.6), replace(PARTS[3], rate=1 / 3)),
             validation=24,  # each is loaded anew by every measure

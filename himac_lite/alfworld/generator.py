@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,10 @@ from himac_lite.alfworld.house import (
 SEED = 5
 COUNTS = {"train": 240, "validation": 48, "test": 96}
 """Games of each part; every task type as often."""
+MOST = 8
+"""Things of a game, beside those that are asked for."""
+FULL = 10
+"""The same of a demonstration: the more lies about, the more there is to be told from what was asked for."""
 
 _KITCHEN = (
     ("fridge", 1, 1), ("microwave", 1, 1), ("sinkbasin", 1, 1), ("countertop", 1, 2), ("cabinet", 2, 4),
@@ -43,15 +48,15 @@ _USUAL = (0.55, 0.25, 0.1)
 """How often a thing is at the first, second and third of its usual places; else it is anywhere it may be."""
 
 
-def generate(task: str, rng: np.random.Generator) -> House:
-    """One house of a task type."""
+def generate(task: str, rng: np.random.Generator, most: int = MOST) -> House:
+    """One house of a task type, with up to so many things beside those that are asked for."""
     while True:
-        house = _draw(task, rng)
+        house = _draw(task, rng, most)
         if house is not None and 2 <= len(solution(house)) <= 14:
             return house
 
 
-def _draw(task: str, rng: np.random.Generator) -> House | None:
+def _draw(task: str, rng: np.random.Generator, most: int) -> House | None:
     kitchen = task in TOOL or (task in (PLACE, TWO) and rng.random() < 0.5)
     room, pool = (_KITCHEN, KITCHEN) if kitchen else (_BEDROOM, BEDROOM)
     counts = [(what, int(rng.integers(low, high + 1))) for what, low, high in room]
@@ -63,7 +68,7 @@ def _draw(task: str, rng: np.random.Generator) -> House | None:
     goal = "" if task == LIGHT else goals[int(rng.integers(len(goals)))]
     names = [thing] * (2 if task == TWO else 1)
     others = [t for t in pool if t != thing]
-    names += [others[i] for i in rng.choice(len(others), int(rng.integers(5, 9)), replace=False)]
+    names += [others[i] for i in rng.choice(len(others), int(rng.integers(5, most + 1)), replace=False)]
     numbers: Counter[str] = Counter()
     things = []
     for what in names:
@@ -88,6 +93,17 @@ def _place(what: str, receptacles: tuple[str, ...], rng: np.random.Generator, av
             may = [r for r in may if kind(r) == usual[i]] or may
             break
     return may[int(rng.integers(len(may)))] if may else None
+
+
+def stream(rng: np.random.Generator, without: Set[str]) -> Iterator[House]:
+    """New houses without end, none of those whose `House.text` is given: for demonstrations.
+
+    A house that is seen again is known by heart: where its things lie is learnt, and not to look for them.
+    """
+    while True:
+        house = generate(TASKS[int(rng.integers(len(TASKS)))], rng, FULL)
+        if house.text not in without:
+            yield house
 
 
 def split(seed: int = SEED, counts: dict[str, int] = COUNTS) -> dict[str, list[House]]:

@@ -100,14 +100,13 @@ def _search(
     return False
 
 
-def lessons(houses: Sequence[House], rng: np.random.Generator, sloppiness: float) -> Iterator[Lesson]:
-    """A blueprint, a flat episode and a segment for one house after another, without end."""
+def lessons(houses: Iterator[House], rng: np.random.Generator, sloppiness: float) -> Iterator[Lesson]:
+    """A blueprint, a flat episode and a segment for one house after another."""
 
     def writer() -> str:
         return BEGINNERS[int(rng.integers(len(BEGINNERS)))] if rng.random() < sloppiness else "expert"
 
-    while True:
-        house = houses[int(rng.integers(len(houses)))]
+    for house in houses:
         twin = Twin(house)
         yield plan_lesson(twin.intro, plan_by(writer(), house, rng))
 
