@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -116,6 +117,27 @@ def test_every_shipped_game_is_won_by_its_solution_and_not_before():
             assert NOTHING not in {said for _, said in answers}, game.text
             assert twin.won, game.text
             assert len(game.commands) <= 14
+
+
+def test_demonstrated_houses_are_new_and_none_of_those_held_out(monkeypatch):
+    first = list(itertools.islice(generator.stream(np.random.default_rng(0), set()), 40))
+    assert len({house.text for house in first}) == 40
+    assert {house.task for house in first} == set(TASKS)
+    assert max(len(house.things) for house in first) > 10  # fuller than the games that are played
+    held_out = {house.text for house in first[::2]}
+    rest = list(itertools.islice(generator.stream(np.random.default_rng(0), held_out), 20))
+    assert rest == first[1::2]
+
+    def intros() -> set[str]:
+        made = textbase.recipe("alfworld")
+        lessons = made.lessons(np.random.default_rng(0), made.parts[0])
+        return {lesson.text.split("Plan:")[0] for lesson in itertools.islice(lessons, 60) if lesson.role is Role.PLANNER}
+
+    before = intros()
+    house = next(generator.stream(np.random.default_rng(0), set()))
+    assert any(Twin(house).intro in intro for intro in before)
+    monkeypatch.setattr(alfworld, "our_games", lambda part: [HouseGame(house)] if part == "test" else [])
+    assert not any(Twin(house).intro in intro for intro in intros())
 
 
 def test_things_may_be_where_they_are():
