@@ -8,6 +8,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import numpy as np
@@ -131,7 +133,9 @@ def test_demonstrated_houses_are_new_and_none_of_those_held_out(monkeypatch):
     def intros() -> set[str]:
         made = textbase.recipe("alfworld")
         lessons = made.lessons(np.random.default_rng(0), made.parts[0])
-        return {lesson.text.split("Plan:")[0] for lesson in itertools.islice(lessons, 60) if lesson.role is Role.PLANNER}
+        return {
+            lesson.text.split("Plan:")[0] for lesson in itertools.islice(lessons, 60) if lesson.role is Role.PLANNER
+        }
 
     before = intros()
     house = next(generator.stream(np.random.default_rng(0), set()))
@@ -225,6 +229,60 @@ def test_the_solution_wins_in_the_engine_and_the_reward_stays(by_type, task):
     )
     episode.act(other)
     assert episode.success  # latched
+
+
+@engine
+def test_the_quickened_engine_says_the_same(tmp_path):
+    """In a process of its own: all answers and admissible commands of a win and 30 random steps of each task type."""
+    run = subprocess.run(
+        [sys.executable, "-c", BOTH_WAYS], capture_output=True, text=True, check=False, timeout=300,
+        env={**os.environ, "PYTHONHASHSEED": "0", "ALFWORLD_DATA": str(tmp_path)},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-2000:]
+    counts = json.loads(run.stdout.splitlines()[-1])
+    assert counts["plain"] == counts["quick"]
+    assert counts["answers"] > 6 * 30
+    assert set(counts["verbs"]) >= {"clean", "close", "cool", "examine", "go", "heat", "move", "open", "take", "use"}
+    assert counts["parsed"][0] > 20 * counts["parsed"][1]  # it was quickened indeed
+
+
+BOTH_WAYS = """
+import hashlib, itertools, json, random
+from textworld.envs.pddl import textgen
+from himac_lite.alfworld.quick import quicken
+from himac_lite.alfworld.server import Game
+from himac_lite.tasks.alfworld import our_games
+
+games = our_games("validation")[:6]
+assert len({game.house.task for game in games}) == 6
+parsed = [0, 0]
+
+class Counting(textgen.CSGParser):
+    def parse(self, *args, **options):
+        parsed[now] += 1
+        return super().parse(*args, **options)
+
+textgen._PARSER = Counting(semantics=textgen.CSGModelBuilderSemantics(), parseinfo=True)
+
+def answers():
+    out, rng = [], random.Random(0)
+    for asked in games:
+        game = Game(asked.told())
+        for command in [*asked.commands, *[None] * 30]:
+            command = command or rng.choice(game.state["admissible_commands"] + ["fly"])
+            answer = game.answer({"act": command})
+            out.append([command, answer["seen"], answer["commands"], answer["won"]])
+    return out
+
+now = 0
+plain = answers()
+quicken()
+now = 1
+quick = answers()
+digest = [hashlib.sha256(json.dumps(found).encode()).hexdigest() for found in (plain, quick)]
+verbs = sorted({command.split()[0] for command, *_ in plain})
+print(json.dumps({"plain": digest[0], "quick": digest[1], "answers": len(plain), "verbs": verbs, "parsed": parsed}))
+"""
 
 
 @engine

@@ -24,6 +24,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from himac_lite.alfworld.quick import quicken
+
 MAX_TEMPLATES = 16
 """Loaded games that are kept, each in a process of its own."""
 LIMIT = 120
@@ -119,6 +121,7 @@ def main(path: str) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended children leave nothing behind
     for module in ("alfworld.agents.environment.alfred_tw_env", "alfworld.gen.goal_library", "textworld.envs.pddl"):
         import_module(module)  # once, shared by all that is forked
+    quicken()
 
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(path)
