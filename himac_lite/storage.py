@@ -144,8 +144,8 @@ def _opened(file: Path, links: bool = True) -> Any:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One process at a time: a second one gets a `RunError`. The system ends the lock with the process.
+def locked(folder: Path, wait: bool = False) -> Iterator[None]:
+    """One process at a time: a second one waits, or gets a `RunError`. The system ends the lock with the process.
 
     Where the system or the file system has no such locks, there is none.
     """
@@ -158,7 +158,7 @@ def locked(folder: Path) -> Iterator[None]:
         handle = os.open(folder / ".lock", os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise RunError(f"another process is training {folder}; wait for it, or stop it first") from None
         except OSError:  # such as a network folder without locks

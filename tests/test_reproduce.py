@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from himac_lite.config import Model, Rollout, Train, Update
 from himac_lite.errors import ConfigError, RunError
 from himac_lite.reproduce import Cell, Row, cells, compare, curve_band, read_curve, read_rows, spent_to, summary
 from himac_lite.reproduce import grid as grid_module
-from himac_lite.reproduce.rows import keep_settings, settings_of
+from himac_lite.reproduce.rows import add_row, keep_settings, settings_of
 
 
 def row(variant: str, seed: int, solved: str, **more: Any) -> Row:
@@ -265,6 +266,15 @@ def test_several_processes_may_fill_one_table(settings, tmp_path):
     said: list[str] = []
     reproduce.reproduce(TINY, tmp_path / "rows", tmp_path / "runs", settings=settings, say=meanwhile)
     assert sum(r.variant == "other" for r in read_rows(tmp_path / "rows")) == len(said) == 3
+
+
+def test_rows_of_the_same_moment_are_all_kept(tmp_path):
+    """Without the lock the eight threads read the same table, and the last to write it wins."""
+    wanted = [row("himac", seed, "1") for seed in range(64)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda new: add_row(tmp_path, new, [{"iteration": 0}]), wanted))
+    assert sorted(r.seed for r in read_rows(tmp_path)) == list(range(64))
+    assert len(list((tmp_path / "curves").iterdir())) == 64
 
 
 def test_a_cell_that_fails_does_not_stop_the_others(settings, tmp_path):

@@ -30,13 +30,12 @@ from himac_lite.parallel import one_thread_a_worker
 from himac_lite.prompting import PROMPTED
 from himac_lite.reproduce.rows import (
     Row,
+    add_row,
     curve_of_run,
     keep_settings,
-    merged,
     read_rows,
     row_of_run,
     settings_of,
-    write_rows,
 )
 from himac_lite.tasks.registry import load_items
 from himac_lite.training import load_for, make_task, train
@@ -129,8 +128,7 @@ def reproduce(
                 say(f"{cell.name}: {found}")
             elif found is not None:
                 row, curve = found
-                rows = merged(read_rows(out), row)  # as they are now: another process may work on the same table
-                write_rows(out, rows, {cell.name: curve})
+                rows = add_row(out, row, curve)
                 left = sum((c.variant, c.seed) not in {(r.variant, r.seed) for r in rows} for c in wanted)
                 say(f"{_line(row)}; {left} of {len(wanted)} left")
     if failed:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from himac_lite import config as configs
+from himac_lite import storage
 from himac_lite.errors import RunError
 from himac_lite.runs import Run, load_run
 
@@ -161,9 +162,15 @@ def write_rows(folder: Path, rows: Iterable[Row], curves: Mapping[str, Sequence[
         _write(folder / "curves" / f"{name}.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def merged(rows: Iterable[Row], row: Row) -> list[Row]:
-    """The rows with this one in the place of the one of the same variant and seed."""
-    return [r for r in rows if (r.variant, r.seed) != (row.variant, row.seed)] + [row]
+def add_row(folder: Path, row: Row, curve: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Put a row, in the place of the one of the same variant and seed, and its curve into a table; returns all rows.
+
+    Several processes may do so at a time: each reads what the others have written.
+    """
+    with storage.locked(folder, wait=True):
+        rows = [r for r in read_rows(folder) if (r.variant, r.seed) != (row.variant, row.seed)] + [row]
+        write_rows(folder, rows, {f"{row.variant}-{row.seed}": curve})
+    return rows
 
 
 def _as_csv(rows: Sequence[Row]) -> str:
