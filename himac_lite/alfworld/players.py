@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from himac_lite.alfworld.house import LAMP_THING, OPENABLE, THINGS, House, kind, solution, subgoals_of
+from himac_lite.alfworld.house import LAMP, LAMP_THING, OPENABLE, THINGS, House, kind, solution, subgoals_of
 from himac_lite.alfworld.twin import Twin
 from himac_lite.lessons import Lesson, Step, plan_lesson, play_lesson
 from himac_lite.tasks.alfworld import at_hand
@@ -101,7 +101,7 @@ def _search(
 
 
 def lessons(houses: Iterator[House], rng: np.random.Generator, sloppiness: float) -> Iterator[Lesson]:
-    """A blueprint, a flat episode and a segment for one house after another."""
+    """A blueprint, a flat episode, a segment and an errand for one house after another."""
 
     def writer() -> str:
         return BEGINNERS[int(rng.integers(len(BEGINNERS)))] if rng.random() < sloppiness else "expert"
@@ -122,6 +122,30 @@ def lessons(houses: Iterator[House], rng: np.random.Generator, sloppiness: float
         seen = "\n".join([room, *at_hand(twin.holding, last[-1].seen)]) if last else room
         if done := carry_out(twin, told[before], rng, who == "aimless"):
             yield play_lesson(Role.EXECUTOR, seen, done, told[before], sub_done=not twin.won)
+
+        if lesson := errand(house, rng):
+            yield lesson
+
+
+def errand(house: House, rng: np.random.Generator) -> Lesson | None:
+    """A segment that begins where something lies: as often as not it is what is to be found.
+
+    In play what was asked for is mostly found where it usually is, so that telling it from what else lies there is
+    worth little and learnt late; here nothing but the names tells.
+    """
+    twin = Twin(house)
+    things = [(name, place) for name, place in house.things if kind(name) != LAMP]
+    here = things[int(rng.integers(len(things)))][1]
+    lying = {kind(name) for name, place in things if place == here}
+    away = {kind(name) for name, _ in things} - lying
+    wanted = sorted(lying if rng.random() < 0.5 or not away else away)
+    seen = twin.act(f"go to {here}")
+    if kind(here) in OPENABLE:
+        seen = twin.act(f"open {here}")
+    subgoal = f"find and take a {wanted[int(rng.integers(len(wanted)))]}"
+    steps = carry_out(twin, subgoal, rng)
+    observation = "\n".join([twin.intro.split("\n")[0], *at_hand("", seen)])
+    return play_lesson(Role.EXECUTOR, observation, steps, subgoal, sub_done=not twin.won) if steps else None
 
 
 def play(twin: Twin, plan: Sequence[str], rng: np.random.Generator, aimless: bool = False) -> list[Step]:
