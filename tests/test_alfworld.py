@@ -193,7 +193,7 @@ def test_an_expert_wins_and_a_forgetful_player_often_does_not():
 
 
 def test_lessons_show_all_roles():
-    stream = players.lessons([g.house for g in our_games("train")], np.random.default_rng(0), 0.5)
+    stream = players.lessons((g.house for g in our_games("train")), np.random.default_rng(0), 0.5)
     seen = [next(stream) for _ in range(60)]
     assert {lesson.role for lesson in seen} == {Role.PLANNER, Role.EXECUTOR, Role.FLAT}
     for lesson in seen:
@@ -201,6 +201,25 @@ def test_lessons_show_all_roles():
         assert lesson.pieces[0][0].startswith(("<plan>", "<act>", "<play>"))
         for text, counts in lesson.pieces[1:]:
             assert counts is (text.startswith((" ", "<sub_done>")) or lesson.role is Role.PLANNER)
+
+
+def test_an_errand_begins_where_something_lies_as_often_as_not_what_is_wanted():
+    rng, at_once = np.random.default_rng(0), []
+    for game in our_games("train")[:200]:
+        lesson = players.errand(game.house, rng)
+        if lesson is None:  # it lies only where it is to be put in the end: the player does not look there
+            continue
+        (first, _), *rest = lesson.pieces
+        seen, wanted = re.search(r"you see (.+)\.\nSub-goal: find and take a (\S+)\n>", first).groups()
+        actions = [text.strip() for text, counts in rest if counts]
+        place = re.search(r"(?:at|the) (\S+ \d+)\. (?:On|The)", first)[1]
+        assert actions[-1 if lesson.pieces[-1][0] != "<sub_done>" else -2].startswith(f"take {wanted} ")
+        lies_here = f" {wanted} " in seen
+        assert actions[0].startswith("take ") is lies_here
+        assert not lies_here or actions[0].endswith(f" from {place}")
+        at_once.append(lies_here)
+    assert len(at_once) > 190
+    assert 0.4 < np.mean(at_once) < 0.6
 
 
 # ---- the engine --------------------------------------------------------------------------------------------------
