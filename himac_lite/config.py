@@ -48,15 +48,14 @@ TASKS: dict[str, dict[str, Any]] = {
     "alfworld": {
         "train_levels": "household/train", "validation_levels": "household/validation",
         "test_levels": "household/test", "model.path": "alfworld-base", "rollout.levels": 8, "rollout.min_length": 0,
-        "rollout.max_steps": 50, "rollout.subgoal_budget": 20, "validate_on": 24, "test_limit": 48, "iterations": 10,
+        "rollout.max_steps": 50, "rollout.subgoal_budget": 20, "validate_on": 48, "iterations": 10,
         "update.epochs": 1, "update.groups_per_step": 2, "update.minibatches": 8, "update.lr": 2e-3,
     },
 }  # fmt: skip
 """Tasks, and the settings in which each differs from Sokoban's.
 
 In words an episode is long, so that a second pass over a phase costs as much as twice the experience; instead the steps
-are more and larger, as iterations are few. The games of ALFWorld's engine are loaded for each evaluation anew, which
-takes as long as playing them: few are played.
+are more and larger, as iterations are few.
 """
 
 BASES: dict[str, Pretrain] = {

@@ -99,7 +99,7 @@ def recipe(task: str) -> Recipe:
             "benchmark",
             vocabulary=640,
             parts=(PARTS[0], replace(PARTS[1], sloppiness=0.6), replace(PARTS[3], rate=1 / 3)),
-            validation=24,  # each is loaded anew by every measure
+            validation=48,
         )
     words = ", ".join(name for name in TASKS if name != "sokoban")
     raise ConfigError(f"no base model is made for task {task!r} from words; choose one of {words}")
