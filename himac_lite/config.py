@@ -65,7 +65,8 @@ BASES: dict[str, Pretrain] = {
         habit_steps=250,
     ),
     "alfworld": Pretrain(
-        width=192, layers=4, heads=6, batch_tokens=8192, expert_steps=1500, mixed_steps=450, habit_steps=150
+        width=192, layers=4, heads=6, batch_tokens=8192, drill_steps=200, expert_steps=800, mixed_steps=450,
+        habit_steps=150,
     ),
 }  # fmt: skip
 """How the base model of each task is made. In the tasks in words a demonstration is longer and less of it is learnt."""

@@ -43,10 +43,16 @@ class Part:
     """Times the learning rates of `config.Pretrain`."""
     unknown: float = 0.0
     """Share of lessons about products whose numbers are new, for a task that has such."""
+    drill: float = 0.0
+    """Share of lessons that are short and about one thing that is learnt late, for a task that has such."""
+    reading: float = 0.0
+    """Share of batches in which every token is learnt: it teaches to copy."""
+    settled: bool = True
+    """The learning rate goes down to zero, and linear layers are seen through NF4; else neither."""
 
 
 PARTS = (
-    Part("expert demonstrations", "expert_steps", 0.0),
+    Part("expert demonstrations", "expert_steps", 0.0, reading=0.5, settled=False),
     Part("mixed demonstrations", "mixed_steps", 0.45),
     Part("settling", "settle_steps", 0.35, 1 / 3),
     Part("bad habits", "habit_steps", 0.85, 0.6, 0.5),
@@ -66,12 +72,10 @@ class Recipe:
     """Tokens; a multiple of 64. So many that every word of the task is one."""
     longest: int = 1024
     """Tokens of a demonstration; longer ones are left out."""
-    reading: float = 0.5
-    """Share of the first stage's batches in which every token is learnt: it teaches to copy."""
     positions: int = 4096
     """Tokens that the model can read."""
     parts: tuple[Part, ...] = PARTS
-    """The stages, the first at a constant learning rate and in full precision."""
+    """The stages, in order."""
     validation: int = 64
     """Validation items that the card is measured on."""
 
@@ -94,11 +98,16 @@ def recipe(task: str) -> Recipe:
 
         held_out = {game.text for part in ("validation", "test") for game in our_games(part)}
         return Recipe(
-            lambda rng, part: housekeeping(generator.stream(rng, held_out), rng, part.sloppiness),
+            lambda rng, part: housekeeping(generator.stream(rng, held_out), rng, part.sloppiness, part.drill),
             "small household games of this package's generator, none of validation or test; they are not the ALFWorld "
             "benchmark",
             vocabulary=640,
-            parts=(PARTS[0], replace(PARTS[1], sloppiness=0.6), replace(PARTS[3], rate=1 / 3)),
+            parts=(
+                Part("names", "drill_steps", 0.0, drill=1.0, settled=False),
+                replace(PARTS[0], drill=0.3),
+                replace(PARTS[1], sloppiness=0.6, drill=0.2),
+                replace(PARTS[3], rate=1 / 3, drill=0.2),
+            ),
             validation=48,
         )
     words = ", ".join(name for name in TASKS if name != "sokoban")
@@ -108,7 +117,8 @@ def recipe(task: str) -> Recipe:
 def tokenizer_of(made: Recipe, seed: int, count: int = 3000) -> Any:
     """The tokenizer, learnt from the first demonstrations of a stream of its own."""
     rng = np.random.default_rng([seed, 99])
-    texts = (lesson.text for lesson in itertools.islice(made.lessons(rng, made.parts[1]), count))
+    mixed = next(part for part in made.parts if part.steps == "mixed_steps")
+    texts = (lesson.text for lesson in itertools.islice(made.lessons(rng, mixed), count))
     return build_text_tokenizer(texts, made.vocabulary)
 
 
@@ -128,15 +138,15 @@ def pretrain_task(
         def stream() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             rng = np.random.default_rng([config.seed, number])
             lessons = made.lessons(rng, made.parts[number])
-            reading = 0.0 if number else made.reading
-            return batches(lessons, _cached(tokenizer), config.batch_tokens, made.longest, rng, reading=reading)
+            encode, part = _cached(tokenizer), made.parts[number]
+            return batches(lessons, encode, config.batch_tokens, made.longest, rng, reading=part.reading)
 
         return stream
 
     def stage(number: int, part: Part) -> Stage:
         own = replace(config, lr_muon=config.lr_muon * part.rate, lr_adam=config.lr_adam * part.rate)
-        steps, first = getattr(config, part.steps), number == 0
-        return Stage(model, own, EXPERT, steps, number, first, not first, not first, source(number))
+        steps, settled = getattr(config, part.steps), part.settled
+        return Stage(model, own, EXPERT, steps, number, not settled, settled, settled, source(number))
 
     kept = out / "unfinished" / str(config.seed)
     kept.mkdir(parents=True, exist_ok=True)
@@ -200,7 +210,7 @@ license: mit
 A Llama of {parameters / 1e6:.2f}M parameters ({config.layers} layers, width {config.width}) with a byte-level BPE of
 its own, made by `himac-lite pretrain --task {task} --seed {config.seed}` from scripted demonstrations alone, of
 {made.about}, in batches: {stages};
-all but the first seen through NF4.
+the last {sum(part.settled for part in made.parts)} seen through NF4.
 
 It is meant as a starting point for reinforcement learning, not as a good player.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -100,13 +101,22 @@ def _search(
     return False
 
 
-def lessons(houses: Iterator[House], rng: np.random.Generator, sloppiness: float) -> Iterator[Lesson]:
-    """A blueprint, a flat episode, a segment and an errand for one house after another."""
+def lessons(
+    houses: Iterator[House], rng: np.random.Generator, sloppiness: float, drill: float = 0.0
+) -> Iterator[Lesson]:
+    """A blueprint, a flat episode, a segment and an errand for one house after another.
+
+    drill: share of houses that are for a glance only.
+    """
 
     def writer() -> str:
         return BEGINNERS[int(rng.integers(len(BEGINNERS)))] if rng.random() < sloppiness else "expert"
 
     for house in houses:
+        if rng.random() < drill:
+            if lesson := errand(house, rng, glance=True):
+                yield lesson
+            continue
         twin = Twin(house)
         yield plan_lesson(twin.intro, plan_by(writer(), house, rng))
 
@@ -127,25 +137,35 @@ def lessons(houses: Iterator[House], rng: np.random.Generator, sloppiness: float
             yield lesson
 
 
-def errand(house: House, rng: np.random.Generator) -> Lesson | None:
-    """A segment that begins where something lies: as often as not it is what is to be found.
+def errand(house: House, rng: np.random.Generator, glance: bool = False) -> Lesson | None:
+    """A segment that begins where something lies: as often as not it is what is to be found. None: it cannot be done.
 
     In play what was asked for is mostly found where it usually is, so that telling it from what else lies there is
     worth little and learnt late; here nothing but the names tells.
+    glance: no room and the first step alone, and half of them with a task instead of a sub-goal. The fewer words, the
+    sooner it is learnt to compare them (docs/experiments.md).
     """
     twin = Twin(house)
     things = [(name, place) for name, place in house.things if kind(name) != LAMP]
     here = things[int(rng.integers(len(things)))][1]
     lying = {kind(name) for name, place in things if place == here}
     away = {kind(name) for name, _ in things} - lying
-    wanted = sorted(lying if rng.random() < 0.5 or not away else away)
+    choice = sorted(lying if rng.random() < 0.5 or not away else away)
+    wanted = choice[int(rng.integers(len(choice)))]
     seen = twin.act(f"go to {here}")
     if kind(here) in OPENABLE:
         seen = twin.act(f"open {here}")
-    subgoal = f"find and take a {wanted[int(rng.integers(len(wanted)))]}"
+    subgoal, now = f"find and take a {wanted}", at_hand("", seen)
     steps = carry_out(twin, subgoal, rng)
-    observation = "\n".join([twin.intro.split("\n")[0], *at_hand("", seen)])
-    return play_lesson(Role.EXECUTOR, observation, steps, subgoal, sub_done=not twin.won) if steps else None
+    if not steps:
+        return None
+    if not glance:
+        observation = "\n".join([twin.intro.split("\n")[0], *now])
+        return play_lesson(Role.EXECUTOR, observation, steps, subgoal, sub_done=not twin.won)
+    if rng.random() < 0.5:
+        return play_lesson(Role.EXECUTOR, "\n".join(now), steps[:1], subgoal)
+    task = f"Your task is to: {replace(house, thing=wanted).title}."
+    return play_lesson(Role.FLAT, "\n".join([task, *now]), steps[:1])
 
 
 def play(twin: Twin, plan: Sequence[str], rng: np.random.Generator, aimless: bool = False) -> list[Step]:
