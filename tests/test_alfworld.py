@@ -132,7 +132,7 @@ def test_demonstrated_houses_are_new_and_none_of_those_held_out(monkeypatch):
 
     def intros() -> set[str]:
         made = textbase.recipe("alfworld")
-        lessons = made.lessons(np.random.default_rng(0), made.parts[0])
+        lessons = made.lessons(np.random.default_rng(0), replace(made.parts[1], drill=0.0))
         return {
             lesson.text.split("Plan:")[0] for lesson in itertools.islice(lessons, 60) if lesson.role is Role.PLANNER
         }
@@ -220,6 +220,24 @@ def test_an_errand_begins_where_something_lies_as_often_as_not_what_is_wanted():
         at_once.append(lies_here)
     assert len(at_once) > 190
     assert 0.4 < np.mean(at_once) < 0.6
+
+
+def test_a_glance_is_the_first_step_of_an_errand_without_the_room():
+    roles = []
+    for number, game in enumerate(our_games("train")[:60]):
+        whole, glance = (players.errand(game.house, np.random.default_rng(number), short) for short in (False, True))
+        if whole is None:
+            assert glance is None
+            continue
+        assert glance.pieces[1:] == whole.pieces[1:2]  # the same step, and nothing after it
+        assert "Looking quickly" not in glance.text
+        wanted = re.search(r"find and take a (\S+)", whole.text)[1]
+        asked = "Your task is to: " if glance.role is Role.FLAT else "Sub-goal: "
+        assert re.search(f"{asked}.*\\b{wanted}\\b", glance.text)
+        roles.append(glance.role)
+    assert 18 < roles.count(Role.FLAT) < 42
+    drill = players.lessons((g.house for g in our_games("train")), np.random.default_rng(0), 0.5, drill=1.0)
+    assert all(len(lesson.pieces) == 2 for lesson in itertools.islice(drill, 60))
 
 
 # ---- the engine --------------------------------------------------------------------------------------------------
@@ -481,7 +499,9 @@ def test_a_users_games_are_found_by_split(tmp_path, monkeypatch, by_type):
 @engine
 def test_the_whole_path_in_the_engine(tmp_path, capsys):
     """A base model of four batches, one iteration of HiMAC on our games: it plays nonsense, and the run ends well."""
-    tiny = Pretrain(width=64, layers=1, heads=1, batch_tokens=4096, expert_steps=2, mixed_steps=1, habit_steps=1)
+    tiny = Pretrain(
+        width=64, layers=1, heads=1, batch_tokens=4096, drill_steps=1, expert_steps=2, mixed_steps=1, habit_steps=1
+    )
     found = textbase.pretrain_task("alfworld", tiny, tmp_path / "base", lambda _: None, items=0)
     assert found == {}
     small = ["rollout.levels=2", "rollout.group=2", "rollout.max_steps=3", "test_limit=2", "validate_on=2"]
