@@ -17,10 +17,10 @@ class Pretrain:
     """Attention heads."""
     batch_tokens: int = 24_576
     """Tokens of a batch, padding included."""
-    drill_steps: int = 0
-    """Batches of a stage before the first, in ALFWorld: short demonstrations, constant learning rate."""
     expert_steps: int = 1500
     """Batches of the first stage: expert demonstrations, constant learning rate."""
+    drill_steps: int = 0
+    """Batches of a stage after it, in ALFWorld: short demonstrations, the same constant learning rate."""
     mixed_steps: int = 500
     """Batches of the second stage: mixed demonstrations, learning rate down to zero, NF4 in the loop."""
     settle_steps: int = 0

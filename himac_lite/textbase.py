@@ -103,10 +103,10 @@ def recipe(task: str) -> Recipe:
             "benchmark",
             vocabulary=640,
             parts=(
+                PARTS[0],
                 Part("names", "drill_steps", 0.0, drill=1.0, settled=False),
-                replace(PARTS[0], drill=0.3),
-                replace(PARTS[1], sloppiness=0.6, drill=0.2),
-                replace(PARTS[3], rate=1 / 3, drill=0.2),
+                replace(PARTS[1], sloppiness=0.6, drill=0.3),
+                replace(PARTS[3], rate=1 / 3, drill=0.3),
             ),
             validation=48,
         )
@@ -118,7 +118,8 @@ def tokenizer_of(made: Recipe, seed: int, count: int = 3000) -> Any:
     """The tokenizer, learnt from the first demonstrations of a stream of its own."""
     rng = np.random.default_rng([seed, 99])
     mixed = next(part for part in made.parts if part.steps == "mixed_steps")
-    texts = (lesson.text for lesson in itertools.islice(made.lessons(rng, mixed), count))
+    lessons = made.lessons(rng, replace(mixed, drill=0.0))
+    texts = (lesson.text for lesson in itertools.islice(lessons, count))
     return build_text_tokenizer(texts, made.vocabulary)
 
 

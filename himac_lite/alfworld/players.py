@@ -113,7 +113,7 @@ def lessons(
         return BEGINNERS[int(rng.integers(len(BEGINNERS)))] if rng.random() < sloppiness else "expert"
 
     for house in houses:
-        if rng.random() < drill:
+        if drill and rng.random() < drill:
             if lesson := errand(house, rng, glance=True):
                 yield lesson
             continue
