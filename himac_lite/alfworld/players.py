@@ -18,7 +18,8 @@ from himac_lite.alfworld.house import LAMP, LAMP_THING, OPENABLE, THINGS, House,
 from himac_lite.alfworld.twin import Twin
 from himac_lite.lessons import Lesson, Step, plan_lesson, play_lesson
 from himac_lite.tasks.alfworld import at_hand
-from himac_lite.types import Role
+from himac_lite.tasks.text import prompt
+from himac_lite.types import Role, SubGoal
 
 BEGINNERS = ("forgetful", "forgetful", "confused", "aimless")
 """Forgetting is the habit to be unlearnt, so it is the most frequent."""
@@ -142,8 +143,8 @@ def errand(house: House, rng: np.random.Generator, glance: bool = False) -> Less
 
     In play what was asked for is mostly found where it usually is, so that telling it from what else lies there is
     worth little and learnt late; here nothing but the names tells.
-    glance: no room and the first step alone, and half of them with a task instead of a sub-goal. The fewer words, the
-    sooner it is learnt to compare them (docs/experiments.md).
+    glance: no room and the first word alone, take or go, and half of them with a task instead of a sub-goal. The fewer
+    words, the sooner it is learnt to compare them (docs/experiments.md).
     """
     twin = Twin(house)
     things = [(name, place) for name, place in house.things if kind(name) != LAMP]
@@ -162,10 +163,12 @@ def errand(house: House, rng: np.random.Generator, glance: bool = False) -> Less
     if not glance:
         observation = "\n".join([twin.intro.split("\n")[0], *now])
         return play_lesson(Role.EXECUTOR, observation, steps, subgoal, sub_done=not twin.won)
+    verb = steps[0].action.split()[0]
     if rng.random() < 0.5:
-        return play_lesson(Role.EXECUTOR, "\n".join(now), steps[:1], subgoal)
+        asked = prompt(Role.EXECUTOR, "\n".join(now), SubGoal(subgoal))
+        return Lesson(Role.EXECUTOR, ((asked, False), (f" {verb}", True)))
     task = f"Your task is to: {replace(house, thing=wanted).title}."
-    return play_lesson(Role.FLAT, "\n".join([task, *now]), steps[:1])
+    return Lesson(Role.FLAT, ((prompt(Role.FLAT, "\n".join([task, *now])), False), (f" {verb}", True)))
 
 
 def play(twin: Twin, plan: Sequence[str], rng: np.random.Generator, aimless: bool = False) -> list[Step]:
