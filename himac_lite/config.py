@@ -65,7 +65,7 @@ BASES: dict[str, Pretrain] = {
         habit_steps=250,
     ),
     "alfworld": Pretrain(
-        width=192, layers=4, heads=6, batch_tokens=8192, expert_steps=1200, drill_steps=200, mixed_steps=450,
+        width=192, layers=4, heads=6, batch_tokens=8192, expert_steps=1200, drill_steps=300, mixed_steps=450,
         habit_steps=150,
     ),
 }  # fmt: skip
