@@ -5,6 +5,14 @@ What stands beside them is Sokoban's text task in the same run: what an environm
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import random
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
 from himac_lite.bench import Figure, Report, machine, measure, ratio
 from himac_lite.config import Train, for_task
 from himac_lite.errors import TaskError
@@ -23,6 +31,7 @@ def bench(*, runs: int = 5, quick: bool = False) -> Report:
     try:
         figures += _task("alfworld", "household/validation", min(count, 8), runs)
         figures.append(ratio("WebShop beside ALFWorld, steps", figures[2], figures[-2]))
+        figures += _engine(10 if quick else 40, runs)
     except TaskError as error:
         figures.append(Figure("ALFWorld", "steps", float("nan"), note=str(error)))
     return Report("worlds", tuple(figures), machine())
@@ -36,6 +45,35 @@ def _task(name: str, source: str, count: int, runs: int) -> list[Figure]:
         measure(f"{name}, random play", "steps", lambda: _steps(task, items), runs, "with the episodes' beginnings"),
         measure(f"{name}, episodes begun", "episodes", lambda: _starts(task, items), runs, "loading included"),
     ]
+
+
+def _engine(steps: int, runs: int) -> list[Figure]:
+    """The engine alone, as it comes and without its repeated work; in another process, as there is no way back."""
+    from himac_lite.tasks.alfworld import our_games
+
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        told = our_games("validation")[0].told()
+        plain, quickened = pool.submit(_both_ways, told, steps, runs).result()
+    return [plain, quickened, ratio("engine quickened beside plain, steps", quickened, plain)]
+
+
+def _both_ways(told: Mapping[str, Any], steps: int, runs: int) -> tuple[Figure, Figure]:
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault("ALFWORLD_DATA", folder)  # the engine makes one when it is imported
+        from himac_lite.alfworld.quick import quicken
+        from himac_lite.alfworld.server import Game
+
+        game = Game(told)
+
+        def play() -> float:
+            choose = random.Random(0).choice
+            for _ in range(steps):
+                game.answer({"act": choose(game.state["admissible_commands"])})
+            return float(steps)
+
+        plain = measure("engine, as it comes", "steps", play, runs, "one game, in its own process")
+        quicken()
+        return plain, measure("engine, quickened", "steps", play, runs)
 
 
 def _steps(task: Task, items: list[Item]) -> float:
