@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -37,6 +38,20 @@ def test_benchmark_runs(capsys, what):
         shares = [value for name, value in figures.items() if "time in" in name]
         assert sum(shares) == pytest.approx(100)
         assert figures["share of the machine's products"] < 100
+
+
+def test_worlds_are_measured_beside_each_other_and_the_engine_beside_itself(capsys):
+    assert cli.main(["bench", "worlds", "--quick", "--runs", "1", "--json"]) == 0
+    figures = {f["name"]: f["value"] for f in json.loads(capsys.readouterr().out)["figures"]}
+    assert figures["Sokoban beside WebShop, steps"] == pytest.approx(
+        figures["sokoban, random play"] / figures["webshop, random play"]
+    )
+    if find_spec("alfworld") is None:
+        assert np.isnan(figures["ALFWorld"])
+        return
+    gain = figures["engine quickened beside plain, steps"]
+    assert gain == pytest.approx(figures["engine, quickened"] / figures["engine, as it comes"])
+    assert gain > 2
 
 
 def test_real_architectures_are_measured_in_one_table():
