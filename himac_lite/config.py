@@ -66,7 +66,7 @@ BASES: dict[str, Pretrain] = {
     ),
     "alfworld": Pretrain(
         width=192, layers=4, heads=6, batch_tokens=8192, expert_steps=1200, drill_steps=300, mixed_steps=450,
-        habit_steps=150,
+        settle_steps=350, habit_steps=150,
     ),
 }  # fmt: skip
 """How the base model of each task is made. In the tasks in words a demonstration is longer and less of it is learnt."""
