@@ -48,7 +48,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "alfworld": {
         "train_levels": "household/train", "validation_levels": "household/validation",
         "test_levels": "household/test", "model.path": "alfworld-base", "rollout.levels": 8, "rollout.min_length": 0,
-        "rollout.max_steps": 50, "rollout.subgoal_budget": 20, "validate_on": 48, "iterations": 16,
+        "rollout.max_steps": 50, "rollout.subgoal_budget": 20, "validate_on": 48, "iterations": 10,
         "update.epochs": 1, "update.groups_per_step": 2, "update.minibatches": 8, "update.lr": 2e-3,
     },
 }  # fmt: skip

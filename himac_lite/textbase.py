@@ -107,7 +107,7 @@ def recipe(task: str) -> Recipe:
                 Part("names", "drill_steps", 0.0, drill=1.0, settled=False),
                 replace(PARTS[1], sloppiness=0.6, rate=1 / 2, drill=0.3),
                 replace(PARTS[2], rate=1 / 2, drill=0.3),
-                replace(PARTS[3], unknown=0.0, drill=0.3),
+                replace(PARTS[3], sloppiness=0.95, unknown=0.0, drill=0.3),
             ),
             validation=48,
         )

@@ -56,7 +56,7 @@ DEFAULT = Train(
     record_levels=0, probe_levels=0,
 )  # fmt: skip
 """What all cells of Sokoban's grids share: the default run's settings, a budget in environment steps, a finer curve."""
-IN_WORDS = {"webshop": 7_000, "alfworld": 20_000}
+IN_WORDS = {"webshop": 7_000, "alfworld": 12_000}
 """Environment steps of a run in a task in words: about what HiMAC's default iterations take."""
 
 
