@@ -257,7 +257,8 @@ course.bars(list(played), found, "whose plan the model carries out", "%")
 # ## And after reinforcement learning?
 #
 # The records of `himac-lite reproduce webshop` and `reproduce alfworld`: HiMAC and flat GRPO from the same base, equal
-# environment steps, a few minutes each. Success and score on test goals that nobody has trained on, before → after.
+# environment steps, six to twenty-five minutes a run on one core. Success and score on test goals that nobody has
+# trained on, before → after.
 
 # %%
 from himac_lite import reproduce
@@ -302,3 +303,6 @@ for action in ("Search[mug]", "click[Search]", "click[the red one]", "", "x" * 1
 # bad plan from a bad execution? (Notebook 03 has the answer that HiMAC gives.)
 # 4. The forgetful buyer's score is high and its success is low. If you paid a person by the score, what would they
 # learn to leave out?
+# 5. In the household HiMAC ends above flat GRPO. From an earlier base, with a better planner and a worse executor, it
+# ended below (one seed; `docs/experiments.md`). Where is there something to learn in each of the two? And what does an
+# episode cost that ends with its plan, beside one that searches on to the fiftieth step?
