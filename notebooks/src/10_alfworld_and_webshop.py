@@ -257,7 +257,7 @@ course.bars(list(played), found, "whose plan the model carries out", "%")
 # ## And after reinforcement learning?
 #
 # The records of `himac-lite reproduce webshop` and `reproduce alfworld`: HiMAC and flat GRPO from the same base, equal
-# environment steps, six to twenty-five minutes a run on one core. Success and score on test goals that nobody has
+# environment steps, five to twenty-five minutes a run on one core. Success and score on test goals that nobody has
 # trained on, before → after.
 
 # %%
