@@ -24,7 +24,7 @@ class Pretrain:
     mixed_steps: int = 500
     """Batches of the second stage: mixed demonstrations, learning rate down to zero, NF4 in the loop."""
     settle_steps: int = 0
-    """Batches of a stage between it and the next, in WebShop: fewer beginners again, a third of the learning rate."""
+    """Batches of a stage between it and the next, in words: fewer beginners again, a lower learning rate."""
     habit_steps: int = 150
     """Batches of the third stage: sloppier demonstrations, a third of that learning rate down to zero, NF4 as well."""
     lr_muon: float = 3e-3

@@ -102,7 +102,7 @@ def recipe(task: str) -> Recipe:
             "small household games of this package's generator, none of validation or test; they are not the ALFWorld "
             "benchmark",
             vocabulary=640,
-            parts=(
+            parts=(  # names are not told apart without their drill, and before the first stage it is forgotten again
                 PARTS[0],
                 Part("names", "drill_steps", 0.0, drill=1.0, settled=False),
                 replace(PARTS[1], sloppiness=0.6, rate=1 / 2, drill=0.3),
