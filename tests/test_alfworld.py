@@ -237,8 +237,10 @@ def test_a_glance_is_the_first_word_of_an_errand_without_the_room():
         assert re.search(f"{asked}.*\\b{wanted}\\b", glance.text)
         roles.append(glance.role)
     assert 18 < roles.count(Role.FLAT) < 42
-    drill = players.lessons((g.house for g in our_games("train")), np.random.default_rng(0), 0.5, drill=1.0)
-    assert all(len(lesson.pieces) == 2 for lesson in itertools.islice(drill, 60))
+    made = textbase.recipe("alfworld")
+    (part,) = (part for part in made.parts if part.steps == "drill_steps")
+    drill = made.lessons(np.random.default_rng(0), part)
+    assert {lesson.pieces[1] for lesson in itertools.islice(drill, 60)} == {(" take", True), (" go", True)}
 
 
 # ---- the engine --------------------------------------------------------------------------------------------------
@@ -495,6 +497,30 @@ def test_a_users_games_are_found_by_split(tmp_path, monkeypatch, by_type):
     for source, said in (("alfworld/valid_seen", "ALFWORLD_DATA is not set"), ("household/dev", "unknown split")):
         with pytest.raises(TaskError, match=said):
             alfworld.load(source)
+
+
+def test_stages_are_trained_as_the_recipe_says(tmp_path, monkeypatch):
+    """Constant rate, full precision and reading in the first stage; a drill like it; then decay, through NF4."""
+    stages, read = [], []
+    real, stream = textbase.Stage, textbase.batches
+
+    def noted(model, config, mixture, steps, number, warm, decay, nf4, source):
+        stages.append((steps, warm, decay, nf4, round(config.lr_adam, 6)))
+        return real(model, config, mixture, steps, number, warm, decay, nf4, source)
+
+    monkeypatch.setattr(textbase, "Stage", noted)
+    monkeypatch.setattr(textbase, "batches", lambda *a, reading: read.append(reading) or stream(*a, reading=reading))
+    tiny = Pretrain(
+        width=64, layers=1, heads=1, batch_tokens=2048, expert_steps=1, drill_steps=2, mixed_steps=3, settle_steps=4,
+        habit_steps=5, lr_adam=6e-3,
+    )  # fmt: skip
+    textbase.pretrain_task("alfworld", tiny, tmp_path / "base", lambda _: None, items=0)
+    assert read == [0.5, 0.0, 0.0, 0.0, 0.0]
+    assert stages == [
+        (1, True, False, False, 6e-3), (2, True, False, False, 6e-3), (3, False, True, True, 3e-3),
+        (4, False, True, True, 3e-3), (5, False, True, True, 3.6e-3),
+    ]  # fmt: skip
+    assert "the last 3 seen through NF4" in (tmp_path / "base" / "README.md").read_text("utf-8")
 
 
 @engine

@@ -98,7 +98,7 @@ def _place(what: str, receptacles: tuple[str, ...], rng: np.random.Generator, av
 def stream(rng: np.random.Generator, without: Set[str]) -> Iterator[House]:
     """New houses without end, none of those whose `House.text` is given: for demonstrations.
 
-    A house that is seen again is known by heart: where its things lie is learnt, and not to look for them.
+    A house that is seen again can be known by heart: where its things lie, instead of how to look for them.
     """
     while True:
         house = generate(TASKS[int(rng.integers(len(TASKS)))], rng, FULL)
