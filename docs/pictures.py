@@ -1,6 +1,6 @@
 """The pictures of README.md and docs/: `python docs/pictures.py`, after the browser tests have taken them.
 
-    python -m pytest -m browser -n 0 tests/test_browser.py -k pictures
+    python -m pytest -m browser -n 0 tests/widgets/test_browser.py -k pictures
     python docs/pictures.py
 
 The tests leave whole cells in .browser/, named theme-width-cell.png. Here some are cut at an edge, reduced to few
@@ -40,7 +40,7 @@ def shrink(taken: Path, kept: Path, height: int | None) -> int:
 def main() -> int:
     missing = [name for name, _ in PICTURES.values() if not (TAKEN / f"{name}.png").is_file()]
     if missing:
-        print(f"no {missing[0]}.png in {TAKEN}: python -m pytest -m browser -n 0 tests/test_browser.py -k pictures")
+        print(f"no {missing[0]}.png in {TAKEN}: pytest -m browser -n 0 tests/widgets/test_browser.py -k pictures")
         return 2
     KEPT.mkdir(exist_ok=True)
     for name, (taken, height) in PICTURES.items():

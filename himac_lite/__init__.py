@@ -12,19 +12,19 @@ from typing import Any
 __version__ = "0.1.0"
 
 try:  # so that gymnasium.make("himac_lite/Sokoban-v0") works after `import himac_lite`; imports nothing heavy
-    from himac_lite.sokoban.env import register as _register
+    from himac_lite.tasks.sokoban.env import register as _register
 except ModuleNotFoundError:  # the pure-Python core is usable without Gymnasium
     pass
 else:
     _register()
 
 _LAZY = {
-    "load_levels": "sokoban.levels",
-    "save_levels": "sokoban.levels",
-    "solve": "sokoban.solver",
-    "register_envs": "sokoban.env",
-    "train": "training",
-    "load_run": "runs",
+    "load_levels": "tasks.sokoban.levels",
+    "save_levels": "tasks.sokoban.levels",
+    "solve": "tasks.sokoban.solver",
+    "register_envs": "tasks.sokoban.env",
+    "train": "runs.training",
+    "load_run": "runs.folder",
     "HimacError": "errors",
 }
 __all__ = [*_LAZY, "__version__"]

@@ -22,16 +22,16 @@ import numpy as np
 import torch
 
 from himac_lite.advantage import zero_variance
-from himac_lite.carrying import as_written
 from himac_lite.config import Train
-from himac_lite.credit import credit_actions, credit_blueprints, credit_divisions
 from himac_lite.errors import ConfigError
-from himac_lite.hierarchy import EXECUTOR, JOINT, ORACLE, PLANNER, PRESETS, Hierarchy
-from himac_lite.model import Policy
-from himac_lite.rollout import GREEDY, ReturnRule, Sampling, Table, sample_blueprints
+from himac_lite.hierarchy import EXECUTOR_ONLY, JOINT, ORACLE, PLANNER_ONLY, PRESETS, Hierarchy
+from himac_lite.hierarchy.credit import credit_actions, credit_blueprints, credit_divisions
+from himac_lite.policy.model import Policy
+from himac_lite.policy.update import learn
+from himac_lite.rollout.play import Arena, sample_blueprints
+from himac_lite.rollout.rules import ReturnRule, as_written
 from himac_lite.tasks import Task
-from himac_lite.types import Blueprint, Item, MacroGroup, MicroGroup, Trajectory
-from himac_lite.update import Credited, learn
+from himac_lite.types import GREEDY, Blueprint, Credited, Item, MacroGroup, MicroGroup, Sampling, Trajectory
 
 HIMAC = PRESETS["himac"]
 
@@ -48,9 +48,9 @@ def explore(
     """
     plans = sample_blueprints(policy, task, levels, n, sampling)
     jobs = [(level, blueprint) for level, group in zip(levels, plans, strict=True) for _, blueprint in group]
-    table = Table(policy, task, hierarchy.rules, rule, sampling, [] if played is None else played)
+    table = Arena(policy, task, hierarchy.rules, rule, sampling, [] if played is None else played)
     # With three levels the middle one belongs to the frozen part; with two, who plans again explores again.
-    done = hierarchy.score(table, jobs, GREEDY if hierarchy.levels == 3 else sampling)
+    done = hierarchy.score(table, jobs, GREEDY if hierarchy.depth == 3 else sampling)
     if len(done) != len(jobs):
         raise ConfigError(f"score returned {len(done)} trajectories for {len(jobs)} blueprints")
     return [
@@ -78,7 +78,7 @@ def divide(
     top level decides what is to be reached, the middle one by which steps, the bottom one how to move. All three speak
     the same language; the small model has never seen a planner's prompt with a sub-goal in it and has to learn its use.
     """
-    table = Table(policy, task, hierarchy.rules, rule, sampling, [] if played is None else played)
+    table = Arena(policy, task, hierarchy.rules, rule, sampling, [] if played is None else played)
     done = table.execute([(lv, z) for lv, z in zip(levels, goals, strict=True) for _ in range(n)], GREEDY, sampling)
     return _grouped(levels, goals, done, n)
 
@@ -98,9 +98,9 @@ def practise(
 ) -> list[MicroGroup]:  # fmt: skip
     """`n` sampled executions of one given blueprint a level. Who plans again on the way is frozen: greedy."""
     rules = hierarchy.rules
-    if hierarchy.levels == 3:  # what the middle level chose stands in the blueprint by now, in its form
+    if hierarchy.depth == 3:  # what the middle level chose stands in the blueprint by now, in its form
         rules = replace(rules, tactics=False, form=as_written)
-    table = Table(policy, task, rules, rule, sampling, [] if played is None else played)
+    table = Arena(policy, task, rules, rule, sampling, [] if played is None else played)
     done = table.execute([(lv, z) for lv, z in zip(levels, plans, strict=True) for _ in range(n)], sampling)
     return _grouped(levels, plans, done, n)
 
@@ -110,7 +110,7 @@ def play(
     hierarchy: Hierarchy = HIMAC, played: list[Trajectory] | None = None,
 ) -> list[MicroGroup]:  # fmt: skip
     """Flat rollouts: `n` sampled episodes a level without a plan."""
-    table = Table(policy, task, hierarchy.rules, rule, sampling, [] if played is None else played)
+    table = Arena(policy, task, hierarchy.rules, rule, sampling, [] if played is None else played)
     return _grouped(levels, [None] * len(levels), table.play_flat([lv for lv in levels for _ in range(n)], sampling), n)
 
 
@@ -165,23 +165,23 @@ def iterate(
         macro = explore(policy, task, levels, n, sampling, rule, hierarchy, played)
         return_pg = np.array([[t.ret for t in group.executions] for group in macro])  # [P, G]
         macro_adv, best_p = hierarchy.advantages("macro", return_pg), hierarchy.pick(return_pg, rng)
-        blueprints = credit_blueprints(macro, macro_adv, on_the_way=hierarchy.levels == 2)
+        blueprints = credit_blueprints(macro, macro_adv, on_the_way=hierarchy.depth == 2)
         if phase == JOINT:
             waiting = blueprints
-        elif phase != EXECUTOR:
+        elif phase != EXECUTOR_ONLY:
             update("macro", blueprints)
         metrics |= _prefixed("macro", _group_metrics(return_pg, [t for g in macro for t in g.executions]))
         plans = chosen(task, macro, best_p)
         above_p = np.array([0.0 if z == ORACLE else row[z] for row, z in zip(macro_adv, best_p, strict=True)])
-        if hierarchy.levels == 3:
+        if hierarchy.depth == 3:
             middle = divide(policy, task, levels, plans, n, sampling, rule, hierarchy, played)
             return_pm = np.array([[t.ret for t in group.trajectories] for group in middle])  # [P, N]
-            if phase != EXECUTOR:
+            if phase != EXECUTOR_ONLY:
                 update("middle", credit_divisions(middle, hierarchy.advantages("macro", return_pm)))
             metrics |= _prefixed("middle", _group_metrics(return_pm, [t for g in middle for t in g.trajectories]))
             picked = zip(plans, middle, hierarchy.pick(return_pm, rng), strict=True)
             plans = [z if i == ORACLE else _as_told(group.trajectories[i]) for z, group, i in picked]
-        if phase != PLANNER:
+        if phase != PLANNER_ONLY:
             micro = practise(policy, task, levels, plans, n, sampling, rule, hierarchy, played)
     else:
         micro = play(policy, task, levels, n, sampling, rule, hierarchy, played)

@@ -11,7 +11,7 @@ from himac_lite.errors import ConfigError
 from himac_lite.settings import Model, Pretrain, Rollout, Sft, Train, Update
 
 __all__ = [
-    "BASES", "PRESETS", "TASKS", "Model", "Pretrain", "Rollout", "Sft", "Train", "Update", "as_dict", "for_task",
+    "BASES", "TRAIN_PRESETS", "TASKS", "Model", "Pretrain", "Rollout", "Sft", "Train", "Update", "as_dict", "for_task",
     "from_dict", "override", "validate",
 ]  # fmt: skip
 
@@ -26,7 +26,7 @@ def _hub(path: str, revision: str) -> Train:
 
 # Commits of the hub's own repositories, each found named in several independent public projects; not fetched here.
 _QWEN25_SMALL = _hub("Qwen/Qwen2.5-0.5B-Instruct", "7ae557604adf67be50417f59c2c2f167def9a775")
-PRESETS: dict[str, Train] = {
+TRAIN_PRESETS: dict[str, Train] = {
     "quick": Train(),
     "colab": _QWEN25_SMALL,
     "qwen2.5-0.5b": _QWEN25_SMALL,

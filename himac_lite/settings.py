@@ -178,3 +178,8 @@ class Train:
     model: Model = field(default_factory=Model)
     rollout: Rollout = field(default_factory=Rollout)
     update: Update = field(default_factory=Update)
+
+
+DEFAULT_TOKENS = 2048
+"""Micro-batch on a CPU, where a larger one is slower and memory is not what is short; and the largest that is chosen
+for a GPU, which it should keep busy (not measured)."""

@@ -21,6 +21,12 @@ MAX_BYTES = 64_000_000
 """The largest JSON file, and the longest line of a file of JSON lines, that is read."""
 
 
+def data_dir() -> Path:
+    """Folder of the shipped levels, models and runs: beside the package in a checkout, inside it in a wheel."""
+    inside = Path(__file__).resolve().parent / "_data"
+    return inside if inside.is_dir() else Path(__file__).resolve().parents[1] / "data"
+
+
 @contextlib.contextmanager
 def explained(folder: Path) -> Iterator[None]:
     """Turn an OSError into one clear line; what was written before stays."""

@@ -19,7 +19,10 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Cell = tuple[int, int]
 """(row, column), zero-based from the top-left corner of the board, border included."""
@@ -111,7 +114,7 @@ class End(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence:
+class TokenSequence:
     """One packed training sequence: a blueprint, a segment, or a flat episode.
 
     ``ids[:prompt_len]`` is the prompt. ``action_mask[t]`` is true where the model itself chose ``ids[t]``;
@@ -139,7 +142,7 @@ class Trajectory:
     """
 
     blueprint: Blueprint | None
-    segments: tuple[Sequence, ...]
+    segments: tuple[TokenSequence, ...]
     moves: str
     ret: float
     success: bool
@@ -148,7 +151,7 @@ class Trajectory:
     progress: float = 0.0
     transcript: tuple[tuple[str, str], ...] = ()
     told: tuple[SubGoal, ...] = ()
-    plans: tuple[Sequence, ...] = ()
+    plans: tuple[TokenSequence, ...] = ()
     gains: tuple[float, ...] = ()
     states: tuple[tuple[Hashable, ...], ...] = ()
 
@@ -163,7 +166,7 @@ class MacroGroup:
     """G blueprints of one level, each scored by one execution: what phase A learns from."""
 
     level: Item
-    plans: tuple[Sequence, ...]
+    plans: tuple[TokenSequence, ...]
     executions: tuple[Trajectory, ...]
 
 
@@ -174,3 +177,28 @@ class MicroGroup:
     level: Item
     blueprint: Blueprint | None
     trajectories: tuple[Trajectory, ...]
+
+
+@dataclass(frozen=True)
+class Credited:
+    """A packed sequence, the advantage of the group member that it belongs to, and the base model's opinion of it.
+
+    advantage: one for all of its tokens, or one for each generated token. reference: log-probability of each generated
+    token under the base model; empty without a KL term. level: the name of its group's level, for messages.
+    """
+
+    sequence: TokenSequence
+    advantage: float | tuple[float, ...]
+    reference: tuple[float, ...] = ()
+    level: str = ""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a policy is sampled: temperature 0 is greedy; any other needs a generator, which makes it reproducible."""
+
+    temperature: float = 1.0
+    rng: np.random.Generator | None = None
+
+
+GREEDY = Sampling(0.0)

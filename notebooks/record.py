@@ -15,13 +15,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import himac_lite
-from himac_lite.config import PRESETS, Train
+from himac_lite.config import TRAIN_PRESETS, Train
 from himac_lite.errors import HimacError, RunError
 
 HERE = Path(__file__).resolve().parents[1] / "data" / "runs"
 RUNS: dict[str, tuple[Train, tuple[int, ...]]] = {
-    "quickstart": (replace(PRESETS["quick"], iterations=40), (0, 1, 2, 5, 10, 20, 30, 40)),
-    "flat": (replace(PRESETS["quick"], variant="flat_grpo", iterations=1, record_levels=6), (1,)),
+    "quickstart": (replace(TRAIN_PRESETS["quick"], iterations=40), (0, 1, 2, 5, 10, 20, 30, 40)),
+    "flat": (replace(TRAIN_PRESETS["quick"], variant="flat_grpo", iterations=1, record_levels=6), (1,)),
 }
 """Name → what is trained, and the iterations whose rollouts are kept."""
 

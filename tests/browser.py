@@ -1,4 +1,4 @@
-"""A Jupyter server, Debian's Chromium and a notebook with all widgets, for tests/test_browser.py and its pictures."""
+"""A Jupyter server, Debian's Chromium and a notebook with all widgets, for test_browser.py and its pictures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FLAGS = [
 ]  # fmt: skip
 
 CELLS = [
-    "from himac_lite import widgets\nfrom himac_lite.runs import load_run\nrun = widgets.recorded_run()",
+    "from himac_lite import widgets\nfrom himac_lite.runs.folder import load_run\nrun = widgets.recorded_run()",
     "explorer = widgets.AdvantageExplorer(run)\nexplorer",
     "player = widgets.RolloutPlayer(explorer.record, 'micro', 0, beside=('micro', 1))\nplayer",
     "dashboard = widgets.TrainingDashboard(run)\ndashboard",
@@ -37,7 +37,7 @@ MORE = [
     "import json\nlong = widgets.RolloutPlayer(json.load(open('long.json')))\nlong",
     "evil = widgets.AdvantageExplorer(load_run('probed'))\nevil",
     "odd = widgets.CoEvolutionStrip(load_run('probed'))\nodd",
-    "seeds = widgets.TrainingDashboard(sorted((widgets.base.levels.data_dir() / 'runs' / 'core').iterdir()))\nseeds",
+    "seeds = widgets.TrainingDashboard(sorted((widgets.base.storage.data_dir() / 'runs' / 'core').iterdir()))\nseeds",
 ]
 """A rollout of 200 moves, texts that try to be markup (twice), several seeds."""
 EXPLORER, PLAYER, DASHBOARD, STRIP, LONG, EVIL, ODD, SEEDS = range(1, 9)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from himac_lite.sokoban.levels import parse_levels
+from himac_lite.tasks.sokoban.levels import parse_levels
 from himac_lite.types import Level, Role, SubGoal
 
 TOY_TEXT = """
@@ -79,8 +79,8 @@ def _lesson(
     tokenizer: Any, level: Level, role: Role, moves: str, goal: str = "", before: str = "", end: str = ""
 ) -> Any:
     """(ids, learn) of one demonstration: `moves` after `before`, and then the tokens of `end`."""
-    from himac_lite.sokoban.rules import MOVES
-    from himac_lite.tasks.sokoban import SokobanTask
+    from himac_lite.tasks.sokoban.rules import MOVES
+    from himac_lite.tasks.sokoban.task import SokobanTask
 
     task = SokobanTask()
     episode = task.start(level)
@@ -130,8 +130,8 @@ def make_tiny(folder: Path, toy_levels: list[Level]) -> None:
     import torch
 
     from himac_lite.config import Pretrain
-    from himac_lite.pretrain import make_model
-    from himac_lite.tokenizer import build_tokenizer
+    from himac_lite.pretraining.pretrain import make_model
+    from himac_lite.pretraining.tokenizers import build_tokenizer
 
     model, tokenizer = make_model(Pretrain(width=64, layers=2, heads=2)), build_tokenizer()
     lessons = _lessons(tokenizer, toy_levels)
@@ -153,7 +153,7 @@ def make_tiny(folder: Path, toy_levels: list[Level]) -> None:
 @pytest.fixture
 def new_policy(tiny_model: Path) -> Callable[..., Any]:
     """A function that loads the tiny model anew: NF4, LoRA of rank 4. Keywords of `load_policy` may be given."""
-    from himac_lite.loading import LoraSettings, load_policy
+    from himac_lite.policy.loading import LoraSettings, load_policy
 
     return lambda **keywords: load_policy(str(tiny_model), LoraSettings(4, 8), device="cpu", **keywords)
 
@@ -174,8 +174,8 @@ class ScriptedPolicy:
     """
 
     def __init__(self, *scripts: str, tokenizer: Any = None) -> None:
-        from himac_lite.model import Policy
-        from himac_lite.tokenizer import build_tokenizer
+        from himac_lite.policy.model import Policy
+        from himac_lite.pretraining.tokenizers import build_tokenizer
 
         self._words = Policy(None, tokenizer or build_tokenizer(), name="scripted")
         self._scripts = list(scripts)
@@ -196,7 +196,7 @@ class ScriptedPolicy:
     def decode(
         self, prompts: Any, react: Any, *, allowed: Any, sampling: Any, max_sampled: int, max_rows: int = 128
     ) -> list[Any]:  # fmt: skip
-        from himac_lite.generation import Stream
+        from himac_lite.policy.decoding import Stream
 
         assert len(prompts) <= len(self._scripts), f"no script for prompt {self.text(prompts[-1])!r}"
         self.prompts += [self.text(p) for p in prompts]
@@ -222,7 +222,7 @@ class ScriptedPolicy:
 @pytest.fixture(scope="session")
 def text_tokenizer() -> Any:
     """A tokenizer for any text; it knows few words."""
-    from himac_lite.tokenizer import build_text_tokenizer
+    from himac_lite.pretraining.tokenizers import build_text_tokenizer
 
     return build_text_tokenizer(["<act> search[mug] click[buy now]\nInstruction: [SEP] go to desk 1\n> take"] * 2, 400)
 
@@ -254,7 +254,7 @@ def file_limit() -> Callable[[int], Any]:
 def learnt(monkeypatch: pytest.MonkeyPatch) -> list[list[list[Any]]]:
     """What `learn` is given (credited sequences, group by group), call by call; it really learns if the policy can."""
     from himac_lite import coevolution
-    from himac_lite.model import Policy
+    from himac_lite.policy.model import Policy
 
     calls: list[list[list[Any]]] = []
     real = coevolution.learn

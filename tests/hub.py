@@ -10,9 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from himac_lite.instructions import words
-from himac_lite.sokoban.levels import parse_levels
-from himac_lite.sokoban.rules import board_from_level
+from himac_lite.tasks.sokoban.instructions import words
+from himac_lite.tasks.sokoban.levels import parse_levels
+from himac_lite.tasks.sokoban.rules import board_from_level
 from himac_lite.types import Role, SubGoal
 
 ROOT = Path(__file__).resolve().parents[1]

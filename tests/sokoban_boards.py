@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from himac_lite.sokoban.rules import STEP, Board, board_from_level
+from himac_lite.tasks.sokoban.rules import STEP, Board, board_from_level
 from himac_lite.types import Level
 
 

@@ -14,23 +14,26 @@ from conftest import TOY_STEPS, ScriptedPolicy
 
 from himac_lite import coevolution
 from himac_lite.advantage import group_advantage
-from himac_lite.coevolution import (
-    Iteration,
-    adapt,
-    credit_actions,
-    credit_blueprints,
-    explore,
-    iterate,
-    play,
-)
+from himac_lite.coevolution import Iteration, adapt, credit_actions, credit_blueprints, explore, iterate, play
 from himac_lite.config import Rollout, Train, Update
 from himac_lite.hierarchy import PRESETS, Hierarchy
-from himac_lite.model import Policy
-from himac_lite.rollout import ReturnRule, Sampling
-from himac_lite.tasks.sokoban import SokobanTask
-from himac_lite.types import Blueprint, End, Level, MacroGroup, MicroGroup, Role, SubGoal, Trajectory
-from himac_lite.types import Sequence as TokenSequence
-from himac_lite.update import Credited, accumulate, learn, micro_batches, with_reference
+from himac_lite.policy.model import Policy
+from himac_lite.policy.update import accumulate, learn, micro_batches, with_reference
+from himac_lite.rollout.rules import ReturnRule
+from himac_lite.tasks.sokoban.task import SokobanTask
+from himac_lite.types import (
+    Blueprint,
+    Credited,
+    End,
+    Level,
+    MacroGroup,
+    MicroGroup,
+    Role,
+    Sampling,
+    SubGoal,
+    TokenSequence,
+    Trajectory,
+)
 
 TASK = SokobanTask(max_steps=TOY_STEPS, subgoal_budget=TOY_STEPS)
 CONFIG = Train(

@@ -10,8 +10,8 @@ import pytest
 
 from himac_lite.config import (
     BASES,
-    PRESETS,
     TASKS,
+    TRAIN_PRESETS,
     Model,
     Pretrain,
     Rollout,
@@ -137,10 +137,10 @@ def test_every_number_has_a_range():
     assert numbers == {path for path, _ in OUT_OF_RANGE}
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", TRAIN_PRESETS)
 def test_presets_are_in_range_and_survive_json(name):
-    config = validate(PRESETS[name])
-    assert config is PRESETS[name]
+    config = validate(TRAIN_PRESETS[name])
+    assert config is TRAIN_PRESETS[name]
     assert from_dict(json.loads(json.dumps(as_dict(config)))) == config
 
 

@@ -18,11 +18,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from himac_lite import records, storage
+from himac_lite import storage
 from himac_lite.config import Train, as_dict, from_dict
 from himac_lite.errors import ConfigError, HimacError, LevelError, RunError
-from himac_lite.runs import Run, create_run, load_run
-from himac_lite.sokoban.levels import iter_levels, load_levels
+from himac_lite.runs import records
+from himac_lite.runs.folder import Run, create_run, load_run
+from himac_lite.tasks.sokoban.levels import iter_levels, load_levels
 from himac_lite.types import Level
 
 sys.path.insert(0, str(Path(__file__).parent / "reliability"))
@@ -298,7 +299,7 @@ class Bomb:
 
 def test_a_model_or_adapter_of_pickles_is_refused_unread(tiny_model, policy, tmp_path):
     from himac_lite.errors import ModelError
-    from himac_lite.loading import load_policy
+    from himac_lite.policy.loading import load_policy
 
     burst, bomb = tmp_path / "burst", pickle.dumps(Bomb(tmp_path / "burst"))
     model = tmp_path / "model"
@@ -319,7 +320,7 @@ def test_a_model_or_adapter_of_pickles_is_refused_unread(tiny_model, policy, tmp
 
 def test_a_model_with_code_of_its_own_is_refused_without_a_question(tiny_model, tmp_path, monkeypatch):
     from himac_lite.errors import ModelError
-    from himac_lite.loading import load_policy
+    from himac_lite.policy.loading import load_policy
 
     model, burst = tmp_path / "model", tmp_path / "burst"
     shutil.copytree(tiny_model, model)
@@ -343,7 +344,7 @@ def test_a_model_with_code_of_its_own_is_refused_without_a_question(tiny_model, 
 )  # fmt: skip
 def test_an_adapter_of_another_kind_or_shape(policy, tiny_model, tmp_path, change, said):
     from himac_lite.errors import ModelError
-    from himac_lite.loading import load_policy
+    from himac_lite.policy.loading import load_policy
 
     policy.peft_model.save_pretrained(str(tmp_path), save_embedding_layers=False)
     file = tmp_path / "adapter_config.json"
@@ -368,7 +369,7 @@ def test_an_optimizer_of_another_model(tmp_path, name):
     import torch
     from safetensors.torch import save_file
 
-    from himac_lite import saving
+    from himac_lite.policy import adapter as saving
 
     save_file({name: torch.zeros(3, 5)}, str(tmp_path / "optimizer.safetensors"))
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2, 2))])
@@ -384,7 +385,7 @@ def test_an_optimizer_of_another_model(tmp_path, name):
     {"iteration": 1.5}, {"seconds": float("inf")},
 ])  # fmt: skip
 def test_counters_of_another_shape(change, tmp_path):
-    from himac_lite import saving
+    from himac_lite.policy import adapter as saving
 
     state = {"iteration": 1, "env_steps": 2, "tokens": 3, "seconds": 4.5}
     assert saving.counters(state, tmp_path) == state

@@ -14,9 +14,9 @@ from pathlib import Path
 import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
-from test_widgets import make_run
+from recorded_runs import make_run
 
-from himac_lite.sokoban.levels import data_dir
+from himac_lite.storage import data_dir
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -94,7 +94,7 @@ def fast(monkeypatch):
 
     threads = torch.get_num_threads()
     monkeypatch.setenv("HIMAC_FAST", "1")
-    monkeypatch.setattr("himac_lite.course.FAST", True)
+    monkeypatch.setattr("himac_lite.exercises.course.FAST", True)
     yield
     torch.set_num_threads(threads)
 
@@ -123,7 +123,7 @@ def test_it_runs_without_torch(path, capsys):
 def test_the_quickstart_runs_on_a_run_that_has_little_to_show(tmp_path, monkeypatch, capsys):
     (tmp_path / "levels").symlink_to(data_dir() / "levels")
     make_run(tmp_path / "runs" / "quickstart")
-    monkeypatch.setattr("himac_lite.sokoban.levels.data_dir", lambda: tmp_path)
+    monkeypatch.setattr("himac_lite.storage.data_dir", lambda: tmp_path)
     run_in_process(ROOT / "notebooks" / "solutions" / "00_quickstart.ipynb")
     out = capsys.readouterr().out
     assert "✓ group advantage" in out

@@ -6,10 +6,11 @@ import os
 
 import pytest
 
-from himac_lite import parallel, processors
+from himac_lite import processors
 from himac_lite.cli import doctor
+from himac_lite.policy import parallel
 from himac_lite.processors import share_of_time
-from himac_lite.sokoban import batch
+from himac_lite.tasks.sokoban import batch
 
 
 @pytest.mark.parametrize(

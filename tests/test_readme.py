@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from himac_lite import reproduce
+from himac_lite.evaluation import reproduce
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

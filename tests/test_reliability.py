@@ -17,16 +17,17 @@ import pytest
 import torch
 from conftest import TOY_STEPS
 
-from himac_lite import health, training
 from himac_lite.coevolution import play
 from himac_lite.config import Model, Rollout, Train, Update
-from himac_lite.credit import credit_actions
 from himac_lite.errors import RunError
 from himac_lite.hierarchy import Hierarchy
-from himac_lite.rollout import ReturnRule, Sampling
-from himac_lite.runs import load_run
-from himac_lite.training import load_trained, train
-from himac_lite.update import learn
+from himac_lite.hierarchy.credit import credit_actions
+from himac_lite.policy.update import learn
+from himac_lite.rollout.rules import ReturnRule
+from himac_lite.runs import health, training
+from himac_lite.runs.folder import load_run
+from himac_lite.runs.training import load_trained, train
+from himac_lite.types import Sampling
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ROOT / "tests" / "reliability"
@@ -213,7 +214,7 @@ def test_a_run_that_meets_nan_keeps_its_last_checkpoint(config, tmp_path):
         calls += 1
         return np.full(return_pn.shape, 1e300 if calls == 2 else 0.5)  # infinite in float32
 
-    variant = Hierarchy(levels=1, micro_advantage=poisoned)
+    variant = Hierarchy(depth=1, micro_advantage=poisoned)
     with pytest.raises(RunError, match="not finite"):
         train(replace(config, variant="flat_grpo"), tmp_path / "run", hierarchy=variant)
     run = load_run(tmp_path / "run")

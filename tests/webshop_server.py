@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, unquote
 
-from himac_lite.webshop.catalogue import Catalogue
-from himac_lite.webshop.goals import Goal
-from himac_lite.webshop.reward import reward
-from himac_lite.webshop.search import SearchEngine
+from himac_lite.tasks.webshop.catalogue import Catalogue
+from himac_lite.tasks.webshop.goals import Goal
+from himac_lite.tasks.webshop.reward import reward
+from himac_lite.tasks.webshop.search import SearchEngine
 
 
 def button(label: str, action: str) -> str:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from himac_lite.bench import Figure, Report, machine, measure, peers, ratio
-from himac_lite.sokoban.batch import step_batch
-from himac_lite.sokoban.cells import pack
-from himac_lite.sokoban.levels import parse_levels
-from himac_lite.sokoban.rules import board_from_level
-from himac_lite.sokoban.vector import SokobanVectorEnv
+from himac_lite.tasks.sokoban.batch import step_batch
+from himac_lite.tasks.sokoban.cells import pack
+from himac_lite.tasks.sokoban.levels import parse_levels
+from himac_lite.tasks.sokoban.rules import board_from_level
+from himac_lite.tasks.sokoban.vector import SokobanVectorEnv
 
 BOARDS, STEPS, MAX_STEPS = 4096, 200, 120
 LEVELS = """

@@ -10,13 +10,14 @@ import numpy as np
 
 from himac_lite.bench import Figure, measure, memory_since, start_memory
 from himac_lite.config import Pretrain, Train
-from himac_lite.model import Policy
-from himac_lite.pretrain import make_model
-from himac_lite.rollout import ReturnRule, Sampling, play_flat
-from himac_lite.sokoban.levels import load_levels
+from himac_lite.policy.model import Policy
+from himac_lite.pretraining.pretrain import make_model
+from himac_lite.rollout.play import play_flat
+from himac_lite.rollout.rules import ReturnRule
+from himac_lite.runs.training import make_task
 from himac_lite.tasks import Task
-from himac_lite.training import make_task
-from himac_lite.types import Level
+from himac_lite.tasks.sokoban.levels import load_levels
+from himac_lite.types import Level, Sampling
 
 SIZES = ((64, 4), (128, 8), (256, 12), (512, 12))
 """Width and layers of models with fresh weights."""

@@ -9,9 +9,9 @@ import numpy as np
 
 from himac_lite.bench import Figure, Report, machine, measure, peers, ratio
 from himac_lite.errors import LevelError
-from himac_lite.sokoban.binned import generate_bins
-from himac_lite.sokoban.levels import parse_levels
-from himac_lite.sokoban.solver import search, solve
+from himac_lite.tasks.sokoban.binned import generate_bins
+from himac_lite.tasks.sokoban.levels import parse_levels
+from himac_lite.tasks.sokoban.solver import search, solve
 from himac_lite.types import Level
 
 SPAN = (6, 25)

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from himac_lite.generation import left_padded
-from himac_lite.model import Policy
+from himac_lite.policy.decoding import left_padded
+from himac_lite.policy.model import Policy
 from himac_lite.tasks import Episode, Task
 from himac_lite.types import Level, Role
 

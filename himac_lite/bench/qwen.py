@@ -20,20 +20,21 @@ from himac_lite.bench import Figure, machine, measure, memory_since, ratio, star
 from himac_lite.bench.loop import generate_each_turn
 from himac_lite.coevolution import credit_actions, play
 from himac_lite.config import Update
-from himac_lite.generation import left_padded
-from himac_lite.instructions import words
-from himac_lite.loading import load_policy
-from himac_lite.memory import measured_peak, shape_of
-from himac_lite.model import Policy
-from himac_lite.rollout import ReturnRule, Sampling, play_flat
-from himac_lite.sokoban.levels import load_levels
-from himac_lite.sokoban.rules import board_from_level
-from himac_lite.static_decoding import StaticDecoding
+from himac_lite.policy.decoding import left_padded
+from himac_lite.policy.loading import load_policy
+from himac_lite.policy.memory import measured_peak, shape_of
+from himac_lite.policy.model import Policy
+from himac_lite.policy.static_decoding import StaticDecoding
+from himac_lite.policy.update import learn
+from himac_lite.pretraining.tokenizers import build_text_tokenizer
+from himac_lite.rollout.play import play_flat
+from himac_lite.rollout.rules import ReturnRule
 from himac_lite.tasks import Task
-from himac_lite.tasks.sokoban import SokobanTask
-from himac_lite.tokenizer import build_text_tokenizer
-from himac_lite.types import Level, Role
-from himac_lite.update import learn
+from himac_lite.tasks.sokoban.instructions import words
+from himac_lite.tasks.sokoban.levels import load_levels
+from himac_lite.tasks.sokoban.rules import board_from_level
+from himac_lite.tasks.sokoban.task import SokobanTask
+from himac_lite.types import Level, Role, Sampling
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

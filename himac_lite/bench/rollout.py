@@ -19,14 +19,15 @@ from himac_lite.bench.loop import generate_each_turn
 from himac_lite.coevolution import iterate
 from himac_lite.config import Train
 from himac_lite.hierarchy import preset
-from himac_lite.loading import load_policy
-from himac_lite.model import Policy
-from himac_lite.parallel import cores, one_thread_a_worker
-from himac_lite.rollout import GREEDY, ReturnRule, Sampling, execute, play_flat, sample_blueprints
-from himac_lite.sokoban.levels import load_levels
+from himac_lite.policy.loading import load_policy
+from himac_lite.policy.model import Policy
+from himac_lite.policy.parallel import cores, one_thread_a_worker
+from himac_lite.rollout.play import execute, play_flat, sample_blueprints
+from himac_lite.rollout.rules import ReturnRule
+from himac_lite.runs.training import make_learner, make_task, resolve_model
 from himac_lite.tasks import Task
-from himac_lite.training import make_learner, make_task, resolve_model
-from himac_lite.types import Level
+from himac_lite.tasks.sokoban.levels import load_levels
+from himac_lite.types import GREEDY, Level, Sampling
 
 RULE = ReturnRule()
 

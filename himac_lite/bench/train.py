@@ -22,11 +22,12 @@ from himac_lite.bench import Figure, Report, machine, measure, peak_memory, qwen
 from himac_lite.coevolution import credit_actions, iterate, play
 from himac_lite.config import Train, Update
 from himac_lite.hierarchy import preset
-from himac_lite.parallel import cores, map_in_order, one_thread_a_worker
-from himac_lite.rollout import ReturnRule, Sampling
-from himac_lite.sokoban.levels import load_levels
-from himac_lite.training import draw_levels, make_learner, make_task
-from himac_lite.update import Credited, learn, micro_batches
+from himac_lite.policy.parallel import cores, map_in_order, one_thread_a_worker
+from himac_lite.policy.update import learn, micro_batches
+from himac_lite.rollout.rules import ReturnRule
+from himac_lite.runs.training import draw_levels, make_learner, make_task
+from himac_lite.tasks.sokoban.levels import load_levels
+from himac_lite.types import Credited, Sampling
 
 KINDS = {
     "matrix products": ("mm", "addmm", "bmm", "linear", "matmul"),

@@ -30,9 +30,9 @@ def train(model: str, levels: int, group: int, runs: int, max_steps: int) -> lis
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from himac_lite.codes import spell
-    from himac_lite.sokoban.levels import load_levels
-    from himac_lite.tasks.sokoban import SokobanTask
+    from himac_lite.policy.actions import spell
+    from himac_lite.tasks.sokoban.levels import load_levels
+    from himac_lite.tasks.sokoban.task import SokobanTask
     from himac_lite.types import Role
 
     tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left", trust_remote_code=False)

@@ -16,7 +16,7 @@ from typing import Any
 from himac_lite.bench import Figure, Report, machine, measure, ratio
 from himac_lite.config import Train, for_task
 from himac_lite.errors import TaskError
-from himac_lite.evaluation import play_random
+from himac_lite.rollout.evaluate import play_random
 from himac_lite.tasks import Item, Task
 from himac_lite.tasks.registry import load_items, task_of
 
@@ -49,7 +49,7 @@ def _task(name: str, source: str, count: int, runs: int) -> list[Figure]:
 
 def _engine(steps: int, runs: int) -> list[Figure]:
     """The engine alone, as it comes and without its repeated work; in another process, as there is no way back."""
-    from himac_lite.tasks.alfworld import our_games
+    from himac_lite.tasks.alfworld.task import our_games
 
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         told = our_games("validation")[0].told()
@@ -60,8 +60,8 @@ def _engine(steps: int, runs: int) -> list[Figure]:
 def _both_ways(told: Mapping[str, Any], steps: int, runs: int) -> tuple[Figure, Figure]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("ALFWORLD_DATA", folder)  # the engine makes one when it is imported
-        from himac_lite.alfworld.quick import quicken
-        from himac_lite.alfworld.server import Game
+        from himac_lite.tasks.alfworld.quick import quicken
+        from himac_lite.tasks.alfworld.server import Game
 
         game = Game(told)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from himac_lite import __version__
-from himac_lite.config import PRESETS
+from himac_lite.config import TRAIN_PRESETS
 from himac_lite.errors import HimacError, RunError
 from himac_lite.processors import cores
 
@@ -124,9 +124,9 @@ def _bounds() -> dict[str, Any]:
 
 def _levels() -> Check:
     """The frozen levels are those of their manifest."""
-    from himac_lite.sokoban.levels import data_dir
+    from himac_lite import storage
 
-    folder = data_dir() / "levels"
+    folder = storage.data_dir() / "levels"
     try:
         manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
         changed = [n for n, m in manifest.items() if _sha256(folder / n) != m["sha256"]]
@@ -147,7 +147,7 @@ def _sha256(file: Path) -> str:
 def _device() -> Check:
     import torch
 
-    from himac_lite.loading import compute_dtype
+    from himac_lite.policy.loading import compute_dtype
 
     cuda = torch.cuda.is_available()
     dtype = str(compute_dtype(torch.cuda.get_device_capability() if cuda else None)).removeprefix("torch.")
@@ -222,13 +222,14 @@ def _one_step() -> Check:
     """The shipped model in 4 bit with LoRA plays one level, and its log-probabilities have a finite gradient."""
     import torch
 
-    from himac_lite import training
     from himac_lite.config import Train
-    from himac_lite.loading import load_policy
-    from himac_lite.parallel import one_thread_a_worker
-    from himac_lite.rollout import GREEDY, sample_blueprints
-    from himac_lite.sokoban.levels import load_levels
-    from himac_lite.tasks.sokoban import SokobanTask
+    from himac_lite.policy.loading import load_policy
+    from himac_lite.policy.parallel import one_thread_a_worker
+    from himac_lite.rollout.play import sample_blueprints
+    from himac_lite.runs import training
+    from himac_lite.tasks.sokoban.levels import load_levels
+    from himac_lite.tasks.sokoban.task import SokobanTask
+    from himac_lite.types import GREEDY
 
     begun = time.monotonic()
     try:
@@ -256,7 +257,7 @@ def _presets(checks: list[Check]) -> Check:
     failed = any(c.ok is False for c in checks)
     device: dict[str, Any] = next((c.value for c in checks if c.name == "device"), {})
     found = {}
-    for name, preset in PRESETS.items():
+    for name, preset in TRAIN_PRESETS.items():
         answer = "yes"
         if "/" in preset.model.path:
             needed = SMALL_GB if any(size in preset.model.path for size in ("0.5B", "0.6B")) else LARGE_GB

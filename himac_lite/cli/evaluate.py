@@ -31,9 +31,12 @@ def _say(text: str) -> None:
 
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
-    from himac_lite import evaluation, runs, scoring, training
-    from himac_lite.loading import load_policy
-    from himac_lite.parallel import one_thread_a_worker
+    from himac_lite.evaluation import scores as scoring
+    from himac_lite.policy.loading import load_policy
+    from himac_lite.policy.parallel import one_thread_a_worker
+    from himac_lite.rollout import evaluate as evaluation
+    from himac_lite.runs import folder as runs
+    from himac_lite.runs import training
     from himac_lite.tasks.registry import load_items
 
     if given.limit is not None and given.limit < 1:

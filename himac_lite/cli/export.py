@@ -23,7 +23,8 @@ def arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
-    from himac_lite import export, runs, training
+    from himac_lite.runs import export, training
+    from himac_lite.runs import folder as runs
 
     opened = runs.load_run(given.what)
     if given.rollouts:

@@ -31,7 +31,7 @@ def arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    from himac_lite.sokoban import commands
+    from himac_lite.cli import sokoban as commands
 
     chosen = {k: v for k, v in vars(given).items() if k not in ("run", "verb", "prints")}
     getattr(commands, given.verb)(**chosen)

@@ -18,9 +18,11 @@ def arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
-    from himac_lite import hierarchy, memory, training
+    from himac_lite import hierarchy
     from himac_lite.cli.train import config_of
     from himac_lite.config import validate
+    from himac_lite.policy import memory
+    from himac_lite.runs import training
     from himac_lite.tasks.registry import load_items
 
     config = validate(config_of(given))

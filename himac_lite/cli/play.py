@@ -21,8 +21,8 @@ def arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
-    from himac_lite.sokoban.levels import load_levels
-    from himac_lite.sokoban.playing import Session
+    from himac_lite.tasks.sokoban.levels import load_levels
+    from himac_lite.tasks.sokoban.playing import Session
 
     levels = load_levels(given.levels)
     if not 1 <= given.level <= len(levels):
@@ -47,7 +47,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
 
 def _keys(terminal: bool) -> Iterator[str]:
     """Keys one by one: as they are pressed where the terminal can tell, else line by line."""
-    from himac_lite.sokoban.playing import keys_of
+    from himac_lite.tasks.sokoban.playing import keys_of
 
     try:
         import termios

@@ -23,8 +23,8 @@ def arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    from himac_lite.pretrain import pretrain
-    from himac_lite.textbase import pretrain_task
+    from himac_lite.pretraining.pretrain import pretrain
+    from himac_lite.pretraining.textbase import pretrain_task
 
     out = given.out or Path("models") / f"{given.task}-base"
     config = BASES[given.task]

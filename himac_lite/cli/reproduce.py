@@ -37,8 +37,8 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     for name in ("workers", "seeds", "env_steps"):
         if getattr(given, name) is not None and getattr(given, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(given, name)}")
-    from himac_lite import reproduce
     from himac_lite.config import override
+    from himac_lite.evaluation import reproduce
 
     settings = reproduce.settings_for(given.grid)
     name = "reproduce" if settings.task == "sokoban" else settings.task

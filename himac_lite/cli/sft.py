@@ -7,14 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from himac_lite.config import PRESETS, Sft, override
+from himac_lite.config import TRAIN_PRESETS, Sft, override
 from himac_lite.errors import ConfigError
 
 HELP = "fine-tune an adapter on solver demonstrations, for `train --adapter`"
 
 
 def arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--preset", choices=PRESETS, default="qwen2.5-0.5b", help="whose model (default: qwen2.5-0.5b)")
+    p.add_argument(
+        "--preset", choices=TRAIN_PRESETS, default="qwen2.5-0.5b", help="whose model (default: qwen2.5-0.5b)"
+    )
     p.add_argument("--model", help="folder or hub id of any causal LM, instead of the preset's")
     p.add_argument("--levels", help="split such as core/train, or a level file")
     p.add_argument("--steps", type=int)
@@ -30,11 +32,14 @@ def arguments(p: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
     config = _config(given)
-    from himac_lite import distributed, evaluation, memory, sft, training
     from himac_lite.config import Train
-    from himac_lite.parallel import one_thread_a_worker
-    from himac_lite.sokoban.levels import load_levels
-    from himac_lite.tasks.sokoban import SokobanTask
+    from himac_lite.policy import distributed, memory
+    from himac_lite.policy.parallel import one_thread_a_worker
+    from himac_lite.pretraining import sft
+    from himac_lite.rollout import evaluate as evaluation
+    from himac_lite.runs import training
+    from himac_lite.tasks.sokoban.levels import load_levels
+    from himac_lite.tasks.sokoban.task import SokobanTask
 
     levels, task = load_levels(config.levels, "train"), SokobanTask()
     crew, quiet = distributed.team(), given.json
@@ -63,7 +68,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _config(given: argparse.Namespace) -> Sft:
-    model = PRESETS[given.preset].model
+    model = TRAIN_PRESETS[given.preset].model
     if given.model:
         model = replace(model, path=given.model, revision="main")
     config = Sft(model=model)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from himac_lite.config import PRESETS, TASKS, Train, for_task, override
+from himac_lite.config import TASKS, TRAIN_PRESETS, Train, for_task, override
 from himac_lite.errors import ConfigError
 
 HELP = "train a model with HiMAC or a variant"
@@ -16,7 +16,7 @@ HELP = "train a model with HiMAC or a variant"
 
 def settings(p: argparse.ArgumentParser) -> None:
     """The arguments that make a configuration (see `config_of`)."""
-    p.add_argument("--preset", choices=PRESETS, default="quick", help="where to start from (default: quick)")
+    p.add_argument("--preset", choices=TRAIN_PRESETS, default="quick", help="where to start from (default: quick)")
     p.add_argument("--task", choices=TASKS, default="sokoban", help="what is played (default: sokoban)")
     p.add_argument("--variant", help="himac (default) or another preset of himac_lite.hierarchy, such as flat_grpo")
     p.add_argument("--model", help="folder or hub id of any causal LM (default: the shipped small model)")
@@ -45,7 +45,9 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     config = config_of(given)
     from tqdm.auto import tqdm
 
-    from himac_lite import distributed, hierarchy, runs
+    from himac_lite import hierarchy
+    from himac_lite.policy import distributed
+    from himac_lite.runs import folder as runs
 
     crew = distributed.team()
     hierarchy.preset(config.variant)
@@ -56,7 +58,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         )  # fmt: skip
     else:
         out = given.out or crew.agree(_next_folder(f"{config.variant}-{config.seed}"))
-    from himac_lite.training import train
+    from himac_lite.runs.training import train
 
     given.active_run = out
     quiet = True if not crew.writes else None if given.json else False
@@ -84,7 +86,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
 
 def config_of(given: argparse.Namespace) -> Train:
     """The preset with what was said beside it."""
-    config = for_task(PRESETS[given.preset], given.task)
+    config = for_task(TRAIN_PRESETS[given.preset], given.task)
     chosen = {
         "variant": given.variant, "train_levels": given.levels, "seed": given.seed,
         "iterations": given.iterations, "minutes": given.minutes, "env_steps": given.env_steps,

@@ -15,18 +15,9 @@ from himac_lite.exercises.coevolution import check_best_blueprint, check_learnin
 from himac_lite.exercises.four_bit import check_merged, check_nf4_bytes, check_quantise
 from himac_lite.exercises.loss import check_clipped_surrogate, check_surrogate_gradient, check_token_mean
 from himac_lite.exercises.quickstart import check_group_advantage, check_trained_tokens
-from himac_lite.exercises.rollouts import (
-    check_constrained_log_prob,
-    check_next_token_log_probs,
-    check_sampled_log_prob,
-)
+from himac_lite.exercises.rollouts import check_constrained_log_prob, check_next_token_log_probs, check_sampled_log_prob
 from himac_lite.exercises.sokoban import check_at_least_one, check_dead_corner, check_outcome
-from himac_lite.exercises.variants import (
-    check_median_advantage,
-    check_sign_flip,
-    check_steps_to,
-    check_who_learns,
-)
+from himac_lite.exercises.variants import check_median_advantage, check_sign_flip, check_steps_to, check_who_learns
 from himac_lite.exercises.worlds import check_latched, check_read_action, check_shop_reward
 
 __all__ = [

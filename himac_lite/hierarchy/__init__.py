@@ -3,30 +3,15 @@
 docs/cookbook.md has a recipe for each axis.
 """
 
-from himac_lite.carrying import (
-    ABORT,
-    NEXT,
-    REPLAN,
-    SUB_DONE,
-    Ending,
-    Rules,
-    active_segment,
-    as_read,
-    as_written,
-    distance_decrease,
-    fixed_steps,
-    full_history,
-    subgoal_bonus,
-    verified,
-    whole_plan,
-)
+import warnings
+
 from himac_lite.hierarchy.axes import (
     ALTERNATE,
-    EXECUTOR,
+    EXECUTOR_ONLY,
     JOINT,
     ORACLE,
     PHASES,
-    PLANNER,
+    PLANNER_ONLY,
     BySegment,
     SameState,
     by_trajectory,
@@ -43,18 +28,45 @@ from himac_lite.hierarchy.axes import (
 )
 from himac_lite.hierarchy.presets import FIXED_STEPS, PRESETS, preset
 from himac_lite.hierarchy.variant import EACH, ONE, Hierarchy
+from himac_lite.rollout.rules import (
+    ABORT,
+    NEXT,
+    REPLAN,
+    SELF_ENDED,
+    Ending,
+    Rules,
+    active_segment,
+    as_read,
+    as_written,
+    distance_decrease,
+    fixed_steps,
+    full_history,
+    subgoal_bonus,
+    verified,
+    whole_plan,
+)
 
 __all__ = [
     "Hierarchy", "PRESETS", "preset", "FIXED_STEPS",
     "ONE", "EACH",
-    "ALTERNATE", "JOINT", "PLANNER", "EXECUTOR", "PHASES", "turns",
+    "ALTERNATE", "JOINT", "PLANNER_ONLY", "EXECUTOR_ONLY", "PHASES", "turns",
     "greedy_executor", "mean_of", "gain_over_flat", "judged_by",
     "choose_best", "choose_random", "choose_softmax", "choose_oracle", "ORACLE",
     "as_written",
-    "Ending", "SUB_DONE", "fixed_steps", "verified",
+    "Ending", "SELF_ENDED", "fixed_steps", "verified",
     "NEXT", "ABORT", "REPLAN",
     "subgoal_bonus", "distance_decrease",
     "by_trajectory", "BySegment", "SameState", "mixed", "as_read",
     "active_segment", "whole_plan", "full_history",
     "Rules",
 ]  # fmt: skip
+
+
+_RENAMED = {"SUB_DONE": "SELF_ENDED", "PLANNER": "PLANNER_ONLY", "EXECUTOR": "EXECUTOR_ONLY"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"hierarchy.{name} is now hierarchy.{_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+    return globals()[_RENAMED[name]]

@@ -1,6 +1,6 @@
 """The axes that training reads: who learns when, what a blueprint is worth, which becomes z*, which token gets what.
 
-How a blueprint is carried out, the other half of the axes, is `himac_lite.carrying`. Every function here may be
+How a blueprint is carried out, the other half of the axes, is `himac_lite.rollout.rules`. Every function here may be
 replaced by one of the same signature.
 """
 
@@ -14,18 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from himac_lite import advantage
-from himac_lite.carrying import GREEDY, Sampling
-from himac_lite.types import Blueprint, Item, MicroGroup, Trajectory
+from himac_lite.types import GREEDY, Blueprint, Item, MicroGroup, Sampling, Trajectory
 
 if TYPE_CHECKING:  # torch is behind it: a variant is a value that a page without torch can show
-    from himac_lite.rollout import Table
+    from himac_lite.rollout.play import Arena
 
 Floats = NDArray[np.float64]
 
 # Axis 3: the schedule
 
-ALTERNATE, JOINT, PLANNER, EXECUTOR = "alternate", "joint", "planner", "executor"
-PHASES = (ALTERNATE, JOINT, PLANNER, EXECUTOR)
+ALTERNATE, JOINT, PLANNER_ONLY, EXECUTOR_ONLY = "alternate", "joint", "planner", "executor"
+PHASES = (ALTERNATE, JOINT, PLANNER_ONLY, EXECUTOR_ONLY)
 Schedule = str | Callable[[int], str]
 """Who learns in an iteration (from 0). alternate: the planner, then the executor that faces the new planner's z*'s;
 joint: one update of both on rollouts of the same weights; planner, executor: that one alone. A function of the
@@ -34,28 +33,28 @@ iteration returns one of these."""
 
 def turns(planner: int, executor: int) -> Callable[[int], str]:
     """So many iterations in which the planner alone learns, then so many of the executor, and again."""
-    return lambda iteration: PLANNER if iteration % (planner + executor) < planner else EXECUTOR
+    return lambda iteration: PLANNER_ONLY if iteration % (planner + executor) < planner else EXECUTOR_ONLY
 
 
 # Axis 4: what a blueprint is worth
 
 
-Score = Callable[["Table", Sequence["tuple[Item, Blueprint]"], Sampling], "list[Trajectory]"]
+Scorer = Callable[["Arena", Sequence["tuple[Item, Blueprint]"], Sampling], "list[Trajectory]"]
 """(table, jobs, planner) → one trajectory a job; its `ret` is what the blueprint is worth. planner: how blueprints are
-sampled that the execution itself calls for (replanning). The table (`rollout.Table`) is the policy at play."""
+sampled that the execution itself calls for (replanning). The table (`rollout.Arena`) is the policy at play."""
 
 
 def greedy_executor(
-    table: Table, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY
+    table: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY
 ) -> list[Trajectory]:
     """The return of one greedy execution (HiMAC)."""
     return table.execute(jobs, GREEDY, planner)
 
 
-def mean_of(k: int) -> Score:
+def mean_of(k: int) -> Scorer:
     """The mean return of `k` sampled executions: what a blueprint is worth to an executor that makes mistakes."""
 
-    def score(table: Table, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY) -> list[Trajectory]:
+    def score(table: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY) -> list[Trajectory]:
         done = table.execute([job for job in jobs for _ in range(k)], table.sampling, planner)
         groups = [done[i * k : (i + 1) * k] for i in range(len(jobs))]
         return [replace(group[0], ret=float(np.mean([t.ret for t in group]))) for group in groups]
@@ -64,7 +63,7 @@ def mean_of(k: int) -> Score:
 
 
 def gain_over_flat(
-    table: Table, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY
+    table: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY
 ) -> list[Trajectory]:
     """Return of the greedy execution − return of greedy play of the same level without any plan.
 
@@ -77,10 +76,10 @@ def gain_over_flat(
     return [replace(t, ret=t.ret - alone[level.text]) for (level, _), t in zip(jobs, done, strict=True)]
 
 
-def judged_by(judge: Callable[[Any, Blueprint], float]) -> Score:
+def judged_by(judge: Callable[[Any, Blueprint], float]) -> Scorer:
     """What an oracle says, such as a perfect executor; the greedy execution is still played, and shown."""
 
-    def score(table: Table, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY) -> list[Trajectory]:
+    def score(table: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY) -> list[Trajectory]:
         done = table.execute(jobs, GREEDY, planner)
         return [replace(t, ret=float(judge(*job))) for job, t in zip(jobs, done, strict=True)]
 
@@ -89,7 +88,7 @@ def judged_by(judge: Callable[[Any, Blueprint], float]) -> Score:
 
 # Axis 5: which blueprint becomes z*
 
-Choice = Callable[["np.ndarray", np.random.Generator], "np.ndarray"]
+Selector = Callable[["np.ndarray", np.random.Generator], "np.ndarray"]
 """Macro returns [P, G] → index of z* [P], or `ORACLE`."""
 ORACLE = -1
 """In place of an index: the executor is given the task's own solution."""
@@ -105,7 +104,7 @@ def choose_random(return_pg: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return rng.integers(0, return_pg.shape[1], return_pg.shape[:1])
 
 
-def choose_softmax(temperature: float) -> Choice:
+def choose_softmax(temperature: float) -> Selector:
     """z* is drawn with probability ∝ exp(R / temperature): the executor also practises plans that are second best."""
 
     def choose(return_pg: np.ndarray, rng: np.random.Generator) -> np.ndarray:

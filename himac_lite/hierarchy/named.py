@@ -15,17 +15,18 @@ from inspect import getclosurevars
 from types import FunctionType
 from typing import Any
 
-from himac_lite.carrying import Ending
 from himac_lite.errors import ConfigError
 from himac_lite.hierarchy.presets import PRESETS
 from himac_lite.hierarchy.variant import Hierarchy
+from himac_lite.rollout.rules import Ending
 
-PLAYED = ("levels", "form", "end", "exhausted", "context")
+PLAYED = ("depth", "form", "end", "exhausted", "context")
 """The axes that a score depends on; the others are training's alone."""
 KNOWN = (
-    "himac_lite.carrying.as_written", "himac_lite.sokoban.goals.one_cell_at_a_time",
-    "himac_lite.carrying.active_segment", "himac_lite.carrying.whole_plan", "himac_lite.carrying.full_history",
-    "himac_lite.sokoban.goals.achieved",
+    "himac_lite.rollout.rules.as_written", "himac_lite.tasks.sokoban.goals.one_cell_at_a_time",
+    "himac_lite.rollout.rules.active_segment", "himac_lite.rollout.rules.whole_plan",
+    "himac_lite.rollout.rules.full_history",
+    "himac_lite.tasks.sokoban.goals.achieved",
 )  # fmt: skip
 """Functions that come back by name."""
 _DEEPEST = 4
@@ -85,7 +86,7 @@ def _name(value: Any) -> str:
 
 
 def _back(axis: str, said: Any) -> Any:
-    if axis in ("levels", "exhausted"):  # Hierarchy says itself what is allowed
+    if axis in ("depth", "exhausted"):  # Hierarchy says itself what is allowed
         return said
     if axis == "end":
         parts = said.get(_name(Ending)) if isinstance(said, Mapping) else None

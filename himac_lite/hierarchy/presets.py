@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 from himac_lite import advantage
-from himac_lite.carrying import REPLAN, as_read, fixed_steps
 from himac_lite.errors import ConfigError
 from himac_lite.hierarchy.axes import JOINT, SameState, choose_random
 from himac_lite.hierarchy.variant import Hierarchy
+from himac_lite.rollout.rules import REPLAN, as_read, fixed_steps
 
 FIXED_STEPS = 8
 """Steps of a sub-goal where `<sub_done>` cannot be said. In optimal solutions of `core/train` (400 levels of 10 moves
@@ -23,16 +23,16 @@ PRESETS: dict[str, Hierarchy] = {
     "random_blueprint": Hierarchy(choose=choose_random),
     "no_sub_done": Hierarchy(end=fixed_steps(FIXED_STEPS)),
     "joint_update": Hierarchy(schedule=JOINT),
-    "flat_grpo": Hierarchy(levels=1),
+    "flat_grpo": Hierarchy(depth=1),
     # Flat baselines. The loss is a mean over all tokens of an update anyway, as Dr. GRPO wants it: no 1/length.
-    "flat_dr_grpo": Hierarchy(levels=1, micro_advantage=_UNSCALED),
-    "flat_rloo": Hierarchy(levels=1, micro_advantage=_LEAVE_ONE_OUT),
-    "flat_gigpo": Hierarchy(levels=1, credit=SameState(), state=as_read),
+    "flat_dr_grpo": Hierarchy(depth=1, micro_advantage=_UNSCALED),
+    "flat_rloo": Hierarchy(depth=1, micro_advantage=_LEAVE_ONE_OUT),
+    "flat_gigpo": Hierarchy(depth=1, credit=SameState(), state=as_read),
     # Not in the paper
     "replan": Hierarchy(exhausted=REPLAN),
     "keep_or_switch": Hierarchy(end=fixed_steps(1), exhausted=REPLAN),
     "gigpo_segments": Hierarchy(credit=SameState(inside=True), state=as_read),
-    "three_levels": Hierarchy(levels=3),
+    "three_levels": Hierarchy(depth=3),
 }
 """keep_or_switch is HiPER's idea (arXiv 2602.16165) without a critic: after every step the planner is asked again. It
 keeps its sub-goal by writing it again (an unreadable answer keeps it as well) and switches by writing another; what it

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import numpy as np
 
 from himac_lite import advantage
-from himac_lite.carrying import (
+from himac_lite.errors import ConfigError
+from himac_lite.hierarchy import axes
+from himac_lite.hierarchy.axes import ALTERNATE, JOINT, PHASES, Advantage, Credit, Schedule, Scorer, Selector
+from himac_lite.rollout.rules import (
     ABORT,
     NEXT,
     REPLAN,
-    SUB_DONE,
+    SELF_ENDED,
     Context,
     Ending,
     Form,
@@ -22,9 +28,6 @@ from himac_lite.carrying import (
     active_segment,
     as_written,
 )
-from himac_lite.errors import ConfigError
-from himac_lite.hierarchy import axes
-from himac_lite.hierarchy.axes import ALTERNATE, JOINT, PHASES, Advantage, Choice, Credit, Schedule, Score
 
 ONE, EACH = "one", "each"
 _FLAT_HAS_NONE = ("sharing", "schedule", "score", "choose", "form", "end", "exhausted", "context", "macro_advantage")
@@ -35,20 +38,20 @@ _FLAT_HAS_NONE = ("sharing", "schedule", "score", "choose", "form", "end", "exha
 class Hierarchy:
     """A variant. The defaults are HiMAC; impossible combinations raise `ConfigError` when the value is made."""
 
-    levels: int = 2
+    depth: int = 2
     """1: flat play, one trajectory group a level and no blueprint. 2: planner and executor. 3: the planner's sub-goals
     are divided, each when its turn comes, by blueprints of the planner again (see `coevolution.divide`)."""
     sharing: str = ONE
     """one: a single LoRA adapter for all roles (HiMAC); each: one for the planner and one for the executor."""
     schedule: Schedule = ALTERNATE
     """Who learns when: alternate, joint, planner, executor, or a function of the iteration such as `turns`."""
-    score: Score = axes.greedy_executor
+    score: Scorer = axes.greedy_executor
     """What a blueprint is worth."""
-    choose: Choice = axes.choose_best
+    choose: Selector = axes.choose_best
     """How z* is chosen from the macro group."""
     form: Form = as_written
     """What the executor is told of what the planner wrote."""
-    end: Ending = SUB_DONE
+    end: Ending = SELF_ENDED
     """How a sub-goal ends."""
     exhausted: str = NEXT
     """What follows a sub-goal that used up its budget: next, abort or replan."""
@@ -66,22 +69,22 @@ class Hierarchy:
     """What makes two situations the same one, for credit that compares states, such as `as_read`."""
 
     def __post_init__(self) -> None:
-        if self.levels not in (1, 2, 3):
-            raise ConfigError(f"levels must be 1, 2 or 3, not {self.levels!r}")
+        if self.depth not in (1, 2, 3):
+            raise ConfigError(f"depth must be 1, 2 or 3, not {self.depth!r}")
         if self.sharing not in (ONE, EACH):
             raise ConfigError(f"sharing must be {ONE!r} or {EACH!r}, not {self.sharing!r}")
         if self.exhausted not in (NEXT, ABORT, REPLAN):
             raise ConfigError(f"exhausted must be {NEXT!r}, {ABORT!r} or {REPLAN!r}, not {self.exhausted!r}")
         if not callable(self.schedule):
             _phase(self.schedule)
-        if self.levels == 1:
+        if self.depth == 1:
             for name in _FLAT_HAS_NONE:
                 if getattr(self, name) != getattr(type(self), name):
-                    raise ConfigError(_clash(self, "levels", name, "flat play has no blueprint and a single policy"))
-        if self.levels == 3 and self.schedule == JOINT:
-            raise ConfigError(_clash(self, "levels", "schedule", "a level's group is sampled once the one above chose"))
-        if self.levels == 3 and self.exhausted == REPLAN:
-            raise ConfigError(_clash(self, "levels", "exhausted", "the middle level plans at each sub-goal anyway"))
+                    raise ConfigError(_clash(self, "depth", name, "flat play has no blueprint and a single policy"))
+        if self.depth == 3 and self.schedule == JOINT:
+            raise ConfigError(_clash(self, "depth", "schedule", "a level's group is sampled once the one above chose"))
+        if self.depth == 3 and self.exhausted == REPLAN:
+            raise ConfigError(_clash(self, "depth", "exhausted", "the middle level plans at each sub-goal anyway"))
         if self.sharing == EACH and self.schedule == JOINT:
             raise ConfigError(_clash(self, "sharing", "schedule", "one update cannot change two adapters"))
         if self.exhausted == ABORT and self.end.steps is not None and not (self.end.sub_done or self.end.check):
@@ -91,15 +94,21 @@ class Hierarchy:
                 raise ConfigError(_clash(self, "credit", name, "it compares what is then not recorded"))
 
     @property
+    def levels(self) -> int:
+        """The old name of `depth`."""
+        warnings.warn("Hierarchy.levels is now Hierarchy.depth", DeprecationWarning, stacklevel=2)
+        return self.depth
+
+    @property
     def planner(self) -> bool:
         """Whether there is a planner."""
-        return self.levels > 1
+        return self.depth > 1
 
     @property
     def rules(self) -> Rules:
         """How a blueprint is carried out: what rollouts need to know."""
         return Rules(
-            self.form, self.end, self.exhausted, self.context, self.reward, self.state, tactics=self.levels == 3
+            self.form, self.end, self.exhausted, self.context, self.reward, self.state, tactics=self.depth == 3
         )
 
     def phase(self, iteration: int) -> str:
@@ -135,6 +144,22 @@ class Hierarchy:
             return best_p
         name = f"choose={getattr(self.choose, '__name__', self.choose)}"
         raise ConfigError(f"{name} returned {what}; wanted are {len(return_pg)} integers, each -1 or below {size}")
+
+
+def _accept_levels(init: Callable[..., None]) -> Callable[..., None]:
+    """`depth` was called `levels` in version 0.1."""
+
+    @wraps(init)
+    def accepting(self: Hierarchy, *args: Any, levels: int | None = None, **axes_given: Any) -> None:
+        if levels is not None:
+            warnings.warn("Hierarchy(depth=…) is now Hierarchy(depth=…)", DeprecationWarning, stacklevel=2)
+            axes_given["depth"] = levels
+        init(self, *args, **axes_given)
+
+    return accepting
+
+
+Hierarchy.__init__ = _accept_levels(Hierarchy.__init__)  # type: ignore[method-assign]
 
 
 def _phase(name: str) -> str:

@@ -6,7 +6,8 @@ Nothing above this module may ask which task it serves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from himac_lite.types import Blueprint, Item, Role, SubGoal
 
@@ -113,4 +114,19 @@ class Task(Protocol):
         ...
 
 
-__all__ = ["Action", "Episode", "Item", "Task"]
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a role reads, in plain words. rules: of the game and the answer; situation: the position, the sub-goal."""
+
+    rules: str
+    situation: str
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """An episode that can say its prompt in plain language, for models that do not know the small model's words."""
+
+    def describe(self, role: Role, subgoal: SubGoal | None = None) -> Words: ...
+
+
+__all__ = ["Action", "Describes", "Episode", "Item", "Task", "Words"]

@@ -11,15 +11,15 @@ def task_of(name: str, max_steps: int, subgoal_budget: int) -> Task:
     """The task of this name. Raises `ConfigError` that lists the names, and `TaskError` where a package is missing."""
     try:
         if name == "sokoban":
-            from himac_lite.tasks.sokoban import SokobanTask
+            from himac_lite.tasks.sokoban.task import SokobanTask
 
             return SokobanTask(max_steps=max_steps, subgoal_budget=subgoal_budget)
         if name == "webshop":
-            from himac_lite.tasks.webshop import WebShopTask
+            from himac_lite.tasks.webshop.task import WebShopTask
 
             return WebShopTask(max_steps=max_steps, subgoal_budget=subgoal_budget)
         if name == "alfworld":
-            from himac_lite.tasks.alfworld import AlfworldTask
+            from himac_lite.tasks.alfworld.task import AlfworldTask
 
             return AlfworldTask(max_steps=max_steps, subgoal_budget=subgoal_budget)
     except ModuleNotFoundError as error:
@@ -34,15 +34,15 @@ def load_items(name: str, source: str, part: str | None = None) -> list[Item]:
     """
     try:
         if name == "sokoban":
-            from himac_lite.sokoban.levels import load_levels
+            from himac_lite.tasks.sokoban.levels import load_levels
 
             return list(load_levels(source, part))
         if name == "webshop":
-            from himac_lite.tasks import webshop
+            from himac_lite.tasks.webshop import task as webshop
 
             return list(webshop.load(source, part))
         if name == "alfworld":
-            from himac_lite.tasks import alfworld
+            from himac_lite.tasks.alfworld import task as alfworld
 
             return list(alfworld.load(source, part))
     except ModuleNotFoundError as error:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from himac_lite.chat import Words
-from himac_lite.language import END, MARK, SUB_DONE
+from himac_lite.tasks import Words
+from himac_lite.tasks.marks import END, MARK, SUB_DONE
 from himac_lite.types import Blueprint, Invalid, Role, SubGoal
 
 CUE = "\n>"

@@ -12,11 +12,11 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from himac_lite import storage
 from himac_lite.errors import RunError
-from himac_lite.runs import Run, load_run
-from himac_lite.sokoban import levels
+from himac_lite.runs.folder import Run, load_run
 
-STATIC = Path(__file__).parents[1] / "static"
+STATIC = Path(__file__).parent / "static"
 
 
 _TEXT = re.compile(r"""("(?:\\.|[^"\\\n])*"|`(?:\\.|[^`\\])*`)""")
@@ -24,7 +24,7 @@ _SPACES = (re.compile(r" *([-+*/=<>!?:;,.(){}\[\]&|]) *"), re.compile(r"(?<=[;,{
 
 
 def browser_code(*names: str) -> str:
-    """Files of himac_lite/static, one after another, as they are sent: no comments, no indentation, no idle spaces.
+    """Files of widgets/static, concatenated as they are sent: no comments, no indentation, no idle spaces.
 
     Strings and templates stay as they are (so a template must not stand inside another). A comment has its own line.
     """
@@ -37,7 +37,7 @@ def browser_code(*names: str) -> str:
 
 
 def packed(value: Any, _: Any = None) -> str:
-    """A trait's value as it is sent and saved: JSON, deflated, as base64; himac_lite/static/unpack.js reads it.
+    """A trait's value as it is sent and saved: JSON, deflated, as base64; himac_lite/widgets/static/unpack.js reads it.
 
     A saved notebook writes one number of a list a line, so that recorded positions and log-probs would be most of it.
     """
@@ -82,7 +82,7 @@ class Pictured:
 
 def recorded_run(name: str = "quickstart") -> Run:
     """A run that is recorded with the package. Raises `RunError` that says where it was looked for and what to do."""
-    folder = levels.data_dir() / "runs" / name
+    folder = storage.data_dir() / "runs" / name
     if not folder.is_dir():
         mine = "open one of your own by himac_lite.load_run(FOLDER); himac-lite train --out FOLDER makes it"
         raise RunError(f"the recorded run {name!r} is not at {folder}: get the whole repository, or {mine}")

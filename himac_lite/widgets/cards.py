@@ -8,10 +8,10 @@ from typing import Any
 import anywidget
 import traitlets
 
-from himac_lite.plots import SYMBOLS, Record, executed_blueprint, signed
 from himac_lite.widgets.base import Pictured, browser_code
 from himac_lite.widgets.credit import micro_groups
 from himac_lite.widgets.pictures import LINE, Canvas
+from himac_lite.widgets.plots import SYMBOLS, Record, executed_blueprint, signed
 
 SEP = " [SEP] "
 

@@ -1,6 +1,6 @@
 """The explorer's numbers: recorded groups, the choices of its controls, and the advantages that follow. Pure.
 
-The browser computes the same with himac_lite/static/maths.js; tests hold it to `credit` on random groups.
+The browser computes the same with himac_lite/widgets/static/maths.js; tests hold it to `credit` on random groups.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from himac_lite.advantage import Baseline, Scale, group_advantage, group_advantage_over_steps, same_state_advantage
-from himac_lite.plots import Record, executed_blueprint
+from himac_lite.widgets.plots import Record, executed_blueprint
 from himac_lite.widgets.replay import board_of, replay, states
 
 MARKS = {"sub_done": "✓", "budget": "◷", "success": "★", "truncated": "✂", "over": "■"}
@@ -53,7 +53,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Credit:
+class CreditView:
     """The advantages of one group."""
 
     member: np.ndarray
@@ -62,7 +62,7 @@ class Credit:
     """N arrays [S_n]: of each environment step's action, with that term."""
 
 
-def credit(groups: Sequence[Sequence[Member]], p: int, dials: Dials) -> Credit:
+def credit(groups: Sequence[Sequence[Member]], p: int, dials: Dials) -> CreditView:
     """Advantages of group p, the other groups being the rest of the batch.
 
         A_n = `group_advantage` or `group_advantage_over_steps`;   A_ns = A_n + ω `same_state_advantage`_ns
@@ -81,12 +81,12 @@ def credit(groups: Sequence[Sequence[Member]], p: int, dials: Dials) -> Credit:
         return_pn = [[m.ret for m in row] for row in groups]
         member = group_advantage(return_pn, baseline=dials.baseline, **choices)[p]
     if not dials.omega:
-        return Credit(member, tuple(np.full(len(m.states), a) for m, a in zip(group, member, strict=True)))
+        return CreditView(member, tuple(np.full(len(m.states), a) for m, a in zip(group, member, strict=True)))
     reward_ns = [[0.0] * (len(m.states) - 1) + [m.ret] * bool(m.states) for m in group]
     step_ns = same_state_advantage(
         reward_ns, [m.states for m in group], gamma=dials.gamma, baseline=dials.baseline, **choices
     )
-    return Credit(member, tuple(a + dials.omega * s for a, s in zip(member, step_ns, strict=True)))
+    return CreditView(member, tuple(a + dials.omega * s for a, s in zip(member, step_ns, strict=True)))
 
 
 def comparable(groups: Sequence[Sequence[Any]], p: int, size: int) -> tuple[list[Sequence[Any]], int]:

@@ -17,12 +17,12 @@ import numpy as np
 import traitlets
 
 from himac_lite.errors import RunError
-from himac_lite.plots import SYMBOLS, Record
-from himac_lite.runs import Run
+from himac_lite.runs.folder import Run
 from himac_lite.widgets import pictures
 from himac_lite.widgets.base import PACKED, Pictured, browser_code, dropdown
 from himac_lite.widgets.credit import Dials, Member, comparable, credit, level_data
 from himac_lite.widgets.player import RolloutPlayer
+from himac_lite.widgets.plots import SYMBOLS, Record
 
 CHOICES: dict[str, dict[str, Any]] = {
     "baseline": {"mean of the group": "mean", "leave one out": "leave_one_out", "mean of the batch": "batch"},

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from himac_lite.plots import NEGATIVE, POSITIVE, SYMBOLS, TEXT, Record, executed_blueprint, signed
-from himac_lite.sokoban import pixels
-from himac_lite.sokoban.rules import play
+from himac_lite.tasks.sokoban import pixels
+from himac_lite.tasks.sokoban.rules import play
+from himac_lite.widgets.plots import NEGATIVE, POSITIVE, SYMBOLS, TEXT, Record, executed_blueprint, signed
 from himac_lite.widgets.replay import board_of
 
 if TYPE_CHECKING:

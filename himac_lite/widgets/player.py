@@ -9,13 +9,13 @@ import numpy as np
 import traitlets
 
 from himac_lite.errors import RunError
-from himac_lite.plots import SYMBOLS, Record, executed_blueprint, signed
-from himac_lite.sokoban import render
-from himac_lite.sokoban.rules import Board
+from himac_lite.tasks.sokoban import render
+from himac_lite.tasks.sokoban.rules import Board
 from himac_lite.widgets import pictures
 from himac_lite.widgets.base import PACKED, Pictured, browser_code
 from himac_lite.widgets.cards import CardPlayer, is_text
 from himac_lite.widgets.credit import micro_groups
+from himac_lite.widgets.plots import SYMBOLS, Record, executed_blueprint, signed
 from himac_lite.widgets.replay import board_of, replay
 
 

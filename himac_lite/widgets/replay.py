@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from himac_lite.errors import RunError
-from himac_lite.plots import Record
-from himac_lite.sokoban.rules import MOVES, Board, Outcome, board_from_level, step
+from himac_lite.tasks.sokoban.rules import MOVES, Board, Outcome, board_from_level, step
 from himac_lite.types import Level
+from himac_lite.widgets.plots import Record
 
 
 @dataclass(frozen=True)

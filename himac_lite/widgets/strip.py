@@ -14,11 +14,11 @@ from typing import Any
 import ipywidgets as widgets
 
 from himac_lite.errors import RunError
-from himac_lite.plots import Record, executed_blueprint, signed
-from himac_lite.runs import Run
+from himac_lite.runs.folder import Run
 from himac_lite.widgets import pictures
 from himac_lite.widgets.base import STYLE, Pictured, dropdown
 from himac_lite.widgets.credit import shared_words
+from himac_lite.widgets.plots import Record, executed_blueprint, signed
 
 COLUMNS = 6
 """How many iterations are shown at first."""

@@ -61,7 +61,7 @@ print(f"mean {mean}, std {std:.3f}:", ", ".join(f"{a:+.2f}" for a in by_hand))
 import numpy as np
 
 from himac_lite.advantage import group_advantage, hierarchical_advantage
-from himac_lite.plots import advantage_bars
+from himac_lite.widgets.plots import advantage_bars
 
 advantage_pn = group_advantage([returns])
 assert np.allclose(advantage_pn, [by_hand], atol=1e-4)
@@ -125,7 +125,7 @@ check_group_advantage(my_group_advantage)
 # observations after each action were written by the environment. A chosen token has a mark below it.
 
 # %%
-from himac_lite import course
+from himac_lite.exercises import course
 
 best = record["macro"]["members"][record["macro"]["best"]]
 print(f"PLANNER, phase A, advantage {best['advantage']:+.2f}")
@@ -185,10 +185,10 @@ from pathlib import Path
 from IPython.display import display
 
 import himac_lite
-from himac_lite.config import PRESETS
+from himac_lite.config import TRAIN_PRESETS
 
 FAST = os.environ.get("HIMAC_FAST") == "1"  # the tests set it: one iteration on few levels
-config = replace(PRESETS["quick"], minutes=1, validate_every=5, validate_on=64, test_limit=128)
+config = replace(TRAIN_PRESETS["quick"], minutes=1, validate_every=5, validate_on=64, test_limit=128)
 if FAST:
     few = replace(config.rollout, levels=2, group=4)
     config = replace(config, iterations=1, validate_on=4, test_limit=4, rollout=few)

@@ -22,8 +22,8 @@ if "google.colab" in sys.modules:
 import numpy as np
 
 import himac_lite
-from himac_lite import course
-from himac_lite.sokoban.rules import board_from_level, play, step
+from himac_lite.exercises import course
+from himac_lite.tasks.sokoban.rules import board_from_level, play, step
 
 splits = {name: himac_lite.load_levels(f"{name}/validation") for name in ("warmup", "core", "hard")}
 first = {f"{name}: {len(levels)} levels like this": levels[0] for name, levels in splits.items()}
@@ -137,9 +137,9 @@ check_dead_corner(my_dead_corner)
 # the whole side of a room. Below `x` marks these cells. Why is one beside a wall dead, if it is no corner?
 
 # %%
-from himac_lite.sokoban.bounds import FAR, push_distances
-from himac_lite.sokoban.distances import distances
-from himac_lite.sokoban.geometry import Geometry
+from himac_lite.tasks.sokoban.bounds import FAR, push_distances
+from himac_lite.tasks.sokoban.distances import distances
+from himac_lite.tasks.sokoban.geometry import Geometry
 
 start = board_from_level(longest)
 geometry = Geometry.of(start)

@@ -22,9 +22,10 @@ if "google.colab" in sys.modules:
 import numpy as np
 
 import himac_lite
-from himac_lite import course, widgets
-from himac_lite.sokoban.rules import board_from_level, play
-from himac_lite.tasks.sokoban import SokobanTask
+from himac_lite import widgets
+from himac_lite.exercises import course
+from himac_lite.tasks.sokoban.rules import board_from_level, play
+from himac_lite.tasks.sokoban.task import SokobanTask
 
 task = SokobanTask()
 core = himac_lite.load_levels("core/validation")
@@ -59,7 +60,7 @@ course.lines(list(by_length), counts, "optimal length", "decisions in a row")
 # a **reason**, and counts as a failed member of its group. Guess the reasons before you run the cell.
 
 # %%
-from himac_lite.language import parse_blueprint
+from himac_lite.tasks.sokoban.language import parse_blueprint
 
 attempts = {
     "a good one": "push the box at (2,3) right to (2,5)\npush the box at (4,1) up to (1,1)",
@@ -123,7 +124,7 @@ record = widgets.AdvantageExplorer(run).record
 widgets.RolloutPlayer(record, "macro")
 
 # %%
-board, start = board_from_level(himac_lite.sokoban.levels.parse_levels(record["level"])[0]), 0
+board, start = board_from_level(himac_lite.tasks.sokoban.levels.parse_levels(record["level"])[0]), 0
 best = record["macro"]["members"][record["macro"]["best"]]
 shown = {"the start": board}
 for k, segment in enumerate(best["segments"]):
@@ -202,7 +203,7 @@ widgets.RolloutPlayer(*(useless[0][0], "macro", useless[0][1]) if useless else (
 
 # %%
 from himac_lite.advantage import group_advantage
-from himac_lite.plots import advantage_bars
+from himac_lite.widgets.plots import advantage_bars
 
 
 def spread(r):

@@ -96,7 +96,8 @@ check_leave_one_out(my_leave_one_out)
 # does not. This is the **std bias**.
 
 # %%
-from himac_lite import course, plots
+from himac_lite.exercises import course
+from himac_lite.widgets import plots
 
 ks = range(1, 8)
 groups = [[1] * k + [0] * (8 - k) for k in ks]

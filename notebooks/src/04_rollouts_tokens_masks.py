@@ -24,12 +24,12 @@ import numpy as np
 import torch
 
 import himac_lite
-from himac_lite import course
-from himac_lite.loading import load_policy
-from himac_lite.parallel import one_thread_a_worker
-from himac_lite.sokoban.rules import board_from_level
-from himac_lite.tasks.sokoban import SokobanTask
-from himac_lite.training import resolve_model
+from himac_lite.exercises import course
+from himac_lite.policy.loading import load_policy
+from himac_lite.policy.parallel import one_thread_a_worker
+from himac_lite.runs.training import resolve_model
+from himac_lite.tasks.sokoban.rules import board_from_level
+from himac_lite.tasks.sokoban.task import SokobanTask
 from himac_lite.types import Role
 
 one_thread_a_worker()
@@ -124,7 +124,9 @@ check_next_token_log_probs(my_next_token_log_probs)
 # was drawn: near 0 is certain. Where does the planner hesitate, in the words or in the coordinates?
 
 # %%
-from himac_lite.rollout import ReturnRule, Sampling, execute, sample_blueprints
+from himac_lite.rollout.play import execute, sample_blueprints
+from himac_lite.rollout.rules import ReturnRule
+from himac_lite.types import Sampling
 
 sampling = Sampling(1.0, np.random.default_rng(0))
 groups = sample_blueprints(policy, task, levels[:8], 8, sampling)

@@ -29,7 +29,8 @@ if "google.colab" in sys.modules:
 import numpy as np
 import torch
 
-from himac_lite import course, objective
+from himac_lite import objective
+from himac_lite.exercises import course
 
 logits = torch.zeros(3, requires_grad=True)
 logp = torch.log_softmax(logits, 0)[0]
@@ -153,7 +154,8 @@ assert abs(loss.item()) < 1e-9 < logp_bt.grad.norm()
 # on one phase):
 
 # %%
-from himac_lite import plots, widgets
+from himac_lite import widgets
+from himac_lite.widgets import plots
 
 metrics = widgets.recorded_run("quickstart").metrics()
 for name in ("macro/loss", "macro/kl", "macro/grad_norm", "macro/success"):

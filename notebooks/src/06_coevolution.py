@@ -33,7 +33,7 @@ if "google.colab" in sys.modules:
 # %%
 import numpy as np
 
-from himac_lite import course
+from himac_lite.exercises import course
 
 
 def meet(together, steps=60, rate=0.5):
@@ -67,19 +67,20 @@ import torch
 
 import himac_lite
 from himac_lite import advantage, coevolution
-from himac_lite.config import PRESETS
-from himac_lite.loading import load_policy
-from himac_lite.parallel import one_thread_a_worker
-from himac_lite.rollout import ReturnRule, Sampling
-from himac_lite.tasks.sokoban import SokobanTask
-from himac_lite.training import resolve_model
+from himac_lite.config import TRAIN_PRESETS
+from himac_lite.policy.loading import load_policy
+from himac_lite.policy.parallel import one_thread_a_worker
+from himac_lite.rollout.rules import ReturnRule
+from himac_lite.runs.training import resolve_model
+from himac_lite.tasks.sokoban.task import SokobanTask
+from himac_lite.types import Sampling
 
 one_thread_a_worker()
 policy = load_policy(resolve_model("sokoban-base"), device="cpu")
 task, rule = SokobanTask(), ReturnRule()
 levels = [lv for lv in himac_lite.load_levels("core/train") if lv.optimal_moves >= 10]
 levels = levels[: 3 if course.FAST else 8]
-sampling, settings = Sampling(1.0, np.random.default_rng(0)), PRESETS["quick"].update
+sampling, settings = Sampling(1.0, np.random.default_rng(0)), TRAIN_PRESETS["quick"].update
 optimizer = torch.optim.AdamW(policy.trainable(), lr=settings.lr)
 rng = np.random.default_rng(0)
 
@@ -162,7 +163,7 @@ from IPython.display import display
 
 from himac_lite import widgets
 
-config = replace(PRESETS["quick"], minutes=1.25, validate_every=5, validate_on=64, test_limit=128)
+config = replace(TRAIN_PRESETS["quick"], minutes=1.25, validate_every=5, validate_on=64, test_limit=128)
 if course.FAST:
     few = replace(config.rollout, levels=2, group=4)
     config = replace(config, iterations=1, validate_on=4, test_limit=4, rollout=few)
@@ -236,7 +237,7 @@ for name, mine in (("in turn", in_turn), ("at once", at_once)):
 # environment steps. Look at all seeds before you believe a mean.
 
 # %%
-from himac_lite.sokoban.levels import data_dir
+from himac_lite.storage import data_dir
 
 recorded = sorted(f.parent for f in (data_dir() / "runs" / "core").glob("*/results.json"))
 by_variant = {}

@@ -29,10 +29,11 @@ if "google.colab" in sys.modules:
 import numpy as np
 import torch
 
-from himac_lite import course, plots
-from himac_lite.loading import load_policy
-from himac_lite.parallel import one_thread_a_worker
-from himac_lite.training import resolve_model
+from himac_lite.exercises import course
+from himac_lite.policy.loading import load_policy
+from himac_lite.policy.parallel import one_thread_a_worker
+from himac_lite.runs.training import resolve_model
+from himac_lite.widgets import plots
 
 one_thread_a_worker()
 policy = load_policy(resolve_model("sokoban-base"), device="cpu")
@@ -123,8 +124,9 @@ for name, values in (("NF4", by_hand), ("even codes", by_even)):
 
 # %%
 import himac_lite
-from himac_lite.rollout import Sampling, sample_blueprints
-from himac_lite.tasks.sokoban import SokobanTask
+from himac_lite.rollout.play import sample_blueprints
+from himac_lite.tasks.sokoban.task import SokobanTask
+from himac_lite.types import Sampling
 
 task = SokobanTask()
 levels = himac_lite.load_levels("core/validation")[: 2 if course.FAST else 16]
@@ -256,7 +258,7 @@ for kind in (torch.float16, torch.bfloat16, torch.float32):
 import time
 
 from himac_lite import coevolution
-from himac_lite.config import PRESETS
+from himac_lite.config import TRAIN_PRESETS
 
 
 def one_step(path):
@@ -272,7 +274,7 @@ def one_step(path):
         for group in groups
     ]
     optimizer = torch.optim.AdamW(mine.trainable(), lr=2e-4)
-    settings, rng = PRESETS["colab"].update, np.random.default_rng(0)
+    settings, rng = TRAIN_PRESETS["colab"].update, np.random.default_rng(0)
     found = coevolution.learn(mine, task, optimizer, credited, settings, 1.0, rng)
     learnt = time.monotonic()
     valid = sum(not blueprint.invalid for group in groups for _, blueprint in group)

@@ -31,8 +31,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from himac_lite import course, reproduce
-from himac_lite.sokoban.levels import data_dir
+from himac_lite.evaluation import reproduce
+from himac_lite.exercises import course
+from himac_lite.storage import data_dir
 
 place = data_dir() / "runs" / "reproduce"
 rows = reproduce.read_rows(place)

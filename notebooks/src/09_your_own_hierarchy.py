@@ -42,7 +42,7 @@ from himac_lite.errors import ConfigError
 from himac_lite.hierarchy import choose_random
 
 try:
-    Hierarchy(levels=1, choose=choose_random)
+    Hierarchy(depth=1, choose=choose_random)
 except ConfigError as error:
     print(error)
 
@@ -111,7 +111,7 @@ check_who_learns(my_turns)
 # %%
 # VARIANT never_stuck
 from himac_lite.hierarchy import Hierarchy, subgoal_bonus
-from himac_lite.language import parse_push
+from himac_lite.tasks.sokoban.language import parse_push
 
 
 def done(episode, subgoal):
@@ -185,10 +185,10 @@ import tempfile
 from pathlib import Path
 
 import himac_lite
-from himac_lite import course
-from himac_lite.config import PRESETS as SETTINGS
+from himac_lite.config import TRAIN_PRESETS
+from himac_lite.exercises import course
 
-quick = SETTINGS["quick"]
+quick = TRAIN_PRESETS["quick"]
 config = replace(quick, iterations=10**6, env_steps=25_000, probe_levels=0)
 config = replace(config, validate_every=1, validate_on=64, test_limit=128)
 if course.FAST:

@@ -23,7 +23,8 @@ if "google.colab" in sys.modules:
 import numpy as np
 
 import himac_lite
-from himac_lite import course, widgets
+from himac_lite import widgets
+from himac_lite.exercises import course
 from himac_lite.tasks.registry import load_items, task_of
 from himac_lite.types import Role
 
@@ -100,8 +101,8 @@ check_shop_reward(my_shop_reward)
 # kind. Guess their scores before you run the cell.
 
 # %%
-from himac_lite.scripted import play_scripted
-from himac_lite.webshop.players import plan_by
+from himac_lite.pretraining.scripted import play_scripted
+from himac_lite.pretraining.webshop import plan_by
 
 count = 8 if course.FAST else 80
 writers = ("expert", "vague", "forgetful", "hasty")
@@ -118,7 +119,7 @@ course.bars(list(writers), scores, "who wrote the plan", "%")
 
 # %%
 from himac_lite.advantage import group_advantage
-from himac_lite.records import level_record
+from himac_lite.runs.records import level_record
 from himac_lite.types import MicroGroup
 
 members = tuple(bought[who][0] for who in writers)
@@ -137,9 +138,9 @@ widgets.RolloutPlayer(record, "micro", 0, beside=("micro", 3))
 # this notebook needs no engine; `pip install "himac-lite[alfworld]"` and `task_of("alfworld", 50, 20)` play in it.
 
 # %%
-from himac_lite.alfworld import players
-from himac_lite.alfworld.twin import Twin
-from himac_lite.tasks.alfworld import our_games
+from himac_lite.pretraining import alfworld as players
+from himac_lite.tasks.alfworld.task import our_games
+from himac_lite.tasks.alfworld.twin import Twin
 
 games = our_games("validation")
 game = next(g for g in games if g.house.task.startswith("pick_clean"))
@@ -178,9 +179,9 @@ check_latched(my_latched)
 # script. In Sokoban the mistake is greed: every box straight to its nearest target, whatever stands in the way.
 
 # %%
-from himac_lite.planners import execute_push, greedy_pushes
-from himac_lite.sokoban.rules import board_from_level, step
-from himac_lite.tasks.sokoban import pushes_of
+from himac_lite.tasks.sokoban.pushes import execute_push, greedy_pushes
+from himac_lite.tasks.sokoban.rules import board_from_level, step
+from himac_lite.tasks.sokoban.task import pushes_of
 
 
 def carried_out(board, plan):
@@ -231,9 +232,11 @@ course.bars(worlds, worth, "world", "success, %")
 # will be the lowest, and how much does an expert's plan help a model that reads badly?
 
 # %%
-from himac_lite.loading import load_policy, resolve_model
-from himac_lite.rollout import GREEDY, ReturnRule, execute, play_flat, sample_blueprints
+from himac_lite.policy.loading import load_policy, resolve_model
+from himac_lite.rollout.play import execute, play_flat, sample_blueprints
+from himac_lite.rollout.rules import ReturnRule
 from himac_lite.tasks.text import written_plan
+from himac_lite.types import GREEDY
 
 policy, rule = load_policy(resolve_model("webshop-base")), ReturnRule()
 some = goals[: 4 if course.FAST else 48]
@@ -261,8 +264,8 @@ course.bars(list(played), found, "whose plan the model carries out", "%")
 # trained on, before → after.
 
 # %%
-from himac_lite import reproduce
-from himac_lite.sokoban.levels import data_dir
+from himac_lite.evaluation import reproduce
+from himac_lite.storage import data_dir
 
 for world in ("webshop", "alfworld"):
     rows = reproduce.read_rows(data_dir() / "runs" / world)

@@ -74,7 +74,7 @@ def run(config: Train, folder: Path, fate: Fate, log: Path) -> tuple[bool, int]:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
             sys.addaudithook(fate.hook(str(folder)))
-            from himac_lite.training import train
+            from himac_lite.runs.training import train
 
             train(config, folder, resume=(folder / "manifest.json").exists())
             os.write(writer, str(fate.seen).encode())
@@ -150,8 +150,6 @@ def main() -> int:
     import bitsandbytes  # noqa: F401
     import peft  # noqa: F401
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig  # noqa: F401
-
-    import himac_lite.training  # noqa: F401
 
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)

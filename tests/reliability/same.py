@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from himac_lite.tasks import marks
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
@@ -24,16 +26,17 @@ def digest(value: Any) -> str:
 def main() -> None:
     import numpy as np
 
-    from himac_lite import language, training
     from himac_lite.coevolution import adapt, explore
     from himac_lite.config import Train
-    from himac_lite.loading import load_policy
-    from himac_lite.parallel import one_thread_a_worker
-    from himac_lite.rollout import ReturnRule, Sampling
-    from himac_lite.sokoban.generator import generate
-    from himac_lite.sokoban.levels import PARTS, SPLITS, canonical_hash, load_levels
-    from himac_lite.sokoban.rules import board_from_level
-    from himac_lite.types import SubGoal
+    from himac_lite.policy.loading import load_policy
+    from himac_lite.policy.parallel import one_thread_a_worker
+    from himac_lite.rollout.rules import ReturnRule
+    from himac_lite.runs import training
+    from himac_lite.tasks.sokoban import language
+    from himac_lite.tasks.sokoban.generator import generate
+    from himac_lite.tasks.sokoban.levels import PARTS, SPLITS, canonical_hash, load_levels
+    from himac_lite.tasks.sokoban.rules import board_from_level
+    from himac_lite.types import Sampling, SubGoal
 
     one_thread_a_worker()
     levels = {f"{split}/{part}": load_levels(split, part) for split in SPLITS for part in PARTS}
@@ -41,7 +44,7 @@ def main() -> None:
     rng = np.random.default_rng(np.random.SeedSequence([config.seed, 1, 3]))
     policy = load_policy(training.resolve_model("sokoban-base"))
     goal = SubGoal("push the box at (2,3) right to (2,5)")
-    prompts = [language.prompt(role, board_from_level(lv), goal) for role in language.MARK for lv in some]
+    prompts = [language.prompt(role, board_from_level(lv), goal) for role in marks.MARK for lv in some]
     sampling, rule = Sampling(1.0, rng), ReturnRule()
     macro = explore(policy, training.make_task(config), some, 2, sampling, rule)
     micro = adapt(policy, training.make_task(config), macro, np.zeros(2, int), 2, sampling, rule)

@@ -37,7 +37,7 @@ def main() -> int:
             config, iterations=given.iterations, checkpoint_every=10, keep_checkpoints=2, keep_rollouts=20,
             validate_every=50, probe_levels=0, rollout=replace(config.rollout, levels=2),
         )  # fmt: skip
-        from himac_lite.training import train
+        from himac_lite.runs.training import train
 
         memory, seconds, last = [], [], time.monotonic()
 

@@ -18,9 +18,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from himac_lite import language
 from himac_lite.tasks import text as written
 from himac_lite.tasks.registry import load_items, task_of
+from himac_lite.tasks.sokoban import language
 from himac_lite.types import Blueprint, Invalid, SubGoal
 
 PUSH = "push the box at (2,3) right to (2,5)"

@@ -11,7 +11,7 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 from conftest import TOY_STEPS, TOY_TEXT, make_tiny  # noqa: E402
 
 from himac_lite.config import Model, Rollout, Train, Update  # noqa: E402
-from himac_lite.sokoban.levels import parse_levels  # noqa: E402
+from himac_lite.tasks.sokoban.levels import parse_levels  # noqa: E402
 
 
 def make(folder: Path) -> tuple[Path, Path]:

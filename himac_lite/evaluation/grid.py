@@ -1,0 +1,236 @@
+"""Train what is missing of a grid of variants × seeds, with any number of processes, over any number of sessions.
+
+A finished run is a row in the output folder, which is committed: it is never trained again. An unfinished one is a run
+folder with checkpoints, from which the next call goes on. All variants get the same environment steps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from himac_lite import storage
+from himac_lite.config import Train, for_task, validate
+from himac_lite.errors import ConfigError, HimacError, RunError
+from himac_lite.evaluation.prompting import PROMPTED
+from himac_lite.evaluation.rows import Row, add_row, curve_of_run, keep_settings, read_rows, row_of_run, settings_of
+from himac_lite.hierarchy import PRESETS
+from himac_lite.policy.loading import resolve_model
+from himac_lite.policy.parallel import one_thread_a_worker
+from himac_lite.rollout.evaluate import evaluate, score
+from himac_lite.runs import folder as runs
+from himac_lite.runs.training import load_for, make_task, train
+from himac_lite.tasks.registry import load_items
+
+GRIDS: dict[str, dict[str, int]] = {
+    "ablations": {
+        "himac": 5, "random_blueprint": 3, "no_sub_done": 3, "joint_update": 3, "flat_grpo": 5,
+        "prompt_flat": 1, "prompt_blueprint": 1, "prompt_best_of_8": 1, "prompt_retry_8": 1,
+    },
+    "efficiency": {"himac": 5, "flat_grpo": 5, "flat_dr_grpo": 3, "flat_rloo": 3, "flat_gigpo": 3},
+    "webshop": {"himac": 3, "flat_grpo": 3},
+    "alfworld": {"himac": 3, "flat_grpo": 3},
+}  # fmt: skip
+"""Grid → variant → seeds (0, 1, …). The last two are of the tasks of these names, the others of Sokoban."""
+
+DEFAULT = Train(
+    iterations=10**6, env_steps=410_000, validate_every=2, validate_on=256, checkpoint_every=2, keep_checkpoints=1,
+    record_levels=0, probe_levels=0,
+)  # fmt: skip
+"""What all cells of Sokoban's grids share: the default run's settings, a budget in environment steps, a finer curve."""
+IN_WORDS = {"webshop": 7_000, "alfworld": 12_000}
+"""Environment steps of a run in a task in words: about what HiMAC's default iterations take."""
+
+
+def _known(grid: str) -> str:
+    if grid not in GRIDS:
+        raise ConfigError(f"unknown grid {grid!r}; choose one of {', '.join(GRIDS)}")
+    return grid
+
+
+def settings_for(grid: str) -> Train:
+    """What all cells of a grid share. Raises `ConfigError` for an unknown name."""
+    if _known(grid) not in IN_WORDS:
+        return DEFAULT
+    return replace(
+        for_task(Train(), grid), iterations=DEFAULT.iterations, env_steps=IN_WORDS[grid], validate_every=2,
+        checkpoint_every=2, keep_checkpoints=1, record_levels=0, probe_levels=0,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cell:
+    variant: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant}-{self.seed}"
+
+
+def cells(grid: str, variants: Sequence[str] | None = None, seeds: int | None = None) -> list[Cell]:
+    """The cells of a grid, seed by seed, so that a part of it compares as many variants as it can.
+
+    variants: only these. seeds: so many for each instead of the grid's. Raises `ConfigError` for an unknown name.
+    """
+    known, whole = {**PRESETS, **PROMPTED}, GRIDS[_known(grid)]
+    counts = whole if variants is None else {v: whole.get(v, 3) for v in variants}
+    for variant in counts:
+        if variant not in known:
+            raise ConfigError(f"unknown variant {variant!r}; choose from {', '.join(known)}")
+    if seeds is not None:
+        counts = {v: 1 if v in PROMPTED else seeds for v in counts}
+    return [Cell(v, s) for s in range(max(counts.values())) for v, n in counts.items() if s < n]
+
+
+def reproduce(
+    wanted: Sequence[Cell], out: Path, scratch: Path, *, settings: Train = DEFAULT, workers: int = 1,
+    minutes: float | None = None, say: Callable[[str], None] = print,
+) -> tuple[list[Row], list[Cell]]:  # fmt: skip
+    """Train and score the cells that have no row yet. Returns (all rows of the cells, the cells that are still open).
+
+    out: where rows and curves are kept. scratch: run folders of what is under way. minutes: begin nothing after so
+    long, and let what is under way stop after its current iteration: the next call goes on from there.
+    Raises `RunError` if `out` holds rows of other settings, another process works in `scratch`, or a worker was killed;
+    `HimacError` of the first cell that failed, when all others are done. Several processes may fill one `out`, each in
+    its own `scratch`.
+    """
+    validate(settings)
+    rows = read_rows(out)
+    keep_settings(out, _shared(settings), begun=bool(rows))
+    have = {(r.variant, r.seed) for r in rows}
+    todo = [cell for cell in wanted if (cell.variant, cell.seed) not in have]
+    deadline = None if minutes is None else time.time() + 60 * minutes
+    failed: list[HimacError] = []
+    scratch.mkdir(parents=True, exist_ok=True)
+    with storage.locked(scratch):
+        for cell, found in _worked(todo, settings, scratch, workers, deadline):
+            if isinstance(found, HimacError):
+                failed.append(found)
+                say(f"{cell.name}: {found}")
+            elif found is not None:
+                row, curve = found
+                rows = add_row(out, row, curve)
+                left = sum((c.variant, c.seed) not in {(r.variant, r.seed) for r in rows} for c in wanted)
+                say(f"{_line(row)}; {left} of {len(wanted)} left")
+    if failed:
+        raise failed[0]
+    names = {cell.name for cell in wanted}
+    finished = sorted((r for r in rows if f"{r.variant}-{r.seed}" in names), key=lambda r: (r.variant, r.seed))
+    have = {(r.variant, r.seed) for r in finished}
+    return finished, [cell for cell in wanted if (cell.variant, cell.seed) not in have]
+
+
+def _line(row: Row) -> str:
+    return (
+        f"{row.variant}-{row.seed}: {100 * row.success:.1f} % ({100 * row.low:.1f}–{100 * row.high:.1f}) of {row.n}, "
+        f"{row.env_steps:,} steps, {row.tokens:,} tokens, {row.minutes:.1f} min"
+    )
+
+
+def _shared(settings: Train) -> dict[str, Any]:
+    splits = {"train": settings.train_levels, "validation": settings.validation_levels, "test": settings.test_levels}
+    hashes = {part: runs.levels_hash(load_items(settings.task, name, part)) for part, name in splits.items()}
+    digest = hashlib.sha256()
+    folder = Path(resolve_model(settings.model.path))
+    for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else []:
+        digest.update(file.read_bytes())
+    return settings_of(settings, hashes, digest.hexdigest())
+
+
+Found = tuple[Row, list[dict[str, Any]]]
+
+
+def _worked(
+    todo: Sequence[Cell], settings: Train, scratch: Path, workers: int, deadline: float | None
+) -> Iterator[tuple[Cell, Found | HimacError | None]]:
+    """Each cell with its row and curve, in the order in which they are done; None for one that the deadline stopped."""
+    if workers == 1 or len(todo) < 2:
+        for cell in todo:
+            yield cell, _guarded(cell, settings, scratch, deadline)
+        return
+    context = multiprocessing.get_context("spawn")
+    share = context.Queue()
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    for part in np.array_split(cores, workers):
+        share.put([int(core) for core in part])
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_settle, initargs=(share,)) as pool:
+        try:
+            jobs = {pool.submit(_guarded, cell, settings, scratch, deadline): cell for cell in todo}
+            for job in as_completed(jobs):
+                yield jobs[job], job.result()
+        except BrokenProcessPool:
+            raise RunError(
+                "a worker was killed, perhaps for its memory: every run goes on from its last checkpoint with the same "
+                "command; fewer --workers need less memory"
+            ) from None
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _settle(share: Any) -> None:
+    """A worker keeps to cores of its own, so that they do not wait for each other."""
+    own = share.get()
+    if own and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, own)
+
+
+class _Stop(Exception):
+    """The deadline has passed."""
+
+
+def _guarded(cell: Cell, settings: Train, scratch: Path, deadline: float | None) -> Found | HimacError | None:
+    def check(*_: Any) -> None:
+        if deadline is not None and time.time() >= deadline:
+            raise _Stop
+
+    config = replace(settings, variant=cell.variant, seed=cell.seed)
+    try:
+        check()
+        return _prompted(config) if cell.variant in PROMPTED else _trained(config, scratch / cell.name, check)
+    except _Stop:
+        return None
+    except HimacError as error:
+        return error
+
+
+def _trained(config: Train, folder: Path, check: Callable[..., None]) -> Found:
+    begun = (folder / "manifest.json").is_file()
+    if begun and runs.load_run(folder).config != config:
+        raise RunError(f"{folder} was begun with other settings; remove it, or choose another --runs")
+    run = runs.load_run(folder) if begun else None
+    if run is None or not run.results:
+        run = train(config, folder, resume=begun, progress=check)
+    return row_of_run(run), curve_of_run(run)
+
+
+def _prompted(config: Train) -> Found:
+    begun = time.monotonic()
+    one_thread_a_worker()
+    policy = load_for(config)
+    levels, task = load_items(config.task, config.test_levels, "test")[: config.test_limit], make_task(config)
+    attempts = PROMPTED[config.variant](policy, task, levels, np.random.default_rng(config.seed))
+    scored = score("prompted", task, levels, [a.final for a in attempts])
+    mode = "flat" if config.variant == "prompt_flat" else "himac"
+    base, random = evaluate(policy, task, levels, mode), evaluate(None, task, levels, "random", seed=config.seed)
+    low, high = scored.ci95
+    row = Row(
+        config.variant, config.seed, scored.success, low, high, scored.n, scored.by_length, 0, 0,
+        round((time.monotonic() - begun) / 60, 2), 0, scored.mode, base.success, random.success,
+        float(np.mean([a.env_steps for a in attempts])), scored.solved, runs.git_commit() or "",
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs", base.by_length, random.by_length,
+        scored.mean_progress, base.mean_progress, random.mean_progress,
+    )  # fmt: skip
+    return row, []

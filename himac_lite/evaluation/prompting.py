@@ -1,0 +1,105 @@
+"""Prompting-only baselines: the model as it is, at play, and what more attempts at test time buy without learning.
+
+Their cost is theirs alone: environment steps and tokens of the *test*, where a trained policy plays each level once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from himac_lite.policy.model import Policy
+from himac_lite.rollout.play import execute, play_flat, sample_blueprints
+from himac_lite.rollout.rules import ReturnRule
+from himac_lite.tasks import Task
+from himac_lite.types import GREEDY, Item, Sampling, Trajectory
+
+_RULE = ReturnRule()
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """What was tried on one level: the attempt that counts, and what all of them cost."""
+
+    final: Trajectory
+    tries: int
+    env_steps: int
+    tokens: int
+
+
+Prompted = Callable[[Policy, Task, Sequence[Item], np.random.Generator], "list[Attempts]"]
+"""(policy, task, levels, rng) → one `Attempts` a level."""
+
+
+def step_by_step(policy: Policy, task: Task, levels: Sequence[Item], rng: np.random.Generator) -> list[Attempts]:
+    """Acts without a plan, greedily (in the place of ReAct: the small model has no words to think in)."""
+    return [Attempts(t, 1, t.steps, t.n_tokens) for t in play_flat(policy, task, levels, GREEDY, _RULE)]
+
+
+def with_blueprint(policy: Policy, task: Task, levels: Sequence[Item], rng: np.random.Generator) -> list[Attempts]:
+    """Writes a blueprint and carries it out, both greedily."""
+    return _attempted(policy, task, levels, 1, GREEDY)
+
+
+def best_of(n: int) -> Prompted:
+    """`n` sampled blueprints, each carried out greedily; the best counts. The environment has to be asked `n` times."""
+
+    def prompted(policy: Policy, task: Task, levels: Sequence[Item], rng: np.random.Generator) -> list[Attempts]:
+        return _attempted(policy, task, levels, n, Sampling(1.0, rng))
+
+    return prompted
+
+
+def _attempted(policy: Policy, task: Task, levels: Sequence[Item], n: int, sampling: Sampling) -> list[Attempts]:
+    plans = sample_blueprints(policy, task, levels, n, sampling)
+    jobs = [(level, z) for level, group in zip(levels, plans, strict=True) for _, z in group]
+    done = execute(policy, task, jobs, GREEDY, _RULE)
+    out = []
+    for p, group in enumerate(plans):
+        own = done[p * n : (p + 1) * n]
+        tokens = sum(t.n_tokens for t in own) + sum(sum(s.action_mask) for s, _ in group)
+        out.append(Attempts(max(own, key=lambda t: t.ret), n, sum(t.steps for t in own), tokens))
+    return out
+
+
+def retry(tries: int) -> Prompted:
+    """After a failure the level begins again with another blueprint, `tries` attempts at most, until it is solved.
+
+    In the manner of Reflexion (arXiv 2303.11366), whose agent writes down what went wrong and reads it before the next
+    attempt. The small model has no words for that. What remains of the memory is the part that can be acted upon:
+    blueprints that have failed are not tried again. The first attempt is the greedy one.
+    """
+
+    def prompted(policy: Policy, task: Task, levels: Sequence[Item], rng: np.random.Generator) -> list[Attempts]:
+        out: list[Attempts | None] = [None] * len(levels)
+        failed: list[set[str]] = [set() for _ in levels]
+        for attempt in range(tries):
+            open_p = [p for p, tried in enumerate(out) if tried is None or not tried.final.success]
+            if not open_p:
+                break
+            sampling, n = (GREEDY, 1) if attempt == 0 else (Sampling(1.0, rng), 4)
+            drawn = sample_blueprints(policy, task, [levels[p] for p in open_p], n, sampling)
+            picked = [
+                next((z for _, z in group if z.text not in failed[p]), group[-1][1])
+                for p, group in zip(open_p, drawn, strict=True)
+            ]
+            done = execute(policy, task, [(levels[p], z) for p, z in zip(open_p, picked, strict=True)], GREEDY, _RULE)
+            for p, group, z, t in zip(open_p, drawn, picked, done, strict=True):
+                failed[p].add(z.text)
+                before = out[p] or Attempts(t, 0, 0, 0)
+                tokens = before.tokens + t.n_tokens + sum(sum(s.action_mask) for s, _ in group)
+                out[p] = Attempts(t, before.tries + 1, before.env_steps + t.steps, tokens)
+        return [tried for tried in out if tried is not None]
+
+    return prompted
+
+
+PROMPTED: dict[str, Prompted] = {
+    "prompt_flat": step_by_step,
+    "prompt_blueprint": with_blueprint,
+    "prompt_best_of_8": best_of(8),
+    "prompt_retry_8": retry(8),
+}
+"""Name → policy, for `himac-lite reproduce` and whoever compares."""

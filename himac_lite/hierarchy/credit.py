@@ -1,0 +1,84 @@
+"""Groups with their advantages → credited sequences: which tokens a phase trains, and with what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from himac_lite.errors import ConfigError
+from himac_lite.hierarchy import by_trajectory
+from himac_lite.hierarchy.axes import Credit, Share
+from himac_lite.types import Credited, MacroGroup, MicroGroup, TokenSequence
+
+
+def credit_blueprints(
+    groups: Sequence[MacroGroup], advantage_pg: np.ndarray, on_the_way: bool = False
+) -> list[list[Credited]]:
+    """Blueprint tokens get the macro advantage of their blueprint; nothing else is trained in phase A.
+
+    on_the_way: so do the blueprints that its execution called for. One list a group; groups without any advantage are
+    left out.
+    """
+    return [
+        [
+            Credited(sequence, float(a), level=_name(group))
+            for plan, t, a in zip(group.plans, group.executions, row, strict=True)
+            for sequence in (plan, *(t.plans if on_the_way else ()))
+        ]
+        for group, row in zip(groups, advantage_pg, strict=True)
+        if row.any()
+    ]
+
+
+def credit_divisions(groups: Sequence[MicroGroup], advantage_pn: np.ndarray) -> list[list[Credited]]:
+    """Middle level: what was written on the way gets the advantage of its trajectory. One list a group, as above."""
+    return [
+        [
+            Credited(plan, float(a), level=_name(group))
+            for t, a in zip(group.trajectories, row, strict=True)
+            for plan in t.plans
+        ]
+        for group, row in zip(groups, advantage_pn, strict=True)
+        if row.any()
+    ]
+
+
+def credit_actions(
+    groups: Sequence[MicroGroup], advantage_pn: np.ndarray, credit: Credit = by_trajectory,
+    above_p: np.ndarray | None = None,
+) -> list[list[Credited]]:  # fmt: skip
+    """Action tokens get what `credit` makes of the micro advantage of their trajectory (HiMAC: just that).
+
+    above_p: A^M of each level's z*. One list a group, as above.
+    """
+    out = []
+    for p, (group, row) in enumerate(zip(groups, advantage_pn, strict=True)):
+        shares = credit(group, row, 0.0 if above_p is None else float(above_p[p]))
+        if len(shares) != len(group.trajectories):
+            raise ConfigError(f"credit returned {len(shares)} rows for {len(group.trajectories)} trajectories")
+        items = []
+        for t, row_k in zip(group.trajectories, shares, strict=True):
+            if len(row_k) != len(t.segments):
+                raise ConfigError(f"credit returned {len(row_k)} shares for a trajectory of {len(t.segments)} segments")
+            for seg, share in zip(t.segments, row_k, strict=True):
+                items.append(Credited(seg, _spread(seg, share), level=_name(group)))
+        if any(np.any(item.advantage) for item in items):
+            out.append(items)
+    return out
+
+
+def _name(group: MacroGroup | MicroGroup) -> str:
+    """A level in one line: its title, else its rows with ``|`` between them, as level files may have them."""
+    return repr(group.level.title or group.level.text.replace("\n", "|")[:200])
+
+
+def _spread(segment: TokenSequence, share: Share) -> float | tuple[float, ...]:
+    """One advantage for all of a segment, or one a choice → one a generated token."""
+    if isinstance(share, float | int):
+        return float(share)
+    chosen = segment.action_mask[segment.prompt_len :]
+    if len(share) != sum(chosen):
+        raise ConfigError(f"credit returned {len(share)} advantages for a segment of {sum(chosen)} choices")
+    given = iter(share)
+    return tuple(float(next(given)) if own else 0.0 for own in chosen)

@@ -1,0 +1,214 @@
+"""What a run needs in memory, counted from the architecture before any weight is loaded; and what fits.
+
+Four parts: weights, the KV cache of the rollouts, the activations of one micro-batch, and the optimizer with its
+gradient. What is not counted: the CUDA context (about half a gigabyte) and the allocator's fragments. The counts of
+activations are those of a Llama-like block (RMS norms, grouped-query attention, gated MLP) as PyTorch keeps them; other
+architectures differ somewhat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from himac_lite.config import Train
+from himac_lite.policy.decoding import ROWS
+from himac_lite.policy.distributed import device as own_device
+from himac_lite.policy.loading import auto_class, compute_dtype, read_model
+from himac_lite.policy.parallel import cores
+from himac_lite.policy.prompts import Speech
+from himac_lite.policy.static_decoding import LEAST_ROWS, power_of_two, rounded
+from himac_lite.settings import DEFAULT_TOKENS
+from himac_lite.types import Role, SubGoal
+
+NF4_BYTES = 0.5 + 4 / 64
+"""A weight in NF4: 4 bits, and a float32 scale for each block of 64."""
+_KEEP_FREE = 0.9
+"""Share of the free memory that is used: the rest is for what is not counted."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a model. linear: weights of linear layers but the output layer; rest: all other parameters.
+
+    lora_per_rank: Σ (inputs + outputs) over the adapted layers. layers, hidden, inner, vocab: as in the config.
+    query, key: width of all query heads and of all key (or value) heads.
+    """
+
+    linear: int
+    rest: int
+    lora_per_rank: int
+    layers: int
+    hidden: int
+    inner: int
+    vocab: int
+    query: int
+    key: int
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Lengths in tokens. prompt, answer: of the longest sequence; plan: of the longest blueprint."""
+
+    prompt: int
+    answer: int
+    plan: int
+
+    @property
+    def sequence(self) -> int:
+        return self.prompt + self.answer
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes of each part, and the tokens of a micro-batch that they are for. held: the cache stays through updates."""
+
+    weights: int
+    cache: int
+    activations: int
+    optimizer: int
+    micro_tokens: int
+    held: bool = False
+
+    @property
+    def total(self) -> int:
+        """The most that is held at once: the cache and an update's activations only if recorded steps point to it."""
+        both = self.cache + self.activations if self.held else max(self.cache, self.activations)
+        return self.weights + self.optimizer + both
+
+    def line(self) -> str:
+        return (
+            f"memory, an estimate: at most {gigabytes(self.total)} (weights {gigabytes(self.weights)}, KV cache of "
+            f"rollouts {gigabytes(self.cache)}, activations {gigabytes(self.activations)} for micro-batches of "
+            f"{self.micro_tokens} tokens, optimizer {gigabytes(self.optimizer)})"
+        )
+
+
+def gigabytes(n: float) -> str:
+    return f"{n / 2**30:.2f} GB"
+
+
+def shape_of(config: Any) -> Shape:
+    """The sizes of the model that a transformers config describes; nothing is allocated."""
+    with torch.device("meta"):
+        model = auto_class(config).from_config(config)
+    head = model.get_output_embeddings()
+    linears = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    linear = sum(m.weight.numel() for m in linears)
+    text = config.get_text_config()
+    hidden, heads = text.hidden_size, text.num_attention_heads
+    wide = getattr(text, "head_dim", None) or hidden // heads
+    return Shape(
+        linear, sum(p.numel() for p in model.parameters()) - linear,
+        sum(m.in_features + m.out_features for m in linears),
+        text.num_hidden_layers, hidden, getattr(text, "intermediate_size", None) or 4 * hidden, text.vocab_size,
+        heads * wide, (getattr(text, "num_key_value_heads", None) or heads) * wide,
+    )  # fmt: skip
+
+
+def tokens_of(speech: Speech, task: Any, levels: Sequence[Any], planner: bool) -> Tokens:
+    """The longest sequences of these levels: blueprints and segments, or with `planner` false flat episodes."""
+    plan, prompt, answer = speech.plan_tokens(task), 0, 0
+    # The longest action with a long observation; where actions are written, the longest that may be.
+    spelled = max((len(speech.encode(text, prompt=False)) for text in task.actions), default=0)
+    turn = max(spelled, getattr(task, "max_action_tokens", 1)) + len(speech.observed(" blocked (8,8)"))
+    goal = SubGoal(task.longest_plan.strip().splitlines()[0]) if getattr(task, "longest_plan", "") else SubGoal("go on")
+    kinds: list[tuple[Role, SubGoal | None, int]] = [(Role.FLAT, None, task.max_steps * turn)]
+    if planner:
+        kinds = [(Role.PLANNER, None, plan), (Role.EXECUTOR, goal, task.subgoal_budget * turn)]
+    for level in levels:
+        for role, subgoal, length in kinds:
+            told = len(speech.prompt(task.start(level), role, subgoal))
+            if told + length > prompt + answer:
+                prompt, answer = told, length
+    return Tokens(prompt, answer, plan if planner else 0)
+
+
+def estimate(
+    shape: Shape, tokens: Tokens, config: Train, dtype: torch.dtype, micro_tokens: int, on_cpu: bool, workers: int = 1
+) -> Estimate:
+    """Bytes for a model in NF4 (or `dtype`) with LoRA, trained in micro-batches of `micro_tokens` tokens."""
+    size, model, rollout = dtype.itemsize, config.model, config.rollout
+    lora = model.rank * shape.lora_per_rank
+    weights = shape.linear * (NF4_BYTES if model.four_bit else size) + shape.rest * size + 4 * lora
+    gradients = 0
+    if on_cpu:  # the reference, and the twin, which shares what LoRA leaves alone; gradients of the merged weights
+        weights += 4 * (2 * shape.linear + shape.rest)
+        gradients = 4 * shape.linear * (1 + workers)
+    rows, length = min(rollout.levels * rollout.group, ROWS * workers), tokens.sequence + 32
+    static = rollout.static_cache == "on" or (rollout.static_cache == "auto" and not on_cpu)
+    if static:
+        rows, length = power_of_two(min(rows, ROWS), LEAST_ROWS), rounded(length)
+    cache = rows * length * shape.layers * 2 * shape.key * size
+    return Estimate(
+        int(weights), int(cache), workers * activations(shape, tokens, micro_tokens, size, model.checkpointing, on_cpu),
+        4 * 3 * lora + gradients, micro_tokens, static,
+    )  # fmt: skip
+
+
+def activations(shape: Shape, tokens: Tokens, micro_tokens: int, size: int, checkpointing: bool, on_cpu: bool) -> int:
+    """Bytes that one micro-batch holds when its backward pass begins.
+
+    A block keeps, a token: the inputs of its two norms and of the layers behind them (4 hidden), queries, keys, values,
+    the attention's result before and after it is made contiguous (3 query, 2 key), and of the MLP both branches, the
+    gate's activation and their product (4 inner). On CUDA LoRA keeps the inputs of its 7 layers again, in float32.
+    With checkpointing only the inputs of the blocks are kept, and one block at a time is computed again, when the
+    logits are gone.
+    """
+    block = size * (4 * shape.hidden + 3 * shape.query + 2 * shape.key + 4 * shape.inner)
+    if not on_cpu:
+        block += 4 * (5 * shape.hidden + shape.query + shape.inner)
+    answers = micro_tokens * max(tokens.answer, tokens.plan) / tokens.sequence  # logits are taken of answers only
+    # As computed, in float32, their log-softmax, and two while the gradient or the entropy is taken.
+    logits = shape.vocab * ((0 if size == 4 else size) + 4 * 4)
+    if checkpointing:
+        inputs = micro_tokens * shape.layers * size * shape.hidden
+        return int(inputs + max(micro_tokens * block, answers * logits))
+    return int(micro_tokens * shape.layers * block + answers * logits)
+
+
+def before_loading(path: str, config: Train, task: Any, levels: Sequence[Any], planner: bool) -> Estimate:
+    """What the run that is about to load this model will need, and the micro-batch that it will be cut into.
+
+    Reads the model's config and tokenizer, no weights. With `update.micro_tokens` 0 the micro-batch is as large as the
+    free memory of the GPU allows; on a CPU it is the one that is fast. Raises `ModelError` as `load_policy` does.
+    """
+    model_config, speech = read_model(path, config.model.revision, config.model.observation)
+    shape, tokens = shape_of(model_config), tokens_of(speech, task, levels[:8], planner)
+    if not torch.cuda.is_available():
+        micro = config.update.micro_tokens or DEFAULT_TOKENS
+        return estimate(shape, tokens, config, torch.float32, micro, on_cpu=True, workers=cores())
+    dtype, (free, _) = (
+        compute_dtype(torch.cuda.get_device_capability(own_device())),
+        torch.cuda.mem_get_info(own_device()),
+    )
+    if config.update.micro_tokens:
+        return estimate(shape, tokens, config, dtype, config.update.micro_tokens, on_cpu=False)
+    return fit(shape, tokens, config, dtype, free)
+
+
+def measured_peak(device: torch.device) -> int:
+    """The most bytes that PyTorch has held on a GPU; 0 on a CPU, where it does not count."""
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else 0
+
+
+def fit(
+    shape: Shape, tokens: Tokens, config: Train, dtype: torch.dtype, free: int, *, smallest: int | None = None
+) -> Estimate:
+    """The estimate for the largest power of two of tokens, up to `DEFAULT_TOKENS`, that fits `free` bytes.
+
+    At least one sequence's length (or `smallest`), whether it fits or not.
+    """
+    least = smallest or tokens.sequence
+    micro = 1 << (least - 1).bit_length()
+    best = estimate(shape, tokens, config, dtype, micro, on_cpu=False)
+    while micro < DEFAULT_TOKENS:
+        micro *= 2
+        more = estimate(shape, tokens, config, dtype, micro, on_cpu=False)
+        if more.total > _KEEP_FREE * free:
+            break
+        best = more
+    return best

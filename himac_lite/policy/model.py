@@ -1,0 +1,281 @@
+"""Any causal LM in 4 bit with LoRA, as one policy for both roles; `loading` makes it.
+
+The parameters live in 4 bit (`BitsAndBytesConfig`, NF4) under a peft LoRA adapter, on a CPU and on CUDA alike. On CUDA
+that model also computes. On a CPU decoding through NF4 dequantises every weight at every token, so there a
+full-precision *twin* of the same architecture computes with W = dequantise(NF4) + s·B·A: the same function, from the
+same parameters (a test holds their log-probabilities together). The gradient that reaches W is handed on to A and B,
+once an update. A second one, the *reference*, keeps what training began with: the dequantised base, with the adapter
+that it began with if there was one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from himac_lite.objective import entropy, token_log_probs
+from himac_lite.policy.chat import Chat
+from himac_lite.policy.decoding import ROWS, DecodingContext, Growing, Stream, decode, row_batches
+from himac_lite.policy.distributed import ALONE, Team, shares
+from himac_lite.policy.forward import logits_after, logits_at_once
+from himac_lite.policy.parallel import cores
+from himac_lite.policy.pictures import Pictures, Seeing
+from himac_lite.policy.prompts import Speech
+from himac_lite.policy.static_decoding import StaticDecoding
+from himac_lite.types import Role, TokenSequence
+
+OF_EXECUTOR = "executor"
+"""Name of the executor's adapter where it has one of its own; peft saves it in a folder of that name."""
+
+
+class SamplingLike(Protocol):
+    @property
+    def temperature(self) -> float: ...
+
+    @property
+    def rng(self) -> np.random.Generator | None: ...
+
+
+@dataclass
+class Policy(Speech):
+    """One language model for planner, executor and flat play.
+
+    `peft_model` owns the parameters (4-bit base, LoRA). On a CPU `twin` and `reference` compute, with and without the
+    adapter (None on CUDA); `adapted` names the twin's weights that LoRA changes, with the layer that holds A and B.
+    `adapter` is the one in use: planner and executor share "default", or the executor has its own (`act_as`).
+    `static`: decodes at fixed shapes, where that is wanted; else the cache grows.
+    `start`: the LoRA parameters that training began with, None for those of a fresh adapter, which change nothing.
+    `micro_tokens`: the micro-batch that fits, in place of the setting of `config.Update`, if not 0.
+    `checkpointing`: an update computes activations again in its backward pass instead of keeping them.
+    """
+
+    peft_model: Any
+    tokenizer: Any
+    twin: Any = None
+    reference: Any = None
+    adapted: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+    adapter: str = "default"
+    chat: Chat | None = None
+    pictures: Pictures | None = None
+    static: StaticDecoding | None = None
+    start: list[torch.Tensor] | None = None
+    checkpointing: bool = False
+    micro_tokens: int = 0
+    scaler: Any = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
+    team: Team = ALONE
+    _stale: bool = True
+    _text_cache: dict[str, list[int]] = field(default_factory=dict)
+    _lock: Any = field(default_factory=threading.Lock)
+
+    # Generation
+
+    def decode(
+        self, prompts: Sequence[Sequence[int]], react: Callable[[int, int], list[int] | None], *,
+        allowed: Sequence[int] | None, sampling: SamplingLike, max_sampled: int, max_rows: int = ROWS,
+    ) -> list[Stream]:  # fmt: skip
+        """`generation.decode` with this policy's current weights, each process of a team for its share of the rows."""
+        if not prompts:
+            return []
+        share = self._share(prompts, max_rows)
+        uniform = None  # every process draws the numbers of all rows
+        if self.team.size > 1 and sampling.temperature and sampling.rng is not None:
+            uniform = sampling.rng.random((len(prompts), max_sampled))[share]
+        model = self.computing()
+        model.eval()
+        own = decode(
+            model, [prompts[i] for i in share], lambda row, token: react(share[row], token),
+            pad_id=self.tokenizer.pad_token_id or 0,
+            allowed=None if allowed is None else torch.tensor(list(allowed), device=self.device),
+            temperature=sampling.temperature, rng=sampling.rng, uniform=uniform, max_sampled=max_sampled,
+            max_rows=max_rows, workers=self.workers if self.static is None else 1, context=self._context,
+        )  # fmt: skip
+        return self.team.whole(share, own, react)
+
+    def _context(self, model: Any, pad_id: int) -> DecodingContext:
+        static = None if self.pictures else self.static  # positions after a picture are shifted
+        return static.context(model, pad_id, self.adapter) if static else Growing(model, pad_id)
+
+    def _share(self, prompts: Sequence[Sequence[int]], max_rows: int) -> list[int]:
+        """Rows that this process decodes: on a CPU whole batches, for the bits of one process; on CUDA by prompt."""
+        if self.team.size == 1:
+            return list(range(len(prompts)))
+        if self.twin is None:
+            return shares([tuple(p) for p in prompts], self.team.size)[self.team.rank]
+        return sorted(
+            row for batch in row_batches(prompts, max_rows)[self.team.rank :: self.team.size] for row in batch
+        )
+
+    # Log-probabilities for the update
+
+    def log_probs(
+        self, batch: Sequence[TokenSequence], allowed: torch.Tensor | None, temperature: float = 1.0,
+        reference: bool = False,
+    ) -> TokenScores:  # fmt: skip
+        """Log-probabilities of the generated part of packed sequences of one role, with gradient to `leaves`.
+
+        allowed: the constraint under which they were sampled. reference: of the model that training began with, without
+        gradient. A group shares its prompt's passes, unless activations are computed again (`checkpointing`: no cache).
+        """
+        width = max(len(s.ids) - s.prompt_len for s in batch)
+        pad = self.tokenizer.pad_token_id or 0
+
+        def tail(values: Sequence[Any], sequence: TokenSequence, filler: Any) -> list[Any]:
+            own = list(values[sequence.prompt_len :])
+            return own + [filler] * (width - len(own))
+
+        target = torch.tensor([tail(s.ids, s, pad) for s in batch], device=self.device)  # [B, T]
+        mask = torch.tensor([tail(s.action_mask, s, False) for s in batch], device=self.device)
+        behaviour = torch.tensor([tail(s.logp, s, 0.0) for s in batch], device=self.device)
+        prompts = [s.ids[: s.prompt_len] for s in batch]
+        chosen = mask.any(0).nonzero().squeeze(1)  # [K]: where at least one row chose
+        with torch.no_grad() if reference else contextlib.nullcontext():
+            logits = self._logits(prompts, target, chosen, reference)  # [B, K, V]
+            own = target[:, chosen]
+            if allowed is not None:
+                # The constrained softmax is the one that was sampled from. Forced tokens are masked out.
+                lookup = torch.zeros(logits.shape[-1], dtype=torch.long, device=self.device)
+                lookup[allowed] = torch.arange(len(allowed), device=self.device)
+                logits, own = logits[..., allowed], lookup[own]
+            nothing = torch.zeros_like(behaviour)
+            logp = nothing.index_copy(1, chosen, token_log_probs(logits, own, temperature))
+        return TokenScores(logp, behaviour, mask, nothing.index_copy(1, chosen, entropy(logits.detach(), temperature)))
+
+    def _logits(
+        self, prompts: Sequence[tuple[int, ...]], target: torch.Tensor, chosen: torch.Tensor, reference: bool
+    ) -> torch.Tensor:
+        """Logits [B, K, V] that predict ``target[:, chosen]`` after each prompt."""
+        pad = self.tokenizer.pad_token_id or 0
+        if self.checkpointing and not reference:
+            model = self.computing()
+            model.train()  # the library computes again only then; there is no dropout to switch on
+            return logits_at_once(model, prompts, target, chosen, pad)
+        off: Any = contextlib.nullcontext()
+        if reference and self.twin is None:
+            off = self.peft_model.disable_adapter() if self.start is None else self.as_it_began()
+        with off:
+            model = self.computing(reference)
+            if self.checkpointing:  # while training the library would drop the cache
+                model.eval()
+            return logits_after(model, prompts, target, chosen, pad)
+
+    # Weights
+
+    def act_as(self, role: Role) -> None:
+        """Use the adapter of this role from now on. Nothing changes where the roles share one."""
+        own = role in (Role.EXECUTOR, Role.DRIVEN) and OF_EXECUTOR in self.peft_model.peft_config
+        name = OF_EXECUTOR if own else "default"
+        if name != self.adapter:
+            self.adapter, self._stale = name, True
+            self.peft_model.set_adapter(name)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.peft_model.parameters()).device
+
+    def trainable(self) -> list[torch.nn.Parameter]:
+        """The LoRA parameters of all adapters, in a fixed order."""
+        return [p for _, p in self.named_trainable()]
+
+    def named_trainable(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return sorted((n, p) for n, p in self.peft_model.named_parameters() if "lora_" in n)
+
+    def in_use(self) -> list[torch.nn.Parameter]:
+        """The LoRA parameters of the adapter in use."""
+        return [p for n, p in self.named_trainable() if f".{self.adapter}." in n]
+
+    @property
+    def workers(self) -> int:
+        """Batches that may compute at a time: one a core on a CPU, one on CUDA."""
+        return 1 if self.twin is None else cores()
+
+    def leaves(self) -> list[torch.Tensor]:
+        """What a loss is differentiated by: the LoRA parameters, or the twin's merged weights (see `pull_back`)."""
+        if self.twin is None:
+            return list(self.in_use())
+        self.computing()
+        return [p for _, p in self._merged_parameters()]
+
+    def pull_back(self, gradients: Sequence[torch.Tensor]) -> None:
+        """Add gradients with respect to `leaves` to those of LoRA: dA += s·Bᵀ·dW, dB += s·dW·Aᵀ for W = W₀ + s·B·A."""
+        if self.twin is None:
+            for p, gradient in zip(self.in_use(), gradients, strict=True):
+                p.grad = gradient.clone() if p.grad is None else p.grad + gradient
+            return
+        with torch.no_grad():
+            for (name, _), gradient in zip(self._merged_parameters(), gradients, strict=True):
+                a, b, s = factors(self.adapted[name], self.adapter)
+                for p, own in ((a, s * (b.T @ gradient)), (b, s * (gradient @ a.T))):
+                    p.grad = own if p.grad is None else p.grad + own
+
+    def changed(self) -> None:
+        """Say that the parameters were updated: the twin's weights are merged anew before they are next used."""
+        self._stale = True
+
+    @contextlib.contextmanager
+    def as_it_began(self) -> Iterator[None]:
+        """With the LoRA parameters that training began with, where they are needed; the present ones come back."""
+        kept = [p.detach().clone() for p in self.trainable()]
+        try:
+            self._set(self.beginning())
+            yield
+        finally:
+            self._set(kept)
+
+    def beginning(self) -> list[torch.Tensor]:
+        """The LoRA parameters that training began with, in the order of `trainable`; a fresh adapter's B is zero."""
+        named = self.named_trainable()
+        return self.start or [torch.zeros_like(p) if "lora_B" in name else p.detach() for name, p in named]
+
+    def _set(self, values: Sequence[torch.Tensor]) -> None:
+        with torch.no_grad():
+            for p, value in zip(self.trainable(), values, strict=True):
+                p.copy_(value)
+        self.changed()
+
+    def _merged_parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return [(n, p) for n, p in self.twin.named_parameters() if n in self.adapted]
+
+    def computing(self, reference: bool = False) -> Any:
+        """The model that computes, its weights up to date."""
+        model = self._computing(reference)
+        return model if self.pictures is None else Seeing(model, self.pictures)
+
+    def _computing(self, reference: bool) -> Any:
+        if self.twin is None:
+            return self.peft_model
+        if reference:
+            return self.reference
+        with self._lock, torch.no_grad():
+            if self._stale:
+                base = dict(self.reference.named_parameters())
+                begun = dict(zip([id(p) for p in self.trainable()], self.start or (), strict=False))
+                for name, p in self._merged_parameters():
+                    a, b, s = factors(self.adapted[name], self.adapter)
+                    own = b @ a
+                    if begun:  # the reference has the first adapter in it already
+                        own = own - begun[id(b)] @ begun[id(a)]
+                    p.copy_(base[name] + s * own)
+                self._stale = False
+        return self.twin
+
+
+def factors(layer: Any, adapter: str) -> tuple[torch.nn.Parameter, torch.nn.Parameter, float]:
+    """A, B and the scale s of an adapted layer."""
+    return layer.lora_A[adapter].weight, layer.lora_B[adapter].weight, layer.scaling[adapter]
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Aligned arrays [B, T] over the generated part of packed sequences; 0 in columns where no row has a choice."""
+
+    logp: torch.Tensor
+    behaviour: torch.Tensor
+    mask: torch.Tensor
+    entropy: torch.Tensor

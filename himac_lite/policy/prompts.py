@@ -1,0 +1,116 @@
+"""The text side of a policy: what a role reads, how actions are spelled, and what token ids say, by its tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+
+from himac_lite.policy.actions import ActionTask, Codes, Reader, spell
+from himac_lite.policy.chat import Chat
+from himac_lite.policy.pictures import Pictures, Shows
+from himac_lite.tasks import Describes, Episode, Words, marks
+from himac_lite.types import Role, SubGoal
+
+
+class Speech:
+    """Text and token ids of one tokenizer; `chat` holds the joints of its chat template, if it has one."""
+
+    tokenizer: Any
+    name: str
+    chat: Chat | None
+    pictures: Pictures | None
+    _text_cache: dict[str, list[int]]
+    _lock: Any
+
+    def encode(self, text: str, prompt: bool = True) -> list[int]:
+        """Token ids of a prompt or, with `prompt` false, of a piece that continues one."""
+        key = f"{prompt:d}{text}"
+        if (ids := self._text_cache.get(key)) is None:
+            with self._lock:  # a tokenizer serves one thread at a time
+                if len(self._text_cache) > 50_000:
+                    self._text_cache.clear()
+                ids = self._text_cache[key] = list(self.tokenizer(text, add_special_tokens=prompt).input_ids)
+        return list(ids)
+
+    def text(self, ids: Sequence[int]) -> str:
+        if self.pictures is not None:
+            ids = [i if i >= 0 else self.pictures.token for i in ids]
+        return str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
+    def prompt(self, episode: Episode, role: Role, subgoal: SubGoal | None = None) -> list[int]:
+        """Token ids of what a role reads now: the small model's words if the tokenizer has them, else plain language.
+
+        With a chat template it is a conversation up to where the model's answer begins; with `pictures` it shows the
+        situation beside the words.
+        """
+        if self.pictures is not None and self.chat is not None and isinstance(episode, Shows):
+            words, picture = episode.show(role, subgoal)
+            mark = self.tokenizer.convert_ids_to_tokens(self.pictures.token)
+            before, _, after = self.chat.opening(words, picture=True).partition(mark)
+            return [
+                *self.encode(before, prompt=False), *self.pictures.ids(picture), *self.encode(after, prompt=False)
+            ]  # fmt: skip
+        if self.chat is None and (self._small or not isinstance(episode, Describes)):
+            return self.encode(episode.prompt(role, subgoal))
+        if isinstance(episode, Describes):
+            words = episode.describe(role, subgoal)
+        else:
+            words = Words("", episode.prompt(role, subgoal))
+        if self.chat is None:
+            return self.encode(f"{words.rules}\n\n{words.situation}\n")
+        return self.encode(self.chat.opening(words), prompt=False)  # a template writes the start of the text itself
+
+    def forget(self) -> None:
+        """Drop what was kept of prompts that are played out: token ids of their pictures mean nothing any more."""
+        if self.pictures is not None:
+            self.pictures.forget()
+
+    def observed(self, text: str, ended: bool = False) -> list[int]:
+        """Token ids that follow an action: the observation; in a chat as the user's turn, up to the next answer.
+
+        ended: the model has said the token that ends its answer itself, so that it is not said again.
+        """
+        if self.chat is None:
+            return self.encode(text, prompt=False)
+        ids = self.encode(self.chat.reply(text), prompt=False)
+        return ids[1:] if ended and ids[0] == self.chat.end else ids
+
+    def reader(self, task: ActionTask, rows: int) -> Reader:
+        """What reads the sampled tokens of so many rows; in a chat a written action ends with its answer."""
+        return Reader(
+            self.codes(task), task, lambda text: self.encode(text, prompt=False), self.text, rows, self.chat is None
+        )
+
+    def plan_tokens(self, task: Any) -> int:
+        """Tokens after which a blueprint is cut off: room for the longest one that the task allows."""
+        longest = getattr(task, "longest_plan", None)
+        room = len(self.encode(longest, prompt=False)) + 1 if longest else 0
+        return max(int(task.max_plan_tokens), room)
+
+    @property
+    def _small(self) -> bool:
+        """Whether the tokenizer has the words of `language`, such as ``<plan>``."""
+        ids = self.encode(marks.MARK[Role.PLANNER], prompt=False)
+        return len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id
+
+    def codes(self, task: ActionTask) -> Codes:
+        """How this model's tokenizer spells the task's actions. Raises `ModelError` if it cannot.
+
+        In a chat every action is an answer of its own: without the line break before it.
+        """
+        end = self.tokenizer.eos_token_id if self.chat is None else self.chat.end
+        if self.chat is not None and task.actions:
+            task = replace(cast(Any, task), actions=tuple(text.strip() for text in task.actions))
+        return spell(
+            lambda text: self.encode(text, prompt=False), task, self.tokenizer.unk_token_id, end, self.name
+        )  # fmt: skip
+
+    def allowed(self, task: ActionTask, role: Role) -> torch.Tensor | None:
+        """int64 [A]: the ids that this role may sample; None for whoever writes freely."""
+        if role is Role.PLANNER:
+            return None
+        ids = self.codes(task).allowed(role is Role.EXECUTOR)
+        return None if ids is None else torch.tensor(ids)

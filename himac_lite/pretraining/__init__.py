@@ -1,0 +1,1 @@
+"""Base models and warm starts from demonstrations; one module of demonstrators per world."""

@@ -1,0 +1,226 @@
+"""What the base model is pretrained on: solver demonstrations, and the mixed quality that leaves something to learn.
+
+Three kinds of sequence share one model: blueprints (planner), segments (executor) and flat play. An *expert* writes
+optimal ones. *Novices* make mistakes that a beginner makes:
+
+- greedy: pushes every box along straight lines to its nearest target, whatever stands in the way;
+- hasty: does so with the nearest box and forgets the others (in flat play it then paces to and fro);
+- useless: a few legal pushes that serve nothing (in flat play it then wanders).
+
+`Mixture` says how often each writes, for short and for long levels: the demonstrators are careful with short levels and
+sloppy with long ones. Reinforcement learning then has to shift probability between modes that are all there already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from himac_lite.tasks import marks
+from himac_lite.tasks.sokoban import language
+from himac_lite.tasks.sokoban.generator import random_layout, random_positions
+from himac_lite.tasks.sokoban.levels import canonical_hash, closed
+from himac_lite.tasks.sokoban.pushes import (
+    after_push,
+    execute_push,
+    greedy_pushes,
+    legal_pushes,
+    manhattan,
+    useless_pushes,
+)
+from himac_lite.tasks.sokoban.rules import MOVES, Board, Outcome, board_from_level, rows_of, step
+from himac_lite.tasks.sokoban.solver import DistanceTable, distances
+from himac_lite.tasks.sokoban.task import Push, pushes_of
+from himac_lite.types import Level, Role, SubGoal
+
+_VOCABULARY = {piece: i for i, piece in enumerate(language.vocabulary())}
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Shares of the demonstrators: (expert, greedy, hasty, useless), for short and for long levels."""
+
+    short: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
+    """Levels with an optimal length up to `threshold`."""
+    long: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
+    """The others."""
+    threshold: int = 9
+    detours: float = 0.0
+    """Probability of a detour at each step of a novice's flat play and of one segment in five, learnt from as well."""
+
+
+EXPERT = Mixture()
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """One training sequence of the small model; `learn[t]` is true where the loss counts token t."""
+
+    role: Role
+    size: int
+    ids: tuple[int, ...]
+    learn: tuple[bool, ...]
+
+
+# Sequences
+
+
+def _ids(pieces: list[str]) -> list[int]:
+    return [_VOCABULARY[p] for p in pieces]
+
+
+def _played(board: Board, moves: str, learn: list[bool]) -> tuple[list[int], list[bool], Board]:
+    """Moves → action and observation tokens, with the loss on the actions that `learn` marks."""
+    ids: list[int] = []
+    flags: list[bool] = []
+    for move, counts in zip(moves, learn, strict=True):
+        board, outcome = step(board, move)
+        ids += _ids([language.ACTIONS[MOVES.index(move)], language.observation_text(outcome, board.player)])
+        flags += [counts, False]
+    return ids, flags, board
+
+
+def _demonstration(
+    role: Role, board: Board, subgoal: SubGoal | None, ids: list[int], learn: list[bool]
+) -> Demonstration:
+    prompt = _ids(language.prompt_pieces(role, board, subgoal))
+    return Demonstration(role, board.width, (*prompt, *ids), (*(False for _ in prompt), *learn))
+
+
+def subgoal_of(push: Push) -> SubGoal:
+    return SubGoal(language.subgoal_text(*push))
+
+
+def plan_demonstration(board: Board, plan: list[Push]) -> Demonstration:
+    ids = [i for push in plan for i in _ids(language.subgoal_pieces(subgoal_of(push)))]
+    ids.append(_VOCABULARY[marks.END])
+    return _demonstration(Role.PLANNER, board, None, ids, [True] * len(ids))
+
+
+def flat_demonstration(board: Board, moves: str, learn: list[bool]) -> Demonstration:
+    ids, flags, _ = _played(board, moves, learn)
+    return _demonstration(Role.FLAT, board, None, ids, flags)
+
+
+def segment_demonstration(
+    board: Board, push: Push, rng: np.random.Generator, noise: float, learn_noise: bool
+) -> Demonstration | None:
+    """The executor's demonstration of one sub-goal; None where it cannot be done.
+
+    With probability `noise` a step of the walk is a random move that touches no box; it counts in the loss only if
+    `learn_noise`, so that the executor learns to recover from a slip without learning to slip.
+    """
+    here, moves, learn = board, "", []
+    plan = execute_push(board, push)
+    while plan:
+        move, counts = plan[0], True
+        walking = not all(m == plan[0] for m in plan) or len(plan) > manhattan(push[0], push[2])
+        if walking and rng.random() < noise:
+            options = [m for m in MOVES if step(here, m)[1] is not Outcome.PUSHED]
+            move, counts = options[int(rng.integers(len(options)))], learn_noise
+        here, outcome = step(here, move)
+        moves += move
+        learn.append(counts)
+        if outcome is Outcome.PUSHED or move == plan[0]:
+            plan = plan[1:]
+        else:
+            plan = execute_push(here, push)
+    if plan is None or len(moves) > 40:
+        return None
+    ids, flags, _ = _played(board, moves, learn)
+    if not here.solved:
+        ids.append(_VOCABULARY[marks.SUB_DONE])
+        flags.append(True)
+    return _demonstration(Role.EXECUTOR, board, subgoal_of(push), ids, flags)
+
+
+def _novice_play(board: Board, plan: list[Push], rng: np.random.Generator, detours: float, pace: bool) -> str:
+    """Flat play that follows a plan as far as it can be done, then wanders at random or paces to and fro."""
+    moves = ""
+    for push in plan:
+        part = execute_push(board, push)
+        if part is None:
+            break
+        for move in part:
+            free = _free_moves(board)
+            if free and rng.random() < detours:  # one step aside and back
+                aside = free[int(rng.integers(len(free)))]
+                moves += aside + _opposite(aside)
+            board, _ = step(board, move)
+            moves += move
+        if board.solved:
+            return moves
+    for _ in range(int(rng.integers(4, 9))):
+        free = _free_moves(board)
+        if not free:
+            break
+        back = _opposite(moves[-1]) if moves else free[0]
+        move = (back if back in free else free[0]) if pace else free[int(rng.integers(len(free)))]
+        board, _ = step(board, move)
+        moves += move
+    return moves
+
+
+def _free_moves(board: Board) -> list[str]:
+    return [m for m in MOVES if step(board, m)[1] is Outcome.MOVED]
+
+
+def _opposite(move: str) -> str:
+    return MOVES[MOVES.index(move) ^ 1]
+
+
+# Streams
+
+
+def demonstrate(
+    board: Board, length: int, table: DistanceTable, rng: np.random.Generator, mixture: Mixture, noise: float
+) -> Iterator[Demonstration]:
+    """One blueprint, one flat episode and one segment for one position of optimal length `length`."""
+    shares = mixture.short if length <= mixture.threshold else mixture.long
+    optimal, _ = table.play(board, rng)
+    expert = pushes_of(board, optimal)
+
+    def plan_by(writer: int) -> list[Push]:
+        return (
+            expert,
+            greedy_pushes(board) or expert,
+            greedy_pushes(board, only_first=True) or expert,
+            useless_pushes(board, rng) or expert,
+        )[writer]
+
+    yield plan_demonstration(board, plan_by(int(rng.choice(4, p=shares))))
+
+    writer = int(rng.choice(4, p=shares))
+    if writer == 0:
+        yield flat_demonstration(board, *table.play(board, rng, noise, limit=32))
+    else:
+        moves = _novice_play(board, plan_by(writer), rng, mixture.detours, pace=writer == 2)[:32]
+        if moves:
+            yield flat_demonstration(board, moves, [True] * len(moves))
+
+    here = board
+    for push in expert[: int(rng.integers(len(expert)))]:
+        here = after_push(here, push)
+    # Half the sub-goals are any legal push, so that the executor does what it is told, not what it would have planned.
+    legal = legal_pushes(here)
+    told = legal[int(rng.integers(len(legal)))] if rng.random() < 0.5 else pushes_of(here, table.play(here, rng)[0])[0]
+    sloppy = mixture.detours > 0 and rng.random() < 0.2
+    made = segment_demonstration(here, told, rng, mixture.detours if sloppy else noise, learn_noise=sloppy)
+    if made:
+        yield made
+
+
+def stream(
+    rng: np.random.Generator, mixture: Mixture, noise: float, exclude: set[str], warmup_share: float = 0.06
+) -> Iterator[Demonstration]:
+    """Demonstrations of fresh random levels for ever; levels symmetric to an excluded one are skipped."""
+    while True:
+        size, boxes = (6, 1) if rng.random() < warmup_share else (7, 2)
+        layout = random_layout(rng, size, boxes, 0.25)
+        table = distances(layout)
+        for board, length in random_positions(rng, table, layout, (3, 25), 24):
+            level = closed(Level(rows_of(board)))  # as a level file would have it
+            if canonical_hash(level) not in exclude:
+                yield from demonstrate(board_from_level(level), length, table, rng, mixture, noise)

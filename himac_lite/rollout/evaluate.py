@@ -1,0 +1,135 @@
+"""What a policy scores on a set of levels: success with an interval, by optimal length, beside the random policy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from himac_lite.errors import ConfigError
+from himac_lite.policy.model import Policy
+from himac_lite.rollout.play import execute, play_flat, sample_blueprints
+from himac_lite.rollout.rules import ReturnRule, Rules
+from himac_lite.tasks import Task
+from himac_lite.types import GREEDY, Item, Sampling, Trajectory
+
+MODES = ("himac", "flat", "random")
+
+
+@dataclass(frozen=True)
+class Score:
+    """Success on `n` levels. ``ci95`` is Wilson's interval; ``by_length`` is keyed by bins of optimal length in steps.
+
+    ``mean_progress`` is the mean share of the goal that was reached (boxes on targets, WebShop's score).
+    """
+
+    mode: str
+    success: float
+    ci95: tuple[float, float]
+    n: int
+    by_length: dict[str, dict[str, float]]
+    mean_return: float
+    mean_steps: float
+    blueprint_valid: float | None
+    mean_progress: float = 0.0
+    solved: str = ""
+    """1 for each level that was solved and 0 for each other, in their order: what paired tests compare."""
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion (Wilson 1927); (0, 1) for no trials."""
+    if n == 0:
+        return 0.0, 1.0
+    p = successes / n
+    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
+
+
+def score(mode: str, task: Task, levels: Sequence[Item], trajectories: Sequence[Trajectory]) -> Score:
+    """Summarise one trajectory a level."""
+    solved = [t.success for t in trajectories]
+    bins: dict[str, dict[str, float]] = {}
+    lengths = [task.difficulty(level) for level in levels]
+    for low, high in task.bins:
+        inside = [s for s, length in zip(solved, lengths, strict=True) if low <= length <= high]
+        if inside:
+            name = f"{low}+" if (low, high) == task.bins[-1] else f"{low}-{high}"
+            bins[name] = {"n": len(inside), "success": sum(inside) / len(inside)}
+    plans = [t.blueprint for t in trajectories if t.blueprint is not None]
+    return Score(
+        mode, sum(solved) / len(solved), wilson(sum(solved), len(solved)), len(solved), bins,
+        float(np.mean([t.ret for t in trajectories])), float(np.mean([t.steps for t in trajectories])),
+        sum(p.invalid is None for p in plans) / len(plans) if plans else None,
+        float(np.mean([t.progress for t in trajectories])),
+        "".join(str(int(s)) for s in solved),
+    )  # fmt: skip
+
+
+def evaluate(
+    policy: Policy | None, task: Task, levels: Sequence[Item], mode: str = "himac", sampling: Sampling = GREEDY,
+    returns: ReturnRule = ReturnRule(), seed: int = 0, rules: Rules = Rules(),
+) -> Score:  # fmt: skip
+    """Score one episode a level: hierarchical (`himac`), `flat`, or uniformly `random` actions (needs no policy).
+
+    rules: how a variant carries blueprints out (`Hierarchy.rules`).
+    """
+    if mode == "random":
+        return score(mode, task, levels, play_random(task, levels, seed, returns))
+    if mode not in MODES or policy is None:
+        raise ConfigError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
+    if mode == "flat":
+        return score(mode, task, levels, play_flat(policy, task, levels, sampling, returns))
+    plans = sample_blueprints(policy, task, levels, 1, sampling)
+    jobs = [(level, group[0][1]) for level, group in zip(levels, plans, strict=True)]
+    return score(mode, task, levels, execute(policy, task, jobs, sampling, returns, rules, planner=sampling))
+
+
+def play_random(task: Task, levels: Sequence[Item], seed: int, returns: ReturnRule = ReturnRule()) -> list[Trajectory]:
+    """Uniformly random legal actions to the step limit."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for level in levels:
+        episode = task.start(level)
+        while not episode.over and episode.steps < task.max_steps:
+            legal = episode.legal()
+            episode.act(legal[int(rng.integers(len(legal)))])
+        out.append(
+            Trajectory(
+                None, (), episode.moves, returns(episode), episode.success, episode.steps, (), episode.progress,
+                episode.transcript,
+            )
+        )  # fmt: skip
+    return out
+
+
+def profile(policy: Policy, task: Task, levels: Sequence[Item], n: int = 8, seed: int = 0) -> dict[str, float]:
+    """What decides whether reinforcement learning has something to learn from.
+
+    Greedy success both ways; at least one of `n` samples solved (pass@n) both ways, blueprints executed greedily;
+    the executor's success under the oracle's blueprints; the share of valid blueprints.
+    """
+    rule = ReturnRule()
+    sampling = Sampling(1.0, np.random.default_rng(seed))
+    groups = sample_blueprints(policy, task, levels, n, sampling)
+    jobs = [(level, plan) for level, group in zip(levels, groups, strict=True) for _, plan in group]
+    planned = np.array([t.success for t in execute(policy, task, jobs, GREEDY, rule)]).reshape(-1, n)
+    repeated = [level for level in levels for _ in range(n)]
+    flat = np.array([t.success for t in play_flat(policy, task, repeated, sampling, rule)]).reshape(-1, n)
+    oracle = execute(policy, task, [(level, task.oracle(level)) for level in levels], GREEDY, rule)
+    sampled_oracle = execute(policy, task, [(level, task.oracle(level)) for level in levels], sampling, rule)
+    return {
+        "greedy_himac": evaluate(policy, task, levels, "himac").success,
+        "greedy_flat": evaluate(policy, task, levels, "flat").success,
+        "sampled_himac": float(planned.mean()),
+        "sampled_flat": float(flat.mean()),
+        f"pass{n}_himac": float(planned.any(1).mean()),
+        f"pass{n}_flat": float(flat.any(1).mean()),
+        "executor_on_oracle": float(np.mean([t.success for t in oracle])),
+        "executor_on_oracle_sampled": float(np.mean([t.success for t in sampled_oracle])),
+        "blueprint_valid": float(np.mean([plan.invalid is None for _, plan in jobs])),
+    }

@@ -1,0 +1,1 @@
+"""A training run. Start with `training` (the loop) and `folder` (what is on the disk)."""

@@ -1,0 +1,170 @@
+"""Our side of the engine: the server process, started when it is first needed, and one connection an episode."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from himac_lite.errors import TaskError
+
+ANSWER = 180.0
+"""Seconds to wait for an answer; the engine ends an episode of its own that takes longer than 120."""
+START = 120.0
+"""Seconds that the server may take to start."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What the engine says after a command."""
+
+    seen: str
+    commands: tuple[str, ...]
+    """Commands that do something, sorted."""
+    won: bool
+    pid: int
+    """The process that the episode runs in."""
+
+
+class Lost(Exception):
+    """The episode's process is gone, or the game could not be loaded. The message says why."""
+
+
+class Engine:
+    """The server process. Use `engine()`: one is enough."""
+
+    def __init__(self) -> None:
+        if os.name != "posix" or find_spec("alfworld") is None or find_spec("textworld") is None:
+            raise TaskError("ALFWorld is not installed: pip install 'himac-lite[alfworld]' (Linux or macOS)")
+        self._folder = Path(tempfile.mkdtemp(prefix="himac-alfworld-"))
+        self._said = (self._folder / "log").open("w+b")
+        # The engine makes its data folder when it is imported; where none is meant, it shall not be the user's. And it
+        # lists what is where in the order of a set: one hash seed, so that the same game is told in the same words.
+        data = os.environ.get("ALFWORLD_DATA") or str(self._folder)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "himac_lite.tasks.alfworld.server", str(self.address)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said,
+            env={**os.environ, "ALFWORLD_DATA": data, "PYTHONPATH": _search_path(), "PYTHONHASHSEED": "0"},
+        )  # fmt: skip
+        atexit.register(self.close)
+        waker = threading.Timer(START, self.process.kill)
+        waker.start()
+        try:
+            ready = self.process.stdout.readline() if self.process.stdout else b""
+        finally:
+            waker.cancel()
+        if ready != b"ready\n":
+            said = (self._folder / "log").read_text("utf-8", "replace").strip().splitlines()
+            self.close()
+            raise TaskError(f"ALFWorld's engine did not start: {said[-1] if said else 'it said nothing'}")
+
+    @property
+    def address(self) -> Path:
+        return self._folder / "socket"
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def close(self) -> None:
+        """End the server and all its episodes."""
+        with contextlib.suppress(OSError):
+            if self.process.stdin:
+                self.process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(2)
+        self.process.kill()
+        self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+        self._said.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        atexit.unregister(self.close)
+
+
+def _search_path() -> str:
+    """This package's folder first: the server shall be of the same version as its client."""
+    mine = str(Path(__file__).resolve().parents[2])
+    return os.pathsep.join([mine, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+_lock = threading.Lock()
+_engine: Engine | None = None
+
+
+def engine() -> Engine:
+    """The running server; a new one if there is none or it has died. Raises `TaskError` if it cannot be started."""
+    global _engine
+    with _lock:
+        if _engine is None or not _engine.alive:
+            if _engine is not None:
+                _engine.close()
+            _engine = Engine()
+        return _engine
+
+
+class Connection:
+    """One episode of one game, in a process of its own, which ends with this object."""
+
+    def __init__(self, game: Mapping[str, Any]) -> None:
+        """game: what `server` wants to be told. Raises `TaskError` without an engine, `Lost` without the game."""
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(ANSWER)
+        self._lines: Any = None
+        self._reach()
+        self._lines = self._socket.makefile("rw", encoding="utf-8", newline="\n")
+        self.state = self._state(self._ask(game))
+
+    def _reach(self) -> None:
+        try:
+            self._socket.connect(str(engine().address))
+        except OSError as error:
+            raise Lost(f"the engine does not answer: {error}") from None
+
+    def act(self, command: str) -> State:
+        """Take a command. Raises `Lost`."""
+        self.state = self._state(self._ask({"act": command}))
+        return self.state
+
+    def plan(self) -> list[str]:
+        """What the engine's own planner would do from here. Slow in a large house. Raises `Lost`."""
+        return list(self._ask({"plan": True})["plan"])
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._lines is not None:
+                self._lines.close()
+            self._socket.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _ask(self, what: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            self._lines.write(json.dumps(what) + "\n")
+            self._lines.flush()
+            line = self._lines.readline()
+        except (OSError, ValueError) as error:
+            raise Lost(f"the game's process does not answer: {error}") from None
+        if not line:
+            raise Lost("the game's process has ended")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise Lost(f"the engine cannot load the game: {answer['error']}")
+        return answer
+
+    @staticmethod
+    def _state(answer: Mapping[str, Any]) -> State:
+        return State(answer["seen"], tuple(answer["commands"]), answer["won"], answer["pid"])

@@ -1,0 +1,257 @@
+"""ALFWorld as a text task: the user's downloaded games, or small household games of our own, in the real engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from himac_lite import storage
+from himac_lite.errors import TaskError
+from himac_lite.tasks import Action, Words, marks, text
+from himac_lite.tasks.alfworld.client import Connection, Lost
+from himac_lite.tasks.alfworld.house import RECEPTACLES, THINGS, House, from_text, problem, solution, subgoals_of
+from himac_lite.tasks.text import parse_blueprint as _parse
+from himac_lite.types import Blueprint, Role, SubGoal
+
+MAX_STEPS = 50
+"""Of an episode, as in the benchmark."""
+PARTS = ("train", "validation", "test")
+USERS = ("train", "valid_seen", "valid_unseen")
+"""Splits of the benchmark: folders in ``$ALFWORLD_DATA/json_2.1.1``."""
+MAX_GAME = 20_000_000
+"""Bytes of a game file."""
+
+
+# Items
+
+
+@dataclass(frozen=True)
+class HouseGame:
+    """One of our own games."""
+
+    house: House
+
+    @property
+    def text(self) -> str:
+        return self.house.text
+
+    @property
+    def title(self) -> str:
+        return self.house.title
+
+    @cached_property
+    def commands(self) -> tuple[str, ...]:
+        """Commands that win it."""
+        return tuple(solution(self.house))
+
+    def told(self) -> dict[str, str]:
+        """What the engine is told."""
+        house = self.house
+        types = {"thing": THINGS[house.thing].type, "receptacle": RECEPTACLES.get(house.receptacle, "")}
+        return {"problem": problem(house, "GOAL"), "task": house.task, "title": self.title, **types}
+
+
+@dataclass(frozen=True)
+class GameFile:
+    """One game of the user's: a ``game.tw-pddl``."""
+
+    path: Path
+    name: str
+    """Its place below the folder that was asked for: task, object, receptacle and trial."""
+
+    @property
+    def text(self) -> str:
+        return f"{self.name} {self._digest}"
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16] if self.path.is_file() else "missing"
+
+    @cached_property
+    def commands(self) -> tuple[str, ...]:
+        """The file's own walkthrough; empty if it has none."""
+        try:
+            found = json.loads(self.path.read_text("utf-8")).get("walkthrough") or ()
+            return tuple(map(str, found))
+        except (OSError, ValueError, AttributeError, TypeError):  # it is told of when the game is played
+            return ()
+
+    def told(self) -> dict[str, str]:
+        return {"file": str(self.path.resolve())}
+
+
+def load(source: str, part: str | None = None) -> list[HouseGame | GameFile]:
+    """Games of ``household/test`` (ours), ``alfworld/valid_seen`` (``$ALFWORLD_DATA``), or a folder or file of games.
+
+    Raises `TaskError` with what was looked for, and where the engine is not installed.
+    """
+    if find_spec("alfworld") is None:
+        raise TaskError("ALFWorld is not installed: pip install 'himac-lite[alfworld]' (Linux or macOS)")
+    name, _, own = source.partition("/")
+    if name == "household":
+        part = own or part or "test"
+        if part not in PARTS:
+            raise TaskError(f"unknown split {source!r}; choose one of " + ", ".join(f"household/{p}" for p in PARTS))
+        return list(our_games(part))
+    if name == "alfworld":
+        part = own or {"validation": "valid_seen", "test": "valid_unseen"}.get(part or "test", "train")
+        if part not in USERS:
+            raise TaskError(f"unknown split {source!r}; choose one of " + ", ".join(f"alfworld/{p}" for p in USERS))
+        data = os.environ.get("ALFWORLD_DATA")
+        if not data:
+            raise TaskError("$ALFWORLD_DATA is not set: point it at what alfworld-download fetched, or play household")
+        return list(_games_below(Path(data) / "json_2.1.1" / part))
+    return list(_games_below(Path(source)))
+
+
+def our_games(part: str) -> list[HouseGame]:
+    """Our own games of a part."""
+    file = storage.data_dir() / "household" / f"{part}.jsonl"
+    return [HouseGame(from_text(line)) for line in file.read_text("utf-8").splitlines()]
+
+
+def _games_below(folder: Path) -> list[GameFile]:
+    """Every game of a folder, as the original collects them: no sliced and movable ones, none that cannot be solved."""
+    if folder.is_file():
+        return [GameFile(folder, folder.name)]
+    files = sorted(folder.rglob("game.tw-pddl"))
+    out = [
+        GameFile(file, str(file.parent.relative_to(folder)))
+        for file in files
+        if not re.search("movable|Sliced", str(file.parent.relative_to(folder))) and _solvable(file)
+    ]
+    if not out:
+        raise TaskError(f"{folder} holds no game.tw-pddl that can be solved")
+    return out
+
+
+def _solvable(file: Path) -> bool:
+    """A file that cannot be read counts: the episode says what is wrong with it."""
+    try:
+        return file.stat().st_size > MAX_GAME or json.loads(file.read_text("utf-8")).get("solvable", True)
+    except (OSError, ValueError, AttributeError):
+        return True
+
+
+# Task
+
+_WORLD = (
+    "You are in a room and do a household task. The actions are, with the names and numbers that you have read: "
+    "go to desk 1, open drawer 1, close drawer 1, take mug 1 from desk 1, move mug 1 to desk 1, clean mug 1 with "
+    "sinkbasin 1, heat mug 1 with microwave 1, cool mug 1 with fridge 1, use desklamp 1, look, inventory, examine "
+    "mug 1. You hold one thing at a time, and see what is in a thing that opens only when it is open. What is not "
+    "understood changes nothing."
+)
+_EXAMPLES = ("find and take a mug", "clean the mug with the sinkbasin", "put the mug on the desk")
+
+
+@dataclass
+class AlfworldEpisode(text.Transcript):
+    """One episode in a process of its own. What goes wrong there ends the episode unsolved, and nothing else."""
+
+    told: Mapping[str, Any] = field(kw_only=True)
+    success: bool = False
+    """The engine's `won`, which stays true once it was."""
+    lost: str = ""
+    """Why the episode cannot go on."""
+    holding: str = ""
+    _connection: Connection | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            self._connection = Connection(self.told)
+            said = self._connection.state.seen
+        except Lost as problem:
+            self.lost, said = str(problem), ""
+        parts = [part.strip() for part in said.split("\n\n") if part.strip() and "Welcome to TextWorld" not in part]
+        self.room = parts[0] if parts else "There is no room."
+        self.aim = parts[-1] if len(parts) > 1 else "Your task is to: nothing."
+
+    @property
+    def over(self) -> bool:
+        return self.success or bool(self.lost)
+
+    @property
+    def progress(self) -> float:
+        return float(self.success)
+
+    def prompt(self, role: Role, subgoal: SubGoal | None = None) -> str:
+        """The room; the task, unless a sub-goal stands for it; and what is at hand now."""
+        return text.prompt(role, self._situation(role), subgoal)
+
+    def describe(self, role: Role, subgoal: SubGoal | None = None) -> Words:
+        return text.describe(_WORLD, _EXAMPLES, role, self._situation(role), subgoal)
+
+    def _situation(self, role: Role) -> str:
+        parts = [self.room] if role is Role.EXECUTOR else [self.room, self.aim]
+        if self.steps:
+            parts += at_hand(self.holding, self.seen[-1][1])
+        return "\n".join(parts)
+
+    def legal(self) -> Sequence[Action]:
+        """The engine's admissible commands."""
+        return (self._connection.state.commands if self._connection else ()) or ("look",)
+
+    def act(self, action: Action) -> str:
+        """What the engine answers; ``Nothing happens.`` to whatever it does not know."""
+        command = str(action).strip()
+        if self._connection is None:
+            return self.note(command, "The game has ended.")
+        try:
+            state = self._connection.act(command)
+        except Lost as problem:
+            self.lost, self._connection = str(problem), None
+            return self.note(command, "The game has ended.")
+        self.success = self.success or state.won
+        if found := re.match(r"You pick up the (.+?) from ", state.seen):
+            self.holding = found[1]
+        elif re.match(r"You (move|put) the ", state.seen):
+            self.holding = ""
+        return self.note(command, state.seen.strip())
+
+
+def at_hand(holding: str, seen: str) -> list[str]:
+    """What a prompt says of the moment, after the first step."""
+    return [f"You carry: {holding or 'nothing'}.", seen]
+
+
+@dataclass(frozen=True)
+class AlfworldTask:
+    """Household tasks."""
+
+    max_steps: int = MAX_STEPS
+    subgoal_budget: int = 20
+    actions: tuple[str, ...] = ()
+    max_action_tokens: int = 32
+    sub_done: str = marks.SUB_DONE
+    end: str = marks.END
+    max_plan_tokens: int = 160
+    bins: tuple[tuple[int, int], ...] = ((0, 4), (5, 7), (8, 10), (11, 10_000))
+
+    def difficulty(self, item: HouseGame | GameFile) -> int:
+        """Commands of the solution that comes with the game."""
+        return len(item.commands)
+
+    def start(self, item: HouseGame | GameFile) -> AlfworldEpisode:
+        return AlfworldEpisode(told=item.told())
+
+    def parse_blueprint(self, text: str, finished: bool) -> Blueprint:
+        return _parse(text, finished)
+
+    def oracle(self, item: HouseGame | GameFile) -> Blueprint:
+        """Find, treat, put: from the solution that comes with the game."""
+        if not item.commands:
+            raise TaskError(f"game {item.title!r} has no walkthrough to make a blueprint from")
+        return text.written_plan([goal.text for goal in subgoals_of(item.commands)])

@@ -1,0 +1,163 @@
+"""Levels of any size with as many of each optimal length as asked for.
+
+Small layouts are searched whole, which gives every position with its exact length; on larger ones a random player pulls
+the boxes from their targets, so that the level is solvable, and the solver says how long the shortest solution is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numba import njit
+
+from himac_lite.errors import LevelError
+from himac_lite.tasks.sokoban.astar import walk_steps
+from himac_lite.tasks.sokoban.distances import distances
+from himac_lite.tasks.sokoban.geometry import Geometry
+from himac_lite.tasks.sokoban.levels import closed, hash_of_closed
+from himac_lite.tasks.sokoban.rules import Board, rows_of
+from himac_lite.tasks.sokoban.solver import optimal_length
+from himac_lite.types import Level
+
+Bins = Mapping[tuple[int, int], int]
+"""(shortest, longest) optimal length, inclusive → how many levels. Where bins overlap, the first one open is filled."""
+
+_WHOLE = 300_000  # positions up to which a layout is searched whole
+_PER_LAYOUT = 4  # levels of one layout, per bin
+_STATES = 200_000  # that the solver may keep for one candidate
+
+
+def generate_bins(
+    seed: np.random.Generator | np.random.SeedSequence | int,
+    bins: Bins,
+    size: int | tuple[int, int] = 7,
+    boxes: int = 2,
+    optimal: str = "moves",
+    max_density: float = 0.25,
+    exclude: Iterable[str] = (),
+    tries: int = 100_000,
+) -> list[Level]:
+    """Different solvable levels whose optimal lengths fill the bins exactly; none is symmetric to another.
+
+    size: rows and columns, border included, or one number for both. optimal: what a length counts, ``moves`` or
+    ``pushes``; the other one of a level is None where the search for it would be long. max_density: largest share of
+    inner walls. exclude: canonical hashes that must not appear. tries: layouts, after which it is given up. The same
+    seed gives the same levels in every process, in the order of the bins. No global random state is used.
+    Raises `LevelError` for a size without room, bins that are none, or if too few levels turn up.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    floor = (height - 2) * (width - 2)
+    if min(height, width) < 3 or boxes < 1 or floor <= 2 * boxes:
+        raise LevelError(f"no room for {boxes} boxes, {boxes} targets and a player on {height}x{width} with its border")
+    if optimal not in ("moves", "pushes"):
+        raise ValueError(f"optimal must be 'moves' or 'pushes', not {optimal!r}")
+    if not bins or not all(1 <= low <= high and n >= 0 for (low, high), n in bins.items()):
+        raise LevelError(f"bins are (shortest, longest) optimal lengths from 1, and counts from 0, not {dict(bins)}")
+    rng, seen = np.random.default_rng(seed), set(exclude)
+    made: dict[tuple[int, int], list[Level]] = {span: [] for span in bins}
+    whole = optimal == "moves" and floor * math.comb(floor - 1, boxes) <= _WHOLE
+    for _ in range(tries):
+        wanted = [span for span in bins if len(made[span]) < bins[span]]
+        if not wanted:
+            return [level for levels in made.values() for level in levels]
+        layout = _layout(rng, height, width, boxes, max_density)
+        for level in _searched(rng, layout, wanted) if whole else _pulled(rng, layout, wanted, optimal):
+            length = level.optimal_moves if optimal == "moves" else level.optimal_pushes
+            span = next((s for s in wanted if s[0] <= (length or 0) <= s[1] and len(made[s]) < bins[s]), None)
+            key = hash_of_closed(level)
+            if span is not None and key not in seen:
+                seen.add(key)
+                made[span].append(_with_both(level))
+    found = {span: f"{len(levels)} of {bins[span]}" for span, levels in made.items()}
+    raise LevelError(f"after {tries:,} layouts {height}x{width} with {boxes} boxes the bins hold {found}")
+
+
+def _layout(rng: np.random.Generator, height: int, width: int, boxes: int, max_density: float) -> Board:
+    """Walls at random inside a border, boxes on random targets, and the player."""
+    while True:
+        wall = np.ones((height, width), bool)
+        wall[1:-1, 1:-1] = rng.random((height - 2, width - 2)) < rng.uniform(0, max_density)
+        floor = np.argwhere(~wall)
+        if len(floor) <= 2 * boxes:
+            continue
+        cells = [(int(r), int(c)) for r, c in floor[rng.permutation(len(floor))[: boxes + 1]]]
+        walls = frozenset((int(r), int(c)) for r, c in np.argwhere(wall))
+        return Board(height, width, walls, frozenset(cells[:boxes]), frozenset(cells[:boxes]), cells[boxes])
+
+
+def _searched(rng: np.random.Generator, layout: Board, wanted: list[tuple[int, int]]) -> Iterator[Level]:
+    """Random positions of a layout that lie in the wanted bins."""
+    table = distances(layout)
+    for low, high in wanted:
+        keys = table.positions(low, high)
+        for key in rng.choice(keys, min(_PER_LAYOUT, len(keys)), replace=False) if len(keys) else ():
+            board = table.board(layout, int(key))
+            yield closed(replace(Level(rows_of(board)), optimal_moves=table.distance(board)))
+
+
+def _pulled(rng: np.random.Generator, layout: Board, wanted: list[tuple[int, int]], optimal: str) -> Iterator[Level]:
+    """A position after random pulls, with its optimal length; nothing where the solver does not get to the end."""
+    longest = max(high for _, high in wanted)
+    geometry = Geometry.of(layout)
+    pulls = int(rng.integers(1, 2 * longest + 1))
+    targets = np.array(geometry.targets, np.int64)
+    boxes, player = _pull(
+        geometry.neighbours.astype(np.int64), targets, geometry.index[layout.player], rng.random((pulls, 2))
+    )
+    cells = geometry.cells
+    board = replace(layout, boxes=frozenset(cells[int(b)] for b in boxes), player=cells[int(player)])
+    if board.solved:
+        return
+    level = closed(Level(rows_of(board)))
+    if (length := optimal_length(level, optimal, _STATES)) is not None:
+        yield replace(level, optimal_moves=length) if optimal == "moves" else replace(level, optimal_pushes=length)
+
+
+def _with_both(level: Level) -> Level:
+    """The level with the optimal length that it lacks, if a short search finds it."""
+    if level.optimal_moves is None:
+        return replace(level, optimal_moves=optimal_length(level, "moves", _STATES))
+    return replace(level, optimal_pushes=optimal_length(level, "pushes", _STATES))
+
+
+@njit(cache=True)
+def _pull(nb: np.ndarray, boxes: np.ndarray, player: int, random: np.ndarray) -> tuple[np.ndarray, int]:
+    """Boxes and player after a random pull for every row of `random` [T, 2], of those that the player can walk to.
+
+    Half the time the box that was pulled last is pulled on, if it can be: lone pulls undo each other.
+    """
+    n, k, last = len(nb), len(boxes), -1
+    boxes = boxes.copy()
+    occupied = np.zeros(n, np.bool_)
+    for box in boxes:
+        occupied[box] = True
+    steps, queue = np.empty(n, np.int32), np.empty(n, np.int64)
+    options = np.empty((4 * k, 2), np.int64)
+    for t in range(len(random)):
+        walk_steps(nb, occupied, player, steps, queue)
+        count, own = 0, 0
+        for i in range(k):
+            for a in range(4):
+                beside = nb[boxes[i], a]  # the player stands here, and steps back in direction a
+                if beside >= 0 and steps[beside] >= 0 and nb[beside, a] >= 0 and not occupied[nb[beside, a]]:
+                    options[count, 0], options[count, 1] = i, a
+                    own += i == last
+                    count += 1
+        if count == 0:
+            break
+        on = own > 0 and random[t, 0] < 0.5
+        pick = np.int64(random[t, 1] * (own if on else count))
+        for j in range(count):
+            if on and options[j, 0] != last:
+                continue
+            if pick == 0:
+                i, a = options[j, 0], options[j, 1]
+                beside = nb[boxes[i], a]
+                occupied[boxes[i]], occupied[beside] = False, True
+                boxes[i], player, last = beside, nb[beside, a], i
+                break
+            pick -= 1
+    return boxes, player

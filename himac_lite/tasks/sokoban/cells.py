@@ -1,0 +1,58 @@
+"""Positions as arrays: what the batched rules play on, what environments hand out, and what pictures are made of.
+
+A cell is a uint8, the sum of the bits `WALL`, `TARGET`, `BOX` and `PLAYER`. Boards smaller than H×W stand in the upper
+left corner, and the rest is wall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from himac_lite.tasks.sokoban.rules import BOX, PLAYER, TARGET, WALL, Board
+
+_CHARS = {0: " ", WALL: "#", TARGET: ".", BOX: "$", PLAYER: "@", BOX | TARGET: "*", PLAYER | TARGET: "+"}
+_XSB = np.frombuffer("".join(_CHARS.get(bits, "#") for bits in range(16)).encode(), np.uint8)
+
+
+def pack(boards: Sequence[Board]) -> tuple[np.ndarray, np.ndarray]:
+    """Boards → (cells uint8 [B, H, W], player int64 [B, 2]), padded with walls to the largest."""
+    height, width = max(b.height for b in boards), max(b.width for b in boards)
+    cells = np.full((len(boards), height, width), WALL, np.uint8)
+    player = np.array([b.player for b in boards], np.int64).reshape(-1, 2)
+    for i, b in enumerate(boards):
+        cells[i, : b.height, : b.width] = 0
+        for bit, where in ((WALL, b.walls), (TARGET, b.targets), (BOX, b.boxes), (PLAYER, (b.player,))):
+            for cell in where:
+                cells[(i, *cell)] |= bit
+    return cells, player
+
+
+def unpack(cells: np.ndarray, like: Board) -> Board:
+    """The board of one position [H, W] on the walls and targets of `like`."""
+    ((r, c),) = np.argwhere(cells & PLAYER).tolist()
+    boxes = frozenset((row, column) for row, column in np.argwhere(cells & BOX).tolist())
+    return replace(like, boxes=boxes, player=(r, c))
+
+
+def solved_batch(cells: np.ndarray) -> np.ndarray:
+    """bool [B] of cells [B, H, W]: every box stands on a target."""
+    solved: np.ndarray = ~((cells & (BOX | TARGET)) == BOX).any(axis=(1, 2))
+    return solved
+
+
+def texts_of_cells(cells: np.ndarray, sizes: np.ndarray) -> tuple[str, ...]:
+    """XSB rows joined by newlines, of each of the boards [B, H, W]; sizes: int [B, 2], rows and columns of each."""
+    batch, height, width = cells.shape
+    lines = np.full((batch, height, width + 1), ord("\n"), np.uint8)
+    lines[:, :, :-1] = _XSB[cells]
+    if (sizes == (height, width)).all():
+        text, length = lines.tobytes().decode("ascii"), height * (width + 1)
+        return tuple(text[i : i + length - 1] for i in range(0, batch * length, length))
+    out = []
+    for board, (rows, columns) in zip(lines, sizes.tolist(), strict=True):
+        board[:rows, columns] = ord("\n")
+        out.append(board[:rows, : columns + 1].tobytes().decode("ascii")[:-1])
+    return tuple(out)

@@ -1,0 +1,81 @@
+"""What the two Sokoban environments share: checked arguments, spaces, start positions, rewards and frames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from himac_lite.errors import ConfigError
+from himac_lite.tasks.sokoban import rules
+from himac_lite.tasks.sokoban.cells import pack
+from himac_lite.tasks.sokoban.levels import load_levels, parse_levels
+from himac_lite.tasks.sokoban.pixels import rgb_of_cells
+from himac_lite.tasks.sokoban.render import to_ansi, to_svg
+from himac_lite.tasks.sokoban.rules import BOX, PLAYER, TARGET, WALL, Board
+from himac_lite.types import Level
+
+CHOICES = {
+    "reward": ("sparse", "gym_sokoban"),
+    "observation": ("symbolic", "text", "rgb"),
+    "render_mode": (None, "ansi", "rgb_array", "svg"),
+}
+METADATA = {"render_modes": list(CHOICES["render_mode"][1:]), "render_fps": 4}
+TILE = 16
+"""Pixels a cell in ``rgb`` observations and ``rgb_array`` frames."""
+
+
+class Game:
+    """Levels and settings of an environment. H×W is the largest level, L how many there are."""
+
+    render_mode: str | None
+
+    def __init__(
+        self,
+        levels: str | os.PathLike[str] | Sequence[Level] = "core/train",
+        reward: str = "sparse",
+        max_steps: int = 50,
+        observation: str = "symbolic",
+        render_mode: str | None = None,
+    ) -> None:
+        for name, value in zip(CHOICES, (reward, observation, render_mode), strict=True):
+            if value not in CHOICES[name]:
+                raise ConfigError(f"{name} must be one of {', '.join(map(str, CHOICES[name]))}, not {value!r}")
+        if max_steps < 1:
+            raise ConfigError(f"max_steps must be at least 1, not {max_steps}")
+        if isinstance(levels, str | os.PathLike):
+            self.levels = load_levels(levels)
+        elif not levels:
+            raise ConfigError("levels is empty; give a split such as 'core/train', an XSB file, or a list of Level")
+        else:
+            self.levels = [replace(v, rows=parse_levels(v.text, f"levels[{i}]")[0].rows) for i, v in enumerate(levels)]
+        self._reward, self._max_steps, self._observe, self.render_mode = reward, max_steps, observation, render_mode
+        self._boards = [rules.board_from_level(level) for level in self.levels]
+        self._start_cells, self._start_player = pack(self._boards)  # uint8 [L, H, W], int64 [L, 2]
+        self._optimal = np.array([-1 if lv.optimal_moves is None else lv.optimal_moves for lv in self.levels])  # [L]
+        height, width = self._start_cells.shape[1:]
+        self.action_space: spaces.Space[Any] = spaces.Discrete(4)
+        self.observation_space: spaces.Space[Any] = {
+            "symbolic": spaces.Box(0, WALL | TARGET | BOX | PLAYER, (height, width), np.uint8),
+            "text": spaces.Text(height * (width + 1) - 1, charset=" #.$*@+\n"),
+            "rgb": spaces.Box(0, 255, (height * TILE, width * TILE, 3), np.uint8),
+        }[observation]
+
+    def _level_number(self, given: Any) -> int:
+        if not isinstance(given, int | np.integer) or not 0 <= given < len(self.levels):
+            raise ConfigError(f"options['level'] must be an integer from 0 to {len(self.levels) - 1}, not {given!r}")
+        return int(given)
+
+    def _rewarded(self, gained: Any, solved: Any) -> Any:
+        """The reward of one step. gained: change in the number of boxes on target; scalars or arrays [N]."""
+        return 1.0 * solved if self._reward == "sparse" else -0.1 + gained + 10.0 * solved
+
+    def _frame(self, board: Board, cells: np.ndarray) -> Any:
+        """One picture; cells: the same position, uint8 [H, W]."""
+        if self.render_mode == "rgb_array":
+            return rgb_of_cells(cells, TILE)
+        return to_svg(board) if self.render_mode == "svg" else to_ansi(board) if self.render_mode else None

@@ -1,0 +1,115 @@
+"""Seeded generation: random solvable levels of known optimal length, and the frozen splits made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from himac_lite.errors import LevelError
+from himac_lite.tasks.sokoban.levels import PARTS, SPLITS, canonical_hash, closed, save_levels
+from himac_lite.tasks.sokoban.rules import Board, rows_of
+from himac_lite.tasks.sokoban.solver import MAX_STATES, DistanceTable, distances, optimal_length
+from himac_lite.types import Level
+
+
+def random_layout(rng: np.random.Generator, size: int, boxes: int, max_density: float) -> Board:
+    """Border walls, interior walls at random (density uniform in [0, max_density]), targets on random floor cells.
+
+    Boxes and player are placeholders (on the targets, and anywhere else).
+    """
+    while True:
+        wall = np.ones((size, size), bool)
+        wall[1:-1, 1:-1] = rng.random((size - 2, size - 2)) < rng.uniform(0, max_density)
+        floor = [(int(r), int(c)) for r, c in np.argwhere(~wall)]
+        if len(floor) <= 2 * boxes:
+            continue
+        order = rng.permutation(len(floor))
+        targets = frozenset(floor[i] for i in order[:boxes])
+        walls = frozenset((int(r), int(c)) for r, c in np.argwhere(wall))
+        return Board(size, size, walls, targets, targets, floor[order[boxes]])
+
+
+def random_positions(
+    rng: np.random.Generator, table: DistanceTable, layout: Board, lengths: tuple[int, int], tries: int
+) -> list[tuple[Board, int]]:
+    """What `tries` uniformly random placements of boxes and player would leave after rejection by optimal length.
+
+    The number kept is binomial with the share of placements that qualify, so that the levels have the distribution of
+    plain rejection sampling, at the price of one search a layout.
+    """
+    keys = table.positions(*lengths)
+    floor, boxes = len(table.geometry.cells), len(layout.targets)
+    placements = floor  # player first, then a set of boxes on the rest
+    for i in range(boxes):
+        placements = placements * (floor - 1 - i) // (i + 1)
+    count = rng.binomial(tries, len(keys) / placements)
+    picked = [table.board(layout, int(k)) for k in rng.choice(keys, count)] if count else []
+    return [(b, table.distance(b) or 0) for b in picked]
+
+
+def generate(
+    rng: np.random.Generator,
+    n: int,
+    size: int = 7,
+    boxes: int = 2,
+    lengths: tuple[int, int] = (6, 25),
+    max_density: float = 0.25,
+    exclude: Iterable[str] = (),
+) -> list[Level]:
+    """`n` different solvable square levels with optimal lengths in `lengths`, none symmetric to another.
+
+    exclude: canonical hashes that must not appear. The same generator state gives the same levels on every machine.
+    Raises `LevelError` for a size and number of boxes without room or beyond the search, or if too few levels turn up.
+    """
+    floor = (size - 2) ** 2
+    if size < 3 or boxes < 1 or floor <= 2 * boxes:
+        raise LevelError(f"no room for {boxes} boxes, {boxes} targets and a player on {size}x{size} with its border")
+    if floor * math.comb(floor - 1, boxes) > MAX_STATES:
+        raise LevelError(
+            f"{size}x{size} with {boxes} boxes has over {MAX_STATES:,} positions; take a smaller size or fewer"
+        )
+    seen = set(exclude)
+    levels: list[Level] = []
+    for _ in range(max(10_000, 1_000 * n)):
+        layout = random_layout(rng, size, boxes, max_density)
+        table = distances(layout)
+        for board, length in random_positions(rng, table, layout, lengths, 4):
+            level = closed(Level(rows_of(board)))
+            key = canonical_hash(level)
+            if key in seen:
+                continue
+            seen.add(key)
+            pushes = optimal_length(level, "pushes")
+            assert pushes is not None, "the backward search found it solvable"
+            levels.append(replace(level, optimal_moves=length, optimal_pushes=pushes))
+            if len(levels) == n:
+                return levels
+    raise LevelError(f"found {len(levels)} of {n} levels {size}x{size} with {boxes} boxes and lengths {lengths}")
+
+
+def make_splits(folder: Path) -> None:
+    """Write the frozen splits and their manifest. Parts of one split, and splits, share no level up to symmetry."""
+    manifest: dict[str, object] = {}
+    for name, spec in SPLITS.items():
+        rng = np.random.default_rng(np.random.SeedSequence([20260301, spec.seed]))
+        levels = generate(rng, sum(spec.counts), spec.size, spec.boxes, spec.lengths, spec.max_density)
+        start = 0
+        for part, count in zip(PARTS, spec.counts, strict=True):
+            chosen = [replace(lv, title=f"{name}/{part} {i + 1}") for i, lv in enumerate(levels[start : start + count])]
+            start += count
+            file = folder / f"{name}-{part}.xsb"
+            save_levels(chosen, file)
+            manifest[file.name] = {
+                "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+                "levels": count,
+                "canonical": [canonical_hash(lv)[:16] for lv in chosen],
+                "optimal_moves": [lv.optimal_moves for lv in chosen],
+                "optimal_pushes": [lv.optimal_pushes for lv in chosen],
+            }
+    (folder / "manifest.json").write_text(json.dumps(manifest, separators=(",", ":")) + "\n", "utf-8")

@@ -1,0 +1,61 @@
+"""What the axes of a hierarchy ask of Sokoban: is a sub-goal done, how far is the end, what could a plan reach.
+
+Each has the signature of its axis in `himac_lite.hierarchy`, so that it can be handed over as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from himac_lite.tasks.sokoban import language
+from himac_lite.tasks.sokoban.pushes import after_push, execute_push
+from himac_lite.tasks.sokoban.rules import board_from_level, rows_of
+from himac_lite.tasks.sokoban.solver import solve
+from himac_lite.types import Blueprint, Invalid, Level, SubGoal
+
+LOST = 50
+"""Moves that a position without a solution counts for in `moves_left`: the default step limit of an episode."""
+
+
+def achieved(episode: Any, subgoal: SubGoal) -> bool:
+    """Whether 'push the box at A … to B' is done: no box at A, one at B. A sub-goal that cannot be read never is."""
+    push = language.parse_push(subgoal.text)
+    if isinstance(push, Invalid):
+        return False
+    start, _, target = push
+    return target in episode.board.boxes and start not in episode.board.boxes
+
+
+def moves_left(episode: Any) -> float:
+    """Moves of the shortest solution from here; `LOST` where there is none."""
+    solution = solve(Level(rows_of(episode.board)))
+    return float(LOST if solution is None else min(LOST, solution.moves))
+
+
+def one_cell_at_a_time(blueprint: Blueprint) -> Blueprint:
+    """Every straight push cut into pushes of one cell."""
+    cut: list[SubGoal] = []
+    for subgoal in blueprint.subgoals:
+        push = language.parse_push(subgoal.text)
+        if isinstance(push, Invalid):
+            return blueprint
+        (row, column), name, target = push
+        while (row, column) != target:
+            here = (row, column)
+            row += (target[0] > row) - (target[0] < row)
+            column += (target[1] > column) - (target[1] < column)
+            cut.append(SubGoal(language.subgoal_text(here, name, (row, column))))
+    return Blueprint(blueprint.text, tuple(cut), blueprint.invalid)
+
+
+def carried_out(level: Level, blueprint: Blueprint) -> float:
+    """1 if a perfect executor solves the level by this blueprint, and 0 otherwise.
+
+    It does each sub-goal that can be done and leaves out each that cannot.
+    """
+    board = board_from_level(level)
+    for subgoal in blueprint.subgoals:
+        push = language.parse_push(subgoal.text)
+        if not isinstance(push, Invalid) and execute_push(board, push) is not None:
+            board = after_push(board, push)
+    return float(board.solved)

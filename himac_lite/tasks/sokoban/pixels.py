@@ -1,0 +1,94 @@
+"""A board as an RGB array and as a PNG file: the pictures of `sokoban.render`, in its light colours, as pixels."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+
+from himac_lite.tasks.sokoban.cells import pack
+from himac_lite.tasks.sokoban.render import BROWN, FOREST, GREEN, ORANGE, THEME, UNIT, VERMILION
+from himac_lite.tasks.sokoban.rules import BOX, PLAYER, TARGET, WALL, Board
+
+
+def to_rgb(board: Board, tile: int = 16) -> np.ndarray:
+    """uint8 [H·tile, W·tile, 3]; `tile` pixels a cell. Raises `ValueError` for a tile below 1."""
+    return rgb_of_cells(pack([board])[0][0], tile)
+
+
+def rgb_of_cells(cells: np.ndarray, tile: int = 16) -> np.ndarray:
+    """uint8 cells [..., H, W] of WALL, TARGET, BOX and PLAYER bits → uint8 [..., H·tile, W·tile, 3]."""
+    if tile < 1:
+        raise ValueError(f"tile must be at least 1 pixel, not {tile}")
+    *batch, height, width = cells.shape
+    tiles = np.moveaxis(sprites(tile)[cells], -3, -4)  # [..., H, tile, W, tile, 3]
+    return np.ascontiguousarray(tiles).reshape(*batch, height * tile, width * tile, 3)
+
+
+@lru_cache(maxsize=8)
+def sprites(tile: int) -> np.ndarray:
+    """uint8 [16, tile, tile, 3]: the picture of every combination of bits, in the SVG's shapes and light colours."""
+    fine = 4  # drawn four times as large, then averaged
+    y, x = (np.mgrid[: tile * fine, : tile * fine] + 0.5) * (UNIT / (tile * fine))
+
+    def near(points: list[tuple[float, float]], reach: float) -> np.ndarray:
+        """Within `reach` of a polyline."""
+        out = np.zeros(x.shape, bool)
+        for (x0, y0), (x1, y1) in pairwise(points):
+            t = np.clip(((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / ((x1 - x0) ** 2 + (y1 - y0) ** 2), 0, 1)
+            out |= np.hypot(x - x0 - t * (x1 - x0), y - y0 - t * (y1 - y0)) <= reach
+        return out
+
+    def pawn(scale: float) -> np.ndarray:
+        u, v = (x - 10) / scale + 10, (y - 10) / scale + 10
+        body = (np.hypot((u - 10) / 5.4, (v - 17.4) / 6.2) <= 1) & (v <= 17.4)
+        return body | (np.hypot(u - 10, v - 6.4) <= 3.6)
+
+    def rgb(colour: str) -> list[int]:
+        return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+
+    radius, off = np.hypot(x - 10, y - 10), np.maximum(abs(x - 10), abs(y - 10))
+    cross = near([(6, 6), (14, 14)], 0.9) | near([(14, 6), (6, 14)], 0.9)
+    tick = near([(5.8, 10.4), (8.8, 13.6), (14.2, 6.6)], 1.3)
+    out = np.empty((16, tile, tile, 3), np.uint8)
+    for bits in range(16):
+        on = bool(bits & TARGET)
+        layers = [(off <= 10, THEME["grid"][0]), (off <= 9.6, THEME["floor"][0])]
+        if bits & WALL:
+            layers.append((off <= 9.6, THEME["wall"][0]))
+        elif bits & BOX:
+            edge, face, mark, ink = (FOREST, GREEN, tick, "#FFFFFF") if on else (BROWN, ORANGE, cross, BROWN)
+            layers += [(off <= 8.2, edge), (off <= 6.8, face), (mark, ink)]
+        elif on:
+            layers.append((abs(radius - (8.4 if bits & PLAYER else 4.6)) <= 1.2, VERMILION))
+        if bits & PLAYER:
+            layers.append((pawn(0.74 if on else 1.0), THEME["player"][0]))
+        picture = np.empty((*x.shape, 3))
+        for mask, colour in layers:
+            picture[mask] = rgb(colour)
+        out[bits] = picture.reshape(tile, fine, tile, fine, 3).mean((1, 3)).round()
+    return out
+
+
+def to_png(board: Board, tile: int = 32) -> bytes:
+    """The board as a PNG file, `tile` pixels a cell. Raises `ValueError` for a tile below 1."""
+    return png_of_rgb(to_rgb(board, tile))
+
+
+def png_of_rgb(picture: np.ndarray) -> bytes:
+    """uint8 [H, W, 3] → the bytes of a PNG file (ISO/IEC 15948): 8 bits a channel, no filter, one IDAT chunk."""
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ValueError(f"a picture is uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}")
+    height, width, _ = picture.shape
+    lines = np.zeros((height, 1 + 3 * width), np.uint8)  # every line begins with the number of its filter
+    lines[:, 1:] = picture.reshape(height, 3 * width)
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = zlib.compress(lines.tobytes(), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")

@@ -1,0 +1,144 @@
+"""A board as text, as coloured text and as SVG. Plain Python, like the rules; `sokoban.pixels` has RGB and PNG.
+
+Colours are Okabe and Ito's, which people with any common colour blindness can tell apart; and nothing depends on colour
+alone: a box has a cross and a box on target a tick, a target is a small ring and a target under the player a large one.
+"""
+
+from __future__ import annotations
+
+from himac_lite.tasks.sokoban.rules import Board, play, rows_of
+from himac_lite.types import Cell
+
+ORANGE, GREEN, VERMILION, BLUE, SKY = "#E69F00", "#009E73", "#D55E00", "#0072B2", "#56B4E9"
+BROWN, FOREST = "#4A3200", "#003D2C"
+THEME = {  # part: (light, dark)
+    "floor": ("#FBF8F1", "#1E2227"),
+    "grid": ("#E6E0D2", "#3B434D"),
+    "wall": ("#4B5563", "#87919D"),
+    "digit": ("#FFFFFF", "#14171A"),
+    "player": (BLUE, SKY),
+}
+_PAGES = (  # where notebooks say which theme they show: (light, dark)
+    ("[data-jp-theme-light=true]", "[data-jp-theme-light=false]"),  # JupyterLab
+    (".vscode-light", ".vscode-dark"),
+    ("html[theme=light]", "html[theme=dark]"),  # Colab
+)
+_ANSI = {"#": "90", ".": "1;38;5;166", "$": "1;38;5;172", "*": "1;38;5;36", "@": "1;38;5;32", "+": "1;7;38;5;32"}
+
+UNIT = 20
+"""Side of a tile in the coordinates of the SVG and of the sprites."""
+_PAWN = "M4.6 17.4a5.4 6.2 0 0 1 10.8 0z"
+
+
+def to_text(board: Board) -> str:
+    """The XSB rows, joined by newlines, none at the end."""
+    return "\n".join(rows_of(board))
+
+
+def to_ansi(board: Board) -> str:
+    """`to_text` with ANSI colours; without the escape codes it is exactly `to_text`."""
+
+    def paint(ch: str) -> str:
+        return f"\033[{_ANSI[ch]}m{ch}\033[0m" if ch in _ANSI else ch
+
+    return "\n".join("".join(map(paint, row)) for row in rows_of(board))
+
+
+def _cell_list(cells: frozenset[Cell]) -> str:
+    return ", ".join(f"({r},{c})" for r, c in sorted(cells))
+
+
+def _style() -> str:
+    """Dark colours where system or notebook is dark. Light ones are attributes too, for viewers without CSS."""
+
+    def rules(prefix: str, dark: bool) -> str:
+        return "".join(f"{prefix} .himac-{part}{{fill:{pair[dark]}}}" for part, pair in THEME.items())
+
+    pages = "".join(rules(light, False) + rules(dark, True) for light, dark in _PAGES)
+    return f"<style>@media (prefers-color-scheme:dark){{{rules('', True)}}}{pages}</style>"
+
+
+def to_svg(board: Board, size: int | None = None, theme: str = "auto", coordinates: bool = False) -> str:
+    """The board as one self-contained `<svg>` element, to be shown inline or saved as a file.
+
+    size: pixels of the longer side; None leaves the size to the page.
+    theme: ``auto`` follows the system or the notebook (JupyterLab, VS Code, Colab), or ``light``, or ``dark``.
+    coordinates: write row and column numbers, as sub-goals use them, on the left and the upper wall.
+    Raises `ValueError` for another theme or a size below 1.
+    """
+    if theme not in ("auto", "light", "dark"):
+        raise ValueError(f"theme must be 'auto', 'light' or 'dark', not {theme!r}")
+    if size is not None and size < 1:
+        raise ValueError(f"size must be at least 1 pixel, not {size}")
+    width, height = board.width * UNIT, board.height * UNIT
+
+    def fill(part: str) -> str:
+        colour = THEME[part][theme == "dark"]
+        return f'class="himac-{part}" fill="{colour}"' if theme == "auto" else f'fill="{colour}"'
+
+    def at(cell: Cell, shapes: str) -> str:
+        return f'<g transform="translate({cell[1] * UNIT} {cell[0] * UNIT})">{shapes}</g>'
+
+    def square(cell: Cell, inset: float) -> str:
+        side = UNIT - 2 * inset
+        return f"M{cell[1] * UNIT + inset:g} {cell[0] * UNIT + inset:g}h{side:g}v{side:g}h-{side:g}z"
+
+    ring = f'fill="none" stroke="{VERMILION}"'
+    target = f'<circle cx="10" cy="10" r="4.6" {ring} stroke-width="2.4"/>'
+    case = '<rect x="2.6" y="2.6" width="14.8" height="14.8" rx="2"'
+    line = 'fill="none" stroke-linecap="round" stroke-linejoin="round"'
+    box = f'{case} fill="{ORANGE}" stroke="{BROWN}" stroke-width="1.6"/>'
+    box += f'<path d="M6 6l8 8M14 6l-8 8" {line} stroke="{BROWN}" stroke-width="1.6"/>'
+    done = f'{case} fill="{GREEN}" stroke="{FOREST}" stroke-width="1.6"/>'
+    done += f'<path d="M5.8 10.4l3 3.2 5.4-7" {line} stroke="#FFFFFF" stroke-width="2.4"/>'
+    pawn = f'<g {fill("player")}><circle cx="10" cy="6.4" r="3.6"/><path d="{_PAWN}"/></g>'
+    home = f'<circle cx="10" cy="10" r="8.4" {ring} stroke-width="2.4"/>'
+    home += f'<g transform="translate(2.6 2.6) scale(.74)">{pawn}</g>'
+
+    floor = [(r, c) for r in range(board.height) for c in range(board.width) if (r, c) not in board.walls]
+    parts = [
+        f'<rect width="{width}" height="{height}" {fill("floor")}/>',
+        f'<path fill-rule="evenodd" d="{"".join(square(f, 0) + square(f, 0.3) for f in floor)}" {fill("grid")}/>',
+        f'<path d="{"".join(square(w, 0.3) for w in sorted(board.walls))}" {fill("wall")}/>',
+    ]
+    for cell in sorted(board.targets - board.boxes - {board.player}):
+        parts.append(at(cell, target))
+    for cell in sorted(board.boxes):
+        parts.append(at(cell, done if cell in board.targets else box))
+    parts.append(at(board.player, home if board.player in board.targets else pawn))
+    if coordinates:
+        marks = [(0, c, c) for c in range(board.width)] + [(r, 0, r) for r in range(1, board.height)]
+        text = "".join(f'<text x="{c * UNIT + 10}" y="{r * UNIT + 13.5}">{n}</text>' for r, c, n in marks)
+        parts.append(f'<g {fill("digit")} font-family="sans-serif" font-size="10" text-anchor="middle">{text}</g>')
+
+    title = f"Sokoban board, {board.height} rows by {board.width} columns, "
+    title += f"{board.boxes_on_target} of {len(board.boxes)} boxes on target"
+    where = f"Row and column from the upper left corner. Player at {_cell_list(frozenset({board.player}))}. "
+    where += f"Boxes at {_cell_list(board.boxes)}. Targets at {_cell_list(board.targets)}."
+    extent = ""
+    if size is not None:
+        scale = size / max(width, height)
+        extent = f' width="{width * scale:g}" height="{height * scale:g}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"{extent} role="img">'
+    style = _style() if theme == "auto" else ""
+    return f"{head}<title>{title}</title><desc>{where}</desc>{style}{''.join(parts)}</svg>"
+
+
+def to_animation(board: Board, moves: str, seconds: float = 0.3, size: int | None = None, theme: str = "auto") -> str:
+    """The positions of a LURD as one animated `<svg>`, which plays by itself and stops at the last; no script.
+
+    seconds: how long each position is shown. size, theme: as for `to_svg`. Raises `ValueError` as that does, and for
+    a time that is not positive.
+    """
+    if seconds <= 0:
+        raise ValueError(f"seconds must be positive, not {seconds}")
+    frames = []
+    for i in range(len(moves) + 1):
+        shown = to_svg(play(board, moves[:i]), None, theme)
+        body = shown[shown.index(">") + 1 : -len("</svg>")]
+        last = i == len(moves)
+        length = "indefinite" if last else f"{seconds:g}s"
+        cue = f'<set attributeName="visibility" to="visible" begin="{i * seconds:g}s" dur="{length}"/>'
+        frames.append(f'<g class="himac-frame" visibility="hidden">{cue}{body}</g>')
+    whole = to_svg(board, size, theme)
+    return whole[: whole.index(">") + 1] + "".join(frames) + "</svg>"

@@ -1,0 +1,410 @@
+"""The grid: what is wanted, what is left, rows and tables by hand, and a real one that is tiny."""
+
+from __future__ import annotations
+
+import csv
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import TOY_STEPS
+
+from himac_lite import cli, storage
+from himac_lite.config import Model, Rollout, Train, Update
+from himac_lite.errors import ConfigError, RunError
+from himac_lite.evaluation import grid as grid_module
+from himac_lite.evaluation import reproduce
+from himac_lite.evaluation.reproduce import (
+    Cell,
+    Row,
+    cells,
+    compare,
+    curve_band,
+    read_curve,
+    read_rows,
+    spent_to,
+    summary,
+)
+from himac_lite.evaluation.rows import add_row, keep_settings, settings_of
+from himac_lite.runs import folder as runs
+
+
+def row(variant: str, seed: int, solved: str, **more: Any) -> Row:
+    success = solved.count("1") / len(solved)
+    own = {
+        "by_length": {"0-8": {"n": 2, "success": 1.0}}, "env_steps": 100, "tokens": 200, "minutes": 1.0,
+        "iterations": 3, "mode": "himac", "base_success": 0.4, "random_success": 0.01, "test_steps": 9.0,
+    } | more  # fmt: skip
+    return Row(variant, seed, success, 0.0, 1.0, len(solved), solved=solved, **own)
+
+
+# ---- the grid ----------------------------------------------------------------------------------------------------
+
+
+def test_a_grid_goes_seed_by_seed():
+    assert [cell.name for cell in cells("efficiency", ["himac", "flat_rloo"], 2)] == [
+        "himac-0", "flat_rloo-0", "himac-1", "flat_rloo-1",
+    ]  # fmt: skip
+    whole = cells("ablations")
+    count = {v: sum(c.variant == v for c in whole) for v in {c.variant for c in whole}}
+    assert (count["himac"], count["flat_grpo"], count["no_sub_done"], count["prompt_flat"]) == (5, 5, 3, 1)
+    # A prompted policy has one seed; a preset that is not of the grid may be asked for.
+    assert [cell.name for cell in cells("ablations", ["replan", "prompt_flat"], 2)] == [
+        "replan-0", "prompt_flat-0", "replan-1",
+    ]  # fmt: skip
+
+
+def test_a_task_in_words_has_a_grid_of_its_own():
+    assert [c.name for c in cells("webshop")][:3] == ["himac-0", "flat_grpo-0", "himac-1"]
+    assert len(cells("alfworld")) == 6
+    shop, house = (reproduce.settings_for(grid) for grid in ("webshop", "alfworld"))
+    assert (shop.test_levels, house.test_levels, house.rollout.max_steps) == ("webshop/test", "household/test", 50)
+    assert (house.validate_on, shop.rollout.progress_share) == (48, 1.0)  # as `train --task` has
+    assert reproduce.settings_for("efficiency") is reproduce.settings_for("ablations") is reproduce.DEFAULT
+
+
+def test_a_score_is_shown_where_all_records_have_it():
+    told = {"score": 0.75, "base_score": 0.5, "random_score": 0.1}
+    rows = [row("himac", 0, "1101", **told), row("himac", 1, "1111", **told | {"score": 1.0})]
+    assert (summary(rows)[0].score, summary(rows)[0].base_score) == (0.875, 0.5)
+    lines = reproduce.table_text(rows).splitlines()
+    assert [line.rsplit("  ", 1)[1] for line in lines] == ["score % (base)", "87.5 (50.0)", "10.0"]
+    assert lines[1].rindex("87.5") == lines[2].rindex("10.0")
+    rows.append(row("flat_grpo", 0, "0000"))
+    assert summary(rows)[1].score is None
+    assert "score" not in reproduce.table_text(rows)
+
+
+def test_unknown_names_are_refused():
+    for ask in (cells, reproduce.settings_for):
+        with pytest.raises(ConfigError, match="unknown grid 'all'; choose one of ablations, efficiency"):
+            ask("all")
+    with pytest.raises(ConfigError, match="unknown variant 'himack'; choose from himac, "):
+        cells("ablations", ["himack"])
+
+
+# ---- rows --------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_written_and_read(tmp_path):
+    rows = [row("himac", 1, "1101"), row("himac", 0, "1111"), row("flat_grpo", 0, "0011")]
+    reproduce.write_rows(tmp_path, rows, {"himac-0": [{"iteration": 1, "env_steps": 5}]})
+    back = read_rows(tmp_path)
+    assert [(r.variant, r.seed) for r in back] == [("flat_grpo", 0), ("himac", 0), ("himac", 1)]
+    assert back[2] == rows[0]
+    assert read_curve(tmp_path, back[1]) == [{"iteration": 1, "env_steps": 5}]
+    assert read_curve(tmp_path, back[0]) == []
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [t["success"] for t in table] == ["0.5", "1.0", "0.75"]
+    assert table[0]["success_0-8"] == "1.0"
+    for needed in ("variant", "seed", "success", "env_steps", "tokens", "minutes"):
+        assert needed in table[0]
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_broken_line_is_named(tmp_path):
+    reproduce.write_rows(tmp_path, [row("himac", 0, "1")])
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('{"variant": "himac"}\n')
+    with pytest.raises(RunError, match=r"rows.jsonl, line 2: .*missing"):
+        read_rows(tmp_path)
+
+
+def test_a_setting_of_another_version_is_no_difference(tmp_path):
+    old = {"iterations": 2, "update.lr": 1e-3, "gone": 1}
+    keep_settings(tmp_path, old, begun=False)
+    keep_settings(tmp_path, {"iterations": 2, "update.lr": 1e-3, "new": 5}, begun=True)
+    with pytest.raises(RunError, match=r"holds rows with update.lr=0.001, not 0.002"):
+        keep_settings(tmp_path, {"iterations": 2, "update.lr": 2e-3}, begun=True)
+    keep_settings(tmp_path, {"iterations": 3}, begun=False)  # nothing to compare with yet: it begins anew
+    assert json.loads((tmp_path / "settings.json").read_text()) == {"iterations": 3}
+
+
+def test_bookkeeping_is_no_setting(settings):
+    one = settings_of(settings, {"train": "a"}, "b")
+    assert one == settings_of(replace(settings, seed=3, variant="flat_grpo", record_levels=9), {"train": "a"}, "b")
+    assert one != settings_of(replace(settings, rollout=replace(settings.rollout, group=5)), {"train": "a"}, "b")
+    assert (one["sha256 of train levels"], one["sha256 of the model"]) == ("a", "b")
+
+
+# ---- tables ------------------------------------------------------------------------------------------------------
+
+
+def test_a_summary_by_hand():
+    rows = [row("himac", 0, "1111"), row("himac", 1, "1100"), row("flat_grpo", 0, "1000")]
+    himac, flat = summary(rows)
+    assert (himac.variant, himac.seeds, himac.success) == ("himac", 2, 0.75)
+    # 1 and ½: s = ½/√2·√2 … mean ¾, s = 0.35355, t_1 = 12.706: half 12.706 · 0.35355/√2 = 3.1765
+    assert himac.over_seeds == pytest.approx((0.75 - 3.1765, 0.75 + 3.1765))
+    assert himac.over_both is not None
+    assert 0.25 <= himac.over_both[0] <= 0.75 <= himac.over_both[1] <= 1.0
+    assert (himac.base, himac.random, himac.env_steps, himac.by_length) == (0.4, 0.01, 100, {"0-8": 1.0})
+    assert flat.over_seeds[0] == -float("inf")
+    assert (flat.mode, flat.base_by_length) == ("himac", {})
+    kept = [row("a", s, "11", random_by_length={"0-8": {"n": 2, "success": s / 2}}) for s in (0, 1)]
+    assert summary(kept)[0].random_by_length == {"0-8": 0.25}
+
+
+def test_a_comparison_by_hand():
+    rows = [row("a", 0, "1111"), row("a", 1, "1110"), row("b", 0, "1100"), row("b", 2, "1000")]
+    found = compare(rows, "a", "b")
+    assert found.difference == pytest.approx(7 / 8 - 3 / 8)
+    # Levels: a 1, 1, 1, ½; b 1, ½, 0, 0: differences 0, ½, 1, ½; |±½ ± 1 ± ½| ≥ 2 in 2 of 8
+    assert found.p_levels == 0.25
+    assert (found.seeds, found.p_seeds) == (1, 1.0)  # seed 0 alone is common: it cannot say anything
+    assert found.interval is not None
+
+
+def test_without_outcomes_only_seeds_are_compared():
+    rows = [replace(r, solved="") for r in (row("a", 0, "11"), row("a", 1, "11"), row("b", 0, "00"), row("b", 1, "00"))]
+    found = compare(rows, "a", "b")
+    assert (found.interval, found.p_levels) == (None, None)
+    assert found.p_seeds == 0.5  # two pairs of one sign: 2 of 4
+    assert summary(rows)[0].over_both is None
+
+
+CURVES = [
+    [
+        {"iteration": 0, "validation/success": 0.4},
+        {"iteration": 1, "env_steps": 50},
+        {"iteration": 2, "env_steps": 100, "validation/success": 0.6},
+    ],
+    [{"iteration": 0, "validation/success": 0.4}, {"iteration": 2, "env_steps": 200, "validation/success": 0.8}],
+]
+
+
+def test_curves_of_several_seeds():
+    x, low, mean, high = curve_band(CURVES, points=3)
+    assert x == [0, 50, 100]
+    assert mean == pytest.approx([0.4, 0.5, 0.6])  # the second seed: 0.4, 0.5, 0.6 on its way to 0.8 at 200
+    assert low == pytest.approx(mean)
+    assert high == pytest.approx(mean)
+    half, more = spent_to(CURVES, [0.5, 0.7])
+    assert half == pytest.approx([50.0, 50.0])
+    assert more == [None, pytest.approx(150.0)]
+    assert curve_band([[]]) == ([], [], [], [])
+
+
+def test_a_curve_has_a_band_from_three_seeds_on():
+    _, low, mean, high = curve_band(CURVES[:1], points=2)
+    assert low == mean == high == pytest.approx([0.4, 0.6])
+    ends = [[{"iteration": 1, "env_steps": 9, "validation/success": y}] for y in (0.5, 0.6, 0.7)]
+    _, low, mean, high = curve_band(ends[:2], points=1)
+    assert low == mean == high == pytest.approx([0.55])
+    # s = 0.1, t_2 = 4.303: half 4.303 · 0.1 / √3 = 0.2484
+    assert [end[0] for end in curve_band(ends, points=1)[1:]] == pytest.approx(
+        [0.6 - 0.2484, 0.6, 0.6 + 0.2484], abs=1e-4
+    )
+
+
+# ---- for real ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def settings(tiny_model: Path, toy_file: str) -> Train:
+    return Train(
+        train_levels=toy_file, validation_levels=toy_file, test_levels=toy_file, iterations=2, validate_every=1,
+        record_levels=0, probe_levels=0, checkpoint_every=1, keep_checkpoints=1,
+        model=Model(path=str(tiny_model), rank=4, alpha=8),
+        rollout=Rollout(min_length=0, levels=4, group=4, max_steps=TOY_STEPS, subgoal_budget=TOY_STEPS),
+        update=Update(groups_per_step=1),
+    )  # fmt: skip
+
+
+TINY = [Cell("himac", 0), Cell("flat_grpo", 0), Cell("prompt_best_of_8", 0)]
+
+
+def test_a_grid_is_made_once(settings, tmp_path, monkeypatch):
+    out, scratch, said = tmp_path / "rows", tmp_path / "runs", []
+    rows, left = reproduce.reproduce(TINY, out, scratch, settings=settings, say=said.append)
+    assert left == []
+    assert [line.partition(":")[0] for line in said] == ["himac-0", "flat_grpo-0", "prompt_best_of_8-0"]
+    assert said[-1].endswith("0 of 3 left")
+    assert {r.variant for r in rows} == {"himac", "flat_grpo", "prompt_best_of_8"}
+    himac = next(r for r in rows if r.variant == "himac")
+    run = runs.load_run(scratch / "himac-0")
+    assert himac.success == run.results["trained"]["success"] == himac.solved.count("1") / 4
+    assert len(himac.solved) == himac.n == 4
+    assert himac.score == run.results["trained"]["mean_progress"]
+    assert all(r.score is not None and r.base_score is not None and r.random_score is not None for r in rows)
+    assert himac.env_steps == run.metrics()[-1]["env_steps"] > 0
+    assert [line["iteration"] for line in read_curve(out, himac)] == [0, 1, 2]
+    # Again: nothing is trained, from the rows alone, even without the run folders.
+    monkeypatch.setattr(grid_module, "train", None)
+    again, left = reproduce.reproduce(TINY, out, tmp_path / "elsewhere", settings=settings, say=said.append)
+    assert (again, left, len(said)) == (rows, [], 3)
+    # Other settings would not be comparable.
+    with pytest.raises(RunError, match="holds rows with iterations=2, not 3; choose another --out"):
+        reproduce.reproduce(TINY, out, scratch, settings=replace(settings, iterations=3))
+    assert json.loads((out / "settings.json").read_text())["rollout.group"] == 4
+
+
+def test_a_grid_goes_on_where_it_stopped(settings, tmp_path, monkeypatch):
+    out, scratch = tmp_path / "rows", tmp_path / "runs"
+    rows, left = reproduce.reproduce(TINY[:1], out, scratch, settings=settings, minutes=0.0)
+    assert (rows, left) == ([], TINY[:1])
+    # The deadline passes during the first iteration: it is the last of this call.
+    times = iter([0.0, 0.0] + [1e9] * 1000)
+    monkeypatch.setattr(grid_module.time, "time", lambda: next(times))
+    rows, left = reproduce.reproduce(TINY[:1], out, scratch, settings=settings, minutes=1.0)
+    assert (rows, left) == ([], TINY[:1])
+    assert [line["iteration"] for line in runs.load_run(scratch / "himac-0").metrics()] == [0, 1]
+    monkeypatch.undo()
+    rows, left = reproduce.reproduce(TINY[:1], out, scratch, settings=settings)
+    whole, _ = reproduce.reproduce(TINY[:1], tmp_path / "rows2", tmp_path / "runs2", settings=settings)
+    assert left == []
+    strip = {"minutes": 0.0}
+    assert [replace(r, **strip) for r in rows] == [replace(r, **strip) for r in whole]  # as if it had not stopped
+
+
+def test_one_at_a_time_in_one_place(settings, tmp_path):
+    scratch = tmp_path / "runs"
+    scratch.mkdir()
+    with storage.locked(scratch), pytest.raises(RunError, match="runs"):
+        reproduce.reproduce([], tmp_path / "rows", scratch, settings=settings)
+    assert reproduce.reproduce([], tmp_path / "rows", scratch, settings=settings) == ([], [])
+
+
+def test_several_processes_may_fill_one_table(settings, tmp_path):
+    def meanwhile(line: str) -> None:
+        reproduce.write_rows(tmp_path / "rows", [*read_rows(tmp_path / "rows"), row("other", len(said), "1")])
+        said.append(line)
+
+    said: list[str] = []
+    reproduce.reproduce(TINY, tmp_path / "rows", tmp_path / "runs", settings=settings, say=meanwhile)
+    assert sum(r.variant == "other" for r in read_rows(tmp_path / "rows")) == len(said) == 3
+
+
+def test_rows_of_the_same_moment_are_all_kept(tmp_path):
+    """Without the lock the eight threads read the same table, and the last to write it wins."""
+    wanted = [row("himac", seed, "1") for seed in range(64)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda new: add_row(tmp_path, new, [{"iteration": 0}]), wanted))
+    assert sorted(r.seed for r in read_rows(tmp_path)) == list(range(64))
+    assert len(list((tmp_path / "curves").iterdir())) == 64
+
+
+def test_a_cell_that_fails_does_not_stop_the_others(settings, tmp_path):
+    scratch, said = tmp_path / "runs", []
+    runs.create_run(scratch / "himac-0", replace(settings, iterations=7), {})
+    with pytest.raises(RunError, match="himac-0 was begun with other settings"):
+        reproduce.reproduce(TINY[::2], tmp_path / "rows", scratch, settings=settings, say=said.append)
+    assert [r.variant for r in read_rows(tmp_path / "rows")] == ["prompt_best_of_8"]
+
+
+def die(_: Any) -> None:
+    """What a machine does to a worker that is short of memory."""
+    psutil.Process().kill()
+
+
+def test_a_killed_worker_is_a_message(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(grid_module, "_settle", die)  # a worker's first act
+    with pytest.raises(RunError, match="a worker was killed"):
+        reproduce.reproduce(TINY, tmp_path / "rows", tmp_path / "runs", settings=settings, workers=2)
+    assert read_rows(tmp_path / "rows") == []
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_makes_the_same_rows(settings, tmp_path):
+    made = []
+    for workers in (1, 2):
+        out = tmp_path / f"rows{workers}"
+        rows, _ = reproduce.reproduce(TINY, out, tmp_path / f"runs{workers}", settings=settings, workers=workers)
+        made.append(sorted((replace(r, minutes=0.0) for r in rows), key=lambda r: r.variant))
+    assert made[0] == made[1]
+
+
+def test_the_command_lists_and_refuses(tmp_path, capsys):
+    reproduce.write_rows(tmp_path, [row("himac", 0, "1101"), row("himac", 1, "1111")])
+    argv = ["reproduce", "ablations", "--out", str(tmp_path), "--variants", "himac,flat_grpo", "--seeds", "2", "--list"]
+    assert cli.main(argv) == 0
+    out = capsys.readouterr().out
+    assert "himac" in out
+    assert "87.5" in out
+    assert "2 runs are left: flat_grpo-0, flat_grpo-1; the same command without --list trains them" in out
+    assert "random policy                   1.0" in out
+    assert cli.main([*argv, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["left"] == ["flat_grpo-0", "flat_grpo-1"]
+    reproduce.write_rows(tmp_path, [row("himac", 0, "1101"), row("himac", 1, "1111"), row("flat_grpo", 1, "0001")])
+    assert cli.main(argv) == 0
+    # 7/8 − 1/4; levels: ½·(1+1) − 0, 1 − 0, ½ − 0, 1 − 1: differences 1, 1, ½, 0, all of one sign: 2 of 8
+    assert "himac − flat_grpo           +62.5 points" in (out := capsys.readouterr().out)
+    assert "p over levels 0.2500, over seeds 1.000, pairs: 1" in out
+    assert cli.main([*argv[:2], "--workers", "0"]) == 2
+    assert "--workers must be at least 1, not 0" in capsys.readouterr().err
+    assert cli.main([*argv[:2], "--set", "seed=3"]) == 2
+    assert "all runs share" in capsys.readouterr().err
+
+
+def test_records_of_single_runs_make_rows_too():
+    from himac_lite.storage import data_dir
+
+    rows = reproduce.rows_of_runs(data_dir() / "runs" / "core")
+    assert {(r.variant, r.seed) for r in rows} == {(v, s) for v in ("himac", "flat_grpo") for s in range(3)}
+    assert all(r.success > r.base_success > r.random_success and r.n == 512 for r in rows)
+    assert all(set(r.by_length) == set(r.base_by_length) == set(r.random_by_length) for r in rows)
+    assert "himac" in reproduce.table_text(rows)
+    assert read_curve(data_dir() / "runs" / "core", rows[0])[-1]["env_steps"] == rows[0].env_steps
+
+
+LINES = [
+    {"iteration": 0, "validation/success": 0.4},
+    {"iteration": 2, "env_steps": 50, "tokens": 60, "validation/success": 0.6, "micro/zero_variance": 0.4},
+    {"iteration": 4, "env_steps": 100, "tokens": 130, "validation/success": 0.9, "micro/zero_variance": 0.2},
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([], ["The grid has not been run.", "himac − flat_grpo", "(pairs: 3)", "not run yet: random_blueprint"]),
+        (
+            [row("prompt_flat", 0, "1010", env_steps=0)],
+            [
+                "ablations: 1 of 23 rows",
+                "one seed",
+                "not trained; 9 steps",
+                "There is no row of HiMAC yet.",
+                "not run yet",
+            ],
+        ),
+        (
+            [row("himac", s, "1111") for s in range(2)] + [row("flat_grpo", 0, "0111"), row("no_sub_done", 0, "1100")],
+            [
+                "ablations: 4 of 23 rows",
+                "himac − no_sub_done",
+                "+50.0 points",
+                "p over levels 0.5000",
+                "58 steps",
+                "72 tokens",
+                "flat GRPO ends at 90.0% after 100 steps. First there:",
+                "himac      after 100% of them (median of 2 of 2 seeds)",
+                "no_sub_done                          –       70%",
+                "no_sub_done − flat_grpo: -25.0 points",
+                "not run yet: random_blueprint, joint_update",
+            ],
+        ),
+    ],
+    ids=["core", "prompted", "part"],
+)
+def test_notebook_08_draws_what_there_is_and_says_what_is_missing(rows, words, tmp_path, monkeypatch, capsys):
+    from test_notebooks import ROOT, run_in_process
+
+    from himac_lite.storage import data_dir
+
+    place = tmp_path / "runs" / "reproduce"
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "core").symlink_to(data_dir() / "runs" / "core")
+    if rows:
+        trained = [r for r in rows if not r.variant.startswith("prompt")]
+        reproduce.write_rows(place, rows, {f"{r.variant}-{r.seed}": LINES for r in trained})
+    monkeypatch.setattr("himac_lite.storage.data_dir", lambda: tmp_path)
+    run_in_process(ROOT / "notebooks" / "solutions" / "08_reproduce.ipynb")
+    out = capsys.readouterr().out
+    for word in words:
+        assert word in out, word

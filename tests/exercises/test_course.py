@@ -1,0 +1,144 @@
+"""What notebooks show (`himac_lite.exercises.course`), how runs are recorded and the gallery is made."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import nbformat
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from test_notebooks import ROOT
+
+from himac_lite.config import validate
+from himac_lite.exercises import course
+from himac_lite.storage import data_dir
+from himac_lite.tasks.sokoban.rules import board_from_level
+from himac_lite.types import Level
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "notebooks" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+gallery, record = script("gallery"), script("record")
+
+
+def test_lines_keep_their_numbers_and_differ_without_colour():
+    figure = course.lines([1, 2, 3], {"a": [0.5, np.nan, 1.5], "<b>": np.array([3, 2, 1])}, "x", "y")
+    assert [list(trace.y) for trace in figure.data] == [pytest.approx([0.5, np.nan, 1.5], nan_ok=True), [3, 2, 1]]
+    assert len({trace.line.dash for trace in figure.data}) == len({trace.marker.symbol for trace in figure.data}) == 2
+    assert figure.data[1].name == "&lt;b&gt;"
+    assert figure.layout.showlegend
+
+
+def test_many_curves_are_told_apart():
+    """Eight variants with five colours: no two have the same colour and dash."""
+    figure = course.bands({f"v{i}": ([0, 1], [0, 0], [0, 1], [1, 1]) for i in range(8)}, {}, "x", "y")
+    looks = [(trace.line.color, trace.line.dash) for trace in figure.data if trace.name]
+    assert len(set(looks)) == len(looks) == 8
+    assert figure.layout.height == 360 + 4 * 18
+
+
+def test_bars_keep_their_numbers_and_differ_without_colour():
+    figure = course.bars(["short", "long"], {"flat": [3, 1], "plan": [2, 2]}, "length", "solved")
+    assert [(list(trace.x), list(trace.y)) for trace in figure.data] == [
+        (["short", "long"], [3, 1]),
+        (["short", "long"], [2, 2]),
+    ]
+    assert len({trace.marker.pattern.shape for trace in figure.data}) == 2
+
+
+def test_boards_stand_side_by_side_with_escaped_captions():
+    board = board_from_level(Level(("#####", "#@$.#", "#####")))
+    html = course.boards({"start": board, "<evil>": board}, 120).data
+    assert html.count("<svg") == 2
+    assert "&lt;evil&gt;" in html
+    assert "<evil>" not in html
+
+
+def test_marked_tokens_say_which_were_chosen():
+    html = course.marked(["\nup", " moved (1,2)", "<sub_done>"], [1, 0, 1], [-0.5, 0.0, -0.25]).data
+    assert html.count(course.plots.BLUE) == 2
+    assert "−0.50" in html
+    assert "−0.25" in html
+    assert "0.00" not in html  # what was not chosen has no log-probability
+    assert "&lt;sub_done&gt;" in html
+
+
+def output(**data: str) -> nbformat.NotebookNode:
+    names = {"html": "text/html", "plotly": gallery.PLOTLY, "widget": gallery.WIDGET}
+    return nbformat.v4.new_output("display_data", {names[name]: value for name, value in data.items()})
+
+
+def test_a_page_has_no_widget_and_no_warning_left():
+    figure = go.Figure(go.Scatter(y=[1, 2])).to_json()
+    made = gallery.still(
+        [
+            nbformat.v4.new_output("stream", name="stderr", text="warning"),
+            output(widget="{}", html="<b>still</b>"),
+            output(plotly=json.loads(figure)),
+        ]
+    )
+    assert [list(o.data) for o in made] == [["text/html"], ["text/html"]]
+    assert made[0].data["text/html"] == "<b>still</b>"
+    assert "Plotly.newPlot" in made[1].data["text/html"]
+    assert "https://" not in made[1].data["text/html"].split("Plotly.newPlot")[0]
+
+
+def test_a_dashboard_stands_on_its_page_once_as_it_was_last():
+    figure = go.Figure().to_json()
+    drawn = [f"<!--still:{n}-->{words}<!--plotly:{figure}-->" for n, words in ((7, "early"), (8, "other"), (7, "late"))]
+    made = gallery.still([output(html=html) for html in drawn])
+    texts = [o.data["text/html"] for o in made]
+    assert ["other" in texts[0], "late" in texts[1], len(texts)] == [True, True, 2]
+    assert all("Plotly.newPlot" in text for text in texts)
+
+
+@pytest.mark.notebook
+def test_the_gallery_shows_its_pictures_without_kernel_and_network(tmp_path):
+    pytest.importorskip("nbconvert")
+    assert gallery.main(["03", "--fast", "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "03_group_advantages.html").read_text("utf-8")
+    assert '<script src="plotly.min.js">' in page
+    assert (tmp_path / "plotly.min.js").stat().st_size > 1e6
+    assert page.count("Plotly.newPlot") == 3
+    assert "data:image/png;base64" in page  # the explorer, as it stood
+    assert '<script src="http' not in page
+
+
+def test_the_gallery_names_a_number_that_is_not_there(capsys, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        gallery.main(["99", "--out", str(tmp_path)])
+    assert stopped.value.code == 2
+    assert "no notebook has the number 99" in capsys.readouterr().err
+
+
+def test_recorded_runs_are_the_ones_that_are_shown(capsys):
+    for name, (config, kept) in record.RUNS.items():
+        assert validate(config) is config
+        assert max(kept) <= config.iterations
+        folder = data_dir() / "runs" / name
+        assert [int(file.stem) for file in sorted((folder / "rollouts").glob("*.jsonl"))] == list(kept)
+        assert not (folder / "checkpoints").exists()
+        assert sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file()) < 1_500_000
+    with pytest.raises(SystemExit) as stopped:
+        record.main(["nothing"])
+    assert stopped.value.code == 2
+    assert "choose from quickstart, flat" in capsys.readouterr().err
+
+
+def test_a_finished_run_becomes_a_record_only_with_the_same_settings(capsys):
+    other = data_dir() / "runs" / "flat"
+    with pytest.raises(SystemExit):
+        record.main(["quickstart", "--from", str(other)])
+    assert f"{other} is no finished run with the settings of 'quickstart'" in capsys.readouterr().err
+    assert (data_dir() / "runs" / "quickstart" / "manifest.json").is_file()  # what was there stays

@@ -1,0 +1,46 @@
+"""Memory that is freed and asked for again: the kernel's own count of page faults, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+GROWING = """
+import resource, torch
+from himac_lite.policy.parallel import keep_freed_memory
+print(keep_freed_memory() if {ask} else False)
+cache = torch.zeros(1, 16, 8, 1024)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(200):
+    cache = torch.cat([cache, cache[:, :, -1:]], 2)  # as a KV cache grows, a token a step
+    large = torch.empty(16 << 20)  # 64 MB: above any threshold of glibc's own
+    large[::1024] = 1
+    del large
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(ask: bool, **variables: str) -> tuple[str, int]:
+    own = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")} | variables
+    done = subprocess.run(
+        [sys.executable, "-c", GROWING.format(ask=ask)], env=own, capture_output=True, text=True, check=True
+    )
+    told, count = done.stdout.split()
+    return told, int(count)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_freed_memory_is_used_again():
+    told, kept = faults(ask=True)
+    if told == "False":
+        pytest.skip("another C library")
+    _, mapped = faults(ask=False)
+    assert kept < mapped / 10, (kept, mapped)  # 200 × 16,384 pages are zeroed without it
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_the_variables_of_glibc_come_first():
+    assert faults(ask=True, MALLOC_TOP_PAD_="131072")[0] == "False"

@@ -1,0 +1,505 @@
+"""Demonstrations are real games: every one is read back from its tokens and replayed by the rules."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from himac_lite.config import Pretrain
+from himac_lite.pretraining import stages as stage
+from himac_lite.pretraining.augment import apply_symmetry, symmetry_tables
+from himac_lite.pretraining.sokoban import (
+    EXPERT,
+    Demonstration,
+    Mixture,
+    demonstrate,
+    flat_demonstration,
+    plan_demonstration,
+    segment_demonstration,
+    stream,
+    subgoal_of,
+)
+from himac_lite.pretraining.tokenizers import build_tokenizer
+from himac_lite.tasks.sokoban import language
+from himac_lite.tasks.sokoban.levels import canonical_hash, held_out_hashes, parse_levels, symmetries
+from himac_lite.tasks.sokoban.pushes import execute_push, greedy_pushes, legal_pushes, useless_pushes
+from himac_lite.tasks.sokoban.rules import MOVES, NAMES, Board, Outcome, board_from_level, rows_of, step
+from himac_lite.tasks.sokoban.solver import distances, solve
+from himac_lite.tasks.sokoban.task import Push, SokobanTask, pushes_of
+from himac_lite.types import Level, Role, SubGoal
+
+TOKENIZER = build_tokenizer()
+LEVELS = parse_levels("""
+#######
+#  .  #
+# $#  #
+#   $.#
+# @   #
+#     #
+#######
+
+#######
+#     #
+# $ . #
+#   #.#
+#  $  #
+#@   ##
+#######
+
+######
+# .  #
+#    #
+# $# #
+#@   #
+######
+""")
+BOARDS = [board_from_level(level) for level in LEVELS]
+
+
+@pytest.fixture(scope="module")
+def tables() -> list[Any]:
+    return [distances(board) for board in BOARDS]
+
+
+# ---- reading a sequence back -------------------------------------------------------------------------------------
+
+_READ = re.compile(r"(<\w+>)(\n#.*?#\n\n)(?:\n(push[^\n<]*))?<again>(\n#.*?#\n\n)(.*)", re.DOTALL)
+_STEP = re.compile(r"\n(up|down|left|right) (moved|pushed|blocked) \((\d+),(\d+)\)")
+_ROLE = {"<plan>": Role.PLANNER, "<act>": Role.EXECUTOR, "<play>": Role.FLAT}
+
+
+@dataclass
+class Read:
+    role: Role
+    board: Board
+    subgoal: str | None
+    rest: str
+
+
+def read(ids: Any) -> Read:
+    """Tokens → text → what it says; the two showings of the board must agree."""
+    found = _READ.fullmatch(TOKENIZER.decode([int(i) for i in ids]))
+    assert found, TOKENIZER.decode(ids)
+    mark, first, subgoal, second, rest = found.groups()
+    assert first == second
+    board = board_from_level(Level(tuple(first.strip("\n").split("\n"))))
+    return Read(_ROLE[mark], board, subgoal, rest)
+
+
+def replay(game: Read) -> tuple[Board, str, str]:
+    """Play what was written; every observation must be what the rules say. Returns board, moves, what follows them."""
+    board, moves, at = game.board, "", 0
+    while found := _STEP.match(game.rest, at):
+        name, happened, row, column = found.groups()
+        board, outcome = step(board, MOVES[NAMES.index(name)])
+        assert happened == outcome.name.lower()
+        assert (int(row), int(column)) == board.player
+        moves += name[0]
+        at = found.end()
+    return board, moves, game.rest[at:]
+
+
+def plan_of(game: Read) -> list[Push]:
+    blueprint = language.parse_blueprint(game.rest.removesuffix("<end>"), game.rest.endswith("<end>"))
+    assert blueprint.invalid is None, game.rest
+    return [language.parse_push(goal.text) for goal in blueprint.subgoals]
+
+
+def carried_out(board: Board, plan: list[Push]) -> Board:
+    """The board after a plan, every sub-goal of which must be possible."""
+    for push in plan:
+        moves = execute_push(board, push)
+        assert moves is not None, push
+        for move in moves:
+            board, outcome = step(board, move)
+            assert outcome is not Outcome.BLOCKED
+    return board
+
+
+def check(demonstration: Demonstration) -> None:
+    """What is true of every demonstration, whoever wrote it."""
+    game = read(demonstration.ids)
+    assert game.role is demonstration.role
+    assert game.board.width == demonstration.size
+    prompt = language.prompt(game.role, game.board, SubGoal(game.subgoal) if game.subgoal else None)
+    # The very tokens that a rollout makes of the same text.
+    assert list(demonstration.ids) == TOKENIZER(prompt + game.rest).input_ids
+    start = len(TOKENIZER(prompt).input_ids)
+    assert not any(demonstration.learn[:start])
+    pieces = [TOKENIZER.decode([i]) for i in demonstration.ids[start:]]
+    if game.role is Role.PLANNER:
+        plan_of(game)
+        assert all(demonstration.learn[start:])
+        return
+    assert (game.subgoal is not None) == (game.role is Role.EXECUTOR)
+    board, moves, after = replay(game)
+    assert after in ("", "<sub_done>")
+    assert len(pieces) == 2 * len(moves) + (after != "")
+    assert not any(demonstration.learn[start:][1 : 2 * len(moves) : 2])  # observations are not learnt
+    if game.role is Role.FLAT:
+        assert after == ""
+        return
+    # The executor did what it was told and moved no other box.
+    box, _, target = language.parse_push(game.subgoal)
+    assert board.boxes == (game.board.boxes - {box}) | {target}
+    assert (after == "<sub_done>") == (not board.solved)
+    assert demonstration.learn[-1] == (after == "<sub_done>")
+
+
+# ---- experts -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_expert_plans_solve(tables, index):
+    board, table = BOARDS[index], tables[index]
+    for seed in range(5):
+        moves, _ = table.play(board, np.random.default_rng(seed))
+        made = plan_demonstration(board, pushes_of(board, moves))
+        check(made)
+        assert carried_out(board, plan_of(read(made.ids))).solved
+
+
+@pytest.mark.parametrize("index", range(3))
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_expert_play_solves(tables, index, noise):
+    board, table = BOARDS[index], tables[index]
+    optimal = solve(LEVELS[index]).moves
+    slips = 0
+    for seed in range(10):
+        moves, learn = table.play(board, np.random.default_rng(seed), noise)
+        made = flat_demonstration(board, moves, learn)
+        check(made)
+        end, played, _ = replay(read(made.ids))
+        assert end.solved
+        assert played == moves
+        assert sum(made.learn) == sum(learn)
+        slips += len(moves) - optimal
+        assert (len(moves) == optimal) if noise == 0 else (len(moves) >= optimal)
+    assert (slips > 0) == (noise > 0)
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_expert_segments_do_their_subgoal_and_solve_one_after_the_other(tables, index):
+    board, rng = BOARDS[index], np.random.default_rng(0)
+    optimal, _ = tables[index].play(board, rng)
+    whole = ""
+    for push in pushes_of(board, optimal):
+        made = segment_demonstration(board, push, rng, noise=0.0, learn_noise=False)
+        check(made)
+        assert all(made.learn[len(TOKENIZER(language.prompt(Role.EXECUTOR, board, subgoal_of(push))).input_ids) :: 2])
+        board, moves, _ = replay(read(made.ids))
+        whole += moves
+    assert board.solved
+    assert len(whole) == len(optimal)
+
+
+@pytest.mark.parametrize("learn_noise", [False, True])
+def test_noise_in_a_segment_is_recovered_from_and_learnt_only_if_wanted(learn_noise):
+    board, push = BOARDS[0], ((3, 4), "left", (3, 1))  # four steps to walk, three to push
+    shortest = execute_push(board, push)
+    longer = unlearnt = 0
+    for seed in range(40):
+        made = segment_demonstration(board, push, np.random.default_rng(seed), 0.3, learn_noise)
+        check(made)
+        _, moves, after = replay(read(made.ids))
+        assert after == "<sub_done>"
+        longer += len(moves) > len(shortest)
+        unlearnt += len(moves) + 1 - sum(made.learn)
+    assert longer > 20
+    assert (unlearnt > 0) == (not learn_noise)
+
+
+def test_an_impossible_subgoal_has_no_demonstration():
+    rng = np.random.default_rng(0)
+    for push in [
+        ((2, 2), "right", (2, 3)),  # into a wall
+        ((3, 4), "right", (3, 6)),  # into the border
+        ((4, 4), "up", (3, 4)),  # there is no box
+    ]:
+        assert execute_push(BOARDS[0], push) is None
+        assert segment_demonstration(BOARDS[0], push, rng, 0.0, False) is None
+
+
+# ---- pushes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_legal_pushes_are_exactly_those_that_can_be_carried_out(index):
+    board = BOARDS[index]
+    lines = []
+    for (r, c), (name, (dr, dc)), n in itertools.product(
+        board.boxes, zip(NAMES, ((-1, 0), (1, 0), (0, -1), (0, 1)), strict=True), range(1, 6)
+    ):
+        lines.append(((r, c), name, (r + n * dr, c + n * dc)))
+    possible = {push for push in lines if execute_push(board, push) is not None}
+    assert set(legal_pushes(board)) == possible
+    assert len(legal_pushes(board)) == len(possible) > 0
+    for push in possible:
+        after = carried_out(board, [push])
+        assert after.boxes == (board.boxes - {push[0]}) | {push[2]}
+    for seed in range(20):
+        plan = useless_pushes(board, np.random.default_rng(seed))
+        assert 1 <= len(plan) <= 3
+        carried_out(board, plan)
+
+
+def test_a_push_is_carried_out_the_shortest_way():
+    # From (4,2): behind the box at (2,2) is (3,2), one step up; then one push.
+    assert execute_push(BOARDS[0], ((2, 2), "up", (1, 2))) == "uu"
+    # Behind the box at (3,4), to push it right, is (3,3): right, up; one push.
+    assert execute_push(BOARDS[0], ((3, 4), "right", (3, 5))) in ("rur", "urr")
+    # To push it left the player must come to (3,5): r r r u, then l l l to (3,1).
+    assert execute_push(BOARDS[0], ((3, 4), "left", (3, 1))) == "rrrulll"
+
+
+def test_novice_plans_by_hand():
+    # Player (4,2). Boxes (2,2) at distance 2 and (3,4) at distance 3; targets (1,3) and (3,5). The nearest first: (2,2)
+    # to (1,3), sideways through the wall at (2,3), then up; then (3,4) to what is left.
+    greedy = [((2, 2), "right", (2, 3)), ((2, 3), "up", (1, 3)), ((3, 4), "right", (3, 5))]
+    assert greedy_pushes(BOARDS[0]) == greedy
+    assert greedy_pushes(BOARDS[0], only_first=True) == greedy[:2]
+
+
+# ---- streams -----------------------------------------------------------------------------------------------------
+
+MIXED = Mixture(short=(0.5, 0.2, 0.2, 0.1), long=(0.1, 0.3, 0.4, 0.2), threshold=9, detours=0.1)
+
+
+def take(n: int, seed: int = 0, mixture: Mixture = MIXED, exclude: set[str] = frozenset(), **keywords: Any) -> Any:
+    return list(itertools.islice(stream(np.random.default_rng(seed), mixture, 0.05, exclude, **keywords), n))
+
+
+@pytest.mark.parametrize("mixture", [EXPERT, MIXED], ids=["expert", "mixed"])
+def test_every_demonstration_of_a_stream_is_a_game(mixture):
+    made = take(300, mixture=mixture)
+    for demonstration in made:
+        check(demonstration)
+    roles = Counter(d.role for d in made)
+    assert min(roles.values()) > 80
+    games = [read(d.ids) for d in made]
+    plans = [(g.board, plan_of(g)) for g in games if g.role is Role.PLANNER]
+    flat = [replay(g) for g in games if g.role is Role.FLAT]
+    solved = np.mean([end.solved for end, _, _ in flat])
+    if mixture is EXPERT:
+        assert all(carried_out(board, plan).solved for board, plan in plans)
+        # Cut at 32 moves, which only noise can make necessary.
+        assert all(end.solved or len(moves) == 32 for end, moves, _ in flat)
+        assert solved > 0.9
+    else:
+        assert 0.1 < solved < 0.7
+    assert all(0 < len(moves) <= 32 for _, moves, _ in flat)
+
+
+def test_a_stream_depends_on_its_seed_alone():
+    assert take(60, seed=1) == take(60, seed=1)
+    assert take(60, seed=1) != take(60, seed=2)
+
+
+def test_excluded_levels_never_appear():
+    def levels(demonstrations: list[Demonstration]) -> set[str]:
+        starts = [read(d.ids).board for d in demonstrations if d.role is not Role.EXECUTOR]
+        return {canonical_hash(Level(rows_of(b))) for b in starts}
+
+    seen = levels(take(150))
+    assert len(seen) > 30
+    excluded = set(sorted(seen)[::2])
+    left = levels(take(150, exclude=excluded))
+    assert not left & excluded
+    assert left & seen  # the others still do
+    # A level is excluded with all its symmetric images.
+    one = read(take(1)[0].ids).board
+    turned = {canonical_hash(level) for level in symmetries(Level(rows_of(one)))}
+    assert len(turned) == 1
+    assert canonical_hash(Level(rows_of(one))) in turned
+
+
+def test_pretraining_sees_no_held_out_level():
+    """Warmup levels are few: without the exclusion some turn up."""
+    held_out = held_out_hashes()
+    assert len(held_out) == 2 * 512 + 768 + 768  # core, warmup, hard: validation and test
+
+    def shown(exclude: set[str]) -> set[str]:
+        made = take(600, exclude=exclude, warmup_share=1.0)
+        return {canonical_hash(Level(rows_of(read(d.ids).board))) for d in made if d.role is not Role.EXECUTOR}
+
+    assert shown(set()) & held_out
+    assert not shown(held_out) & held_out
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_share_of_warmup_levels(share):
+    # The share is that of layouts; a layout of 7×7 gives more positions, so only 0 and 1 are exact.
+    sizes = Counter(d.size for d in take(400, warmup_share=share))
+    if share == 0.5:
+        assert min(sizes[6], sizes[7]) > 40
+    else:
+        assert sizes == {6 if share else 7: 400}
+
+
+def writers(board: Board, table: Any, length: int, mixture: Mixture, n: int) -> tuple[Counter[str], list[bool]]:
+    """Who wrote the blueprints of a board whose expert, greedy and hasty plans differ; whether flat play solved it."""
+    greedy, hasty = greedy_pushes(board), greedy_pushes(board, only_first=True)
+    count: Counter[str] = Counter()
+    solved = []
+    rng = np.random.default_rng(7)
+    for _ in range(n):
+        for made in demonstrate(board, length, table, rng, mixture, noise=0.0):
+            game = read(made.ids)
+            if game.role is Role.PLANNER:
+                plan = plan_of(game)
+                if plan in (greedy, hasty):
+                    count["greedy" if plan == greedy else "hasty"] += 1
+                else:  # expert and useless plans can be carried out
+                    count["expert" if carried_out(board, plan).solved else "useless"] += 1
+            elif game.role is Role.FLAT:
+                solved.append(replay(game)[0].solved)
+    return count, solved
+
+
+@pytest.mark.parametrize("length", [9, 10], ids=["short", "long"])
+def test_the_shares_of_a_mixture_are_kept(tables, length):
+    """The first board: greedy and hasty plans lead through a wall, and no three pushes solve it."""
+    shares = MIXED.short if length == 9 else MIXED.long
+    n = 600
+    optimal, _ = tables[0].play(BOARDS[0], np.random.default_rng(0))
+    assert len(pushes_of(BOARDS[0], optimal)) >= 3
+    count, solved = writers(BOARDS[0], tables[0], length, MIXED, n)
+    assert sum(count.values()) == n
+    for name, share in zip(("expert", "greedy", "hasty", "useless"), shares, strict=True):
+        # four standard deviations of a binomial count
+        assert abs(count[name] - n * share) < 4 * np.sqrt(n * share * (1 - share)), (name, count)
+    # In flat play only the expert solves it, but for a lucky wanderer.
+    assert len(solved) == n
+    assert abs(sum(solved) - n * shares[0]) < 4 * np.sqrt(n * shares[0] * (1 - shares[0])) + 3
+
+
+def test_detours_are_steps_aside_that_are_learnt(tables):
+    only = Mixture(long=(0.0, 0.0, 0.0, 1.0), threshold=0, detours=0.0)
+    sloppy = Mixture(long=(0.0, 0.0, 0.0, 1.0), threshold=0, detours=0.5)
+
+    def moves(mixture: Mixture) -> float:
+        rng, total = np.random.default_rng(0), []
+        for _ in range(60):
+            for made in demonstrate(BOARDS[1], 10, tables[1], rng, mixture, noise=0.0):
+                if made.role is Role.FLAT:
+                    check(made)
+                    total.append(len(replay(read(made.ids))[1]))
+                    assert sum(made.learn) == total[-1]  # a novice's mistakes are learnt
+        return float(np.mean(total))
+
+    assert moves(sloppy) > moves(only) + 2
+
+
+def test_sloppy_segments(tables):
+    """With detours one segment in five strays, and is learnt as it is; without, noise is not learnt."""
+    rng = np.random.default_rng(0)
+    learnt = Counter()
+    for _ in range(300):
+        for made in demonstrate(BOARDS[1], 10, tables[1], rng, Mixture(detours=0.6), noise=0.0):
+            if made.role is Role.EXECUTOR:
+                check(made)
+                game = read(made.ids)
+                _, moves, _ = replay(game)
+                strayed = len(moves) > len(execute_push(game.board, language.parse_push(game.subgoal)))
+                learnt[strayed] += 1
+                prompt = TOKENIZER(language.prompt(Role.EXECUTOR, game.board, SubGoal(game.subgoal))).input_ids
+                assert all(made.learn[len(prompt) :: 2])
+    assert 0.08 < learnt[True] / sum(learnt.values()) < 0.25  # at most the 20 % that are sloppy
+
+
+# ---- symmetry ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", [0, 2], ids=["7x7", "6x6"])
+def test_every_symmetric_image_is_the_same_game_again(tables, index):
+    board, rng = BOARDS[index], np.random.default_rng(0)
+    moves, learn = tables[index].play(board, rng)
+    plan = pushes_of(board, moves)
+    whole = flat_demonstration(board, moves, learn)
+    blueprint = plan_demonstration(board, plan)
+    segment = segment_demonstration(board, plan[0], np.random.default_rng(3), 0.3, False)
+    images = {level.rows for level in symmetries(LEVELS[index])}
+    assert len(images) == 8  # the board itself has no symmetry
+    seen = set()
+    for s in range(8):
+        turned = []
+        for made in (whole, blueprint, segment):
+            (ids,) = apply_symmetry(np.array([made.ids]), made.role, made.size, np.array([s]))
+            image = Demonstration(made.role, made.size, tuple(int(i) for i in ids), made.learn)
+            check(image)  # board, sub-goal, moves and observations fit together by the rules
+            turned.append(read(image.ids))
+        rows = {rows_of(game.board) for game in turned}
+        assert len(rows) == 1  # all three under the same symmetry
+        assert rows <= images
+        seen |= rows
+        end, played, _ = replay(turned[0])
+        assert end.solved
+        assert len(played) == len(moves)
+        assert carried_out(turned[1].board, plan_of(turned[1])).solved
+        assert language.parse_push(turned[2].subgoal) == plan_of(turned[1])[0]
+        assert (turned[0].board == board) == (s == 0)
+    assert seen == images
+    (same,) = apply_symmetry(np.array([whole.ids]), whole.role, whole.size, np.array([0]))
+    assert tuple(same) == whole.ids
+
+
+def test_a_batch_may_mix_symmetries_and_is_padded(tables):
+    board = BOARDS[0]
+    moves, learn = tables[0].play(board, np.random.default_rng(0))
+    made = flat_demonstration(board, moves, learn)
+    ids = np.array([[*made.ids, 0, 0, 0]] * 8)
+    turned = apply_symmetry(ids, Role.FLAT, 7, np.arange(8))
+    assert (turned[:, -3:] == 0).all()
+    for s in range(8):
+        assert (turned[s] == apply_symmetry(ids[:1], Role.FLAT, 7, np.array([s]))[0]).all()
+    assert ids[0, 0] == made.ids[0]
+    assert (ids == ids[0]).all()  # the input is left alone
+
+
+@pytest.mark.parametrize("size", [6, 7])
+def test_symmetry_tables_are_permutations_of_what_a_board_of_that_size_can_say(size):
+    cells, tokens = symmetry_tables(size)
+    assert all(sorted(row) == list(range(size * size)) for row in cells)
+    assert (cells[0] == np.arange(size * size)).all()
+    assert (tokens[0] == np.arange(tokens.shape[1])).all()
+    assert len({tuple(row) for row in cells}) == 8
+    assert all(len(set(row)) == tokens.shape[1] for row in tokens)
+
+
+# ---- batches -----------------------------------------------------------------------------------------------------
+
+
+def test_batches_of_pretraining_are_games_too():
+    config = Pretrain(batch_tokens=1024)
+    found = list(itertools.islice(stage.batches(config, MIXED, 1, set()), 12))
+    roles = Counter()
+    for ids, learn in found:
+        assert ids.shape == learn.shape
+        assert ids.size <= 1024
+        assert ids.shape[1] % 16 == 0
+        for row, flags in zip(ids, learn, strict=True):
+            n = int(np.flatnonzero(row)[-1]) + 1
+            assert not flags[n:].any()
+            assert flags.any() or read(row[:n]).role is not Role.PLANNER
+            check(
+                Demonstration(read(row[:n]).role, read(row[:n]).board.width, tuple(row[:n].tolist()), tuple(flags[:n]))
+            )
+            roles[read(row[:n]).role] += 1
+    assert len(roles) == 3
+    again = list(itertools.islice(stage.batches(config, MIXED, 1, set()), 2))
+    assert all(
+        (a == b).all() for pair, other in zip(found, again, strict=False) for a, b in zip(pair, other, strict=True)
+    )
+
+
+def test_the_oracle_of_the_task_speaks_as_the_experts_do():
+    task = SokobanTask()
+    for level, board in zip(LEVELS, BOARDS, strict=True):
+        plan = [language.parse_push(goal.text) for goal in task.oracle(level).subgoals]
+        assert carried_out(board, plan).solved
