@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,22 +39,42 @@ def explained(folder: Path) -> Iterator[None]:
         ) from None
 
 
+@contextlib.contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """A path next to `target` to write a file or a folder to; at the end it is flushed and renamed onto `target`.
+
+    After an error, or a kill, `target` is as it was. Raises `RunError` where the disk does not allow it.
+    """
+    made = target.with_name(f".{target.name}.tmp")
+    with explained(target.parent):
+        try:
+            discard(made)  # left over from a kill; a link there would be written through
+            yield made
+            sync_folder(made, files=True)
+            if made.is_dir():
+                discard(target)
+            made.replace(target)
+            sync_folder(target.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                discard(made)
+
+
 def write(file: Path, text: str) -> None:
     """The file has the whole text or stays as it was, whenever the process or the machine stops."""
-    beside = file.with_name(file.name + ".tmp")
-    with explained(file.parent):
-        try:
-            beside.unlink(missing_ok=True)  # a link that lies there would be written through
-            with beside.open("x", encoding="utf-8", newline="\n") as out:
-                out.write(text)
-                out.flush()
-                os.fsync(out.fileno())
-            beside.replace(file)
-            sync_folder(file.parent)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                beside.unlink(missing_ok=True)
-            raise
+    with beside(file) as made:
+        made.write_text(text, "utf-8", newline="\n")
+
+
+def discard(path: Path) -> None:
+    """Remove a file or a folder; a folder is renamed first: a kill in between leaves no half folder under its name."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        old = path.with_name(f".{path.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def append(file: Path, line: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -97,23 +96,15 @@ def write(
 ) -> None:  # fmt: skip
     """Write beside and rename. save: writes the tensors into a folder. seal: enters (name, hash) in the manifest."""
     name = f"{iteration:06d}"
-    beside, final = parent / f".{name}.tmp", parent / name
-    try:
-        with storage.explained(parent.parent):
-            shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir(parents=True)
-            save(beside)
-            files = [f for f in sorted(beside.rglob("*")) if f.is_file()]
-            hashes = {f.relative_to(beside).as_posix(): storage.sha256(f) for f in files}
-            text = json.dumps({**state, "iteration": iteration, "sha256": hashes}) + "\n"
-            storage.write(beside / "state.json", text)
-            storage.sync_folder(beside, files=True)
-            seal(name, hashlib.sha256(text.encode()).hexdigest())
-            discard(final)
-            beside.rename(final)
-            storage.sync_folder(parent)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    with storage.beside(parent / name) as made:
+        made.mkdir(parents=True)
+        save(made)
+        files = [f for f in sorted(made.rglob("*")) if f.is_file()]
+        hashes = {f.relative_to(made).as_posix(): storage.sha256(f) for f in files}
+        text = json.dumps({**state, "iteration": iteration, "sha256": hashes}) + "\n"
+        (made / "state.json").write_text(text, "utf-8")
+        storage.sync_folder(made, files=True)
+        seal(name, hashlib.sha256(text.encode()).hexdigest())
 
 
 def prune(parent: Path, keep: int) -> None:
@@ -122,15 +113,4 @@ def prune(parent: Path, keep: int) -> None:
     best = by_validation(folders)[:1]
     for old in folders[:-keep]:
         if old not in best:
-            discard(old)
-
-
-def discard(folder: Path) -> None:
-    """Rename, then remove: killed in between, it leaves no half checkpoint under a name that counts."""
-    if folder.is_symlink():
-        folder.unlink()
-    elif folder.exists():
-        old = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-        shutil.rmtree(old, ignore_errors=True)
+            storage.discard(old)

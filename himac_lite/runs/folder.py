@@ -172,9 +172,9 @@ class Run:
                     file.unlink()
             for folder in self._checkpoints():
                 if int(folder.name) > iteration:
-                    checkpoints.discard(folder)
-            half = [self.folder / f"{name}.tmp" for name in ("manifest.json", "metrics.jsonl", "results.json")]
-            for file in (*half, *self.folder.glob("rollouts/*.jsonl.tmp"), self.folder / "results.json"):
+                    storage.discard(folder)
+            half = (*self.folder.glob(".*.json*.tmp"), *self.folder.glob("rollouts/.*.tmp"))
+            for file in (*half, self.folder / "results.json"):
                 file.unlink(missing_ok=True)
             for folder in self.folder.glob("checkpoints/.*"):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -200,12 +200,12 @@ def test_a_run_whose_parts_are_links_is_read_and_not_gone_on_with(run, tmp_path,
 def test_a_link_beside_a_file_is_not_written_through(run, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("mine")
-    for name in ("metrics.jsonl.tmp", "results.json.tmp"):
+    for name in (".metrics.jsonl.tmp", ".results.json.tmp"):
         (run.folder / name).symlink_to(secret)
     run.write_results({"a": 1})
     run.rewind(0)
     assert secret.read_text() == "mine"
-    assert not list(run.folder.glob("*.tmp"))
+    assert not list(run.folder.rglob("*.tmp"))
 
 
 # ---- half done, and one at a time
@@ -216,13 +216,13 @@ def test_what_a_killed_process_left_is_cleared_away_and_nothing_else(run):
     for left in ("checkpoints/.000002.tmp", "checkpoints/.000000.old"):
         (run.folder / left).mkdir()
         (run.folder / left / "weights").write_text("half")
-    (run.folder / "rollouts/000002.jsonl.tmp").write_text("half")
-    (run.folder / "manifest.json.tmp").write_text("half")
+    (run.folder / "rollouts/.000002.jsonl.tmp").write_text("half")
+    (run.folder / ".manifest.json.tmp").write_text("half")
     (run.folder / "notes.tmp").write_text("mine")
     run.rewind(1)
     assert [f.name for f in (run.folder / "checkpoints").iterdir()] == ["000001"]
     assert list((run.folder / "rollouts").iterdir()) == []
-    assert [f.name for f in run.folder.glob("*.tmp")] == ["notes.tmp"]
+    assert [f.name for f in run.folder.rglob("*.tmp")] == ["notes.tmp"]
 
 
 def test_only_the_newest_rollouts_are_kept_if_so_wished(run):
