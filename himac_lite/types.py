@@ -115,11 +115,11 @@ class End(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TokenSequence:
-    """One packed training sequence: a blueprint, a segment, or a flat episode.
+    """What one role read and wrote: a blueprint, a segment, or a flat episode.
 
-    ``ids[:prompt_len]`` is the prompt. ``action_mask[t]`` is true where the model itself chose ``ids[t]``;
-    observations and forced continuations are false. ``logp[t]`` is the behaviour log-probability of ``ids[t]``
-    at the temperature it was sampled with, 0 where ``action_mask`` is false.
+    ``ids[:prompt_len]`` is the prompt. ``action_mask[t]`` is true where the model sampled ``ids[t]``; observations and
+    forced continuations are false. ``logp[t]`` is the behaviour log-probability of ``ids[t]`` at the temperature and
+    under the constraint it was sampled with, 0 where ``action_mask`` is false.
     """
 
     role: Role
@@ -129,17 +129,13 @@ class TokenSequence:
     logp: tuple[float, ...]
     end: End
     text: str = ""
+    allowed: tuple[int, ...] | None = None
+    """The token ids that the model could choose from; None: all. The update scores under the same constraint."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """One episode: the blueprint it executed (none for flat play), its sequences, and what came of it.
-
-    progress: how much of the goal was reached, in [0, 1]. transcript: (action, observation) of each step, where both
-    are texts; empty for a task whose `moves` say it all. told: the sub-goal of each segment, which replanning may have
-    changed. plans: blueprints that were written on the way. gains: change of the executor's potential over each
-    segment, if it has one. states: what the state was at each choice of each segment, where credit compares states.
-    """
+    """One episode: the blueprint it executed (None for flat play), its segments, and its outcome."""
 
     blueprint: Blueprint | None
     segments: tuple[TokenSequence, ...]
@@ -148,49 +144,55 @@ class Trajectory:
     success: bool
     steps: int
     segment_moves: tuple[int, ...] = ()
+    """Environment steps of each segment."""
     progress: float = 0.0
+    """Share of the goal that was reached, in [0, 1]."""
     transcript: tuple[tuple[str, str], ...] = ()
+    """(action, observation) of each step, where both are texts; empty for a task whose `moves` say it all."""
     told: tuple[SubGoal, ...] = ()
-    plans: tuple[TokenSequence, ...] = ()
+    """The sub-goal of each segment, which replanning may have changed."""
+    replans: tuple[TokenSequence, ...] = ()
+    """Blueprints that were written during the episode."""
     gains: tuple[float, ...] = ()
+    """Change of the executor's potential over each segment, if there is a potential."""
     states: tuple[tuple[Hashable, ...], ...] = ()
+    """The state at each choice of each segment, where credit compares states."""
+    blueprint_tokens: TokenSequence | None = None
+    """The planner's tokens of `blueprint`, in a macro group, which trains them."""
 
     @property
     def n_tokens(self) -> int:
-        """Tokens the model generated (its own choices), over all segments and what was planned on the way."""
-        return sum(sum(s.action_mask) for s in (*self.segments, *self.plans))
+        """Tokens that the model sampled during the episode: in its segments and its replans."""
+        return sum(sum(s.action_mask) for s in (*self.segments, *self.replans))
 
 
 @dataclass(frozen=True, slots=True)
-class MacroGroup:
-    """G blueprints of one level, each scored by one execution: what phase A learns from."""
+class Group:
+    """Trajectories of one level whose returns are compared.
+
+    Macro group: G blueprints, each executed once. Micro group: N executions of one blueprint z*, or N flat episodes.
+    """
 
     level: Item
-    plans: tuple[TokenSequence, ...]
-    executions: tuple[Trajectory, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MicroGroup:
-    """N executions of one blueprint z* (or N flat episodes) of one level: what phase B learns from."""
-
-    level: Item
-    blueprint: Blueprint | None
     trajectories: tuple[Trajectory, ...]
+
+    @property
+    def blueprint(self) -> Blueprint | None:
+        """z* of a micro group; None for flat play."""
+        return self.trajectories[0].blueprint
 
 
 @dataclass(frozen=True)
 class Credited:
-    """A packed sequence, the advantage of the group member that it belongs to, and the base model's opinion of it.
-
-    advantage: one for all of its tokens, or one for each generated token. reference: log-probability of each generated
-    token under the base model; empty without a KL term. level: the name of its group's level, for messages.
-    """
+    """A sequence with what an update needs to know about it."""
 
     sequence: TokenSequence
     advantage: float | tuple[float, ...]
+    """One for all of its tokens, or one for each generated token."""
     reference: tuple[float, ...] = ()
+    """Log-probability of each generated token under the base model; empty without a KL term."""
     level: str = ""
+    """The name of its group's level, for messages."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,13 @@ class Sampling:
 
     temperature: float = 1.0
     rng: np.random.Generator | None = None
+
+    @property
+    def generator(self) -> np.random.Generator:
+        """The generator. Raises ValueError where none was given."""
+        if self.rng is None:
+            raise ValueError("sampling at a temperature needs rng, a numpy.random.Generator")
+        return self.rng
 
 
 GREEDY = Sampling(0.0)

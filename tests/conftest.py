@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from himac_lite.tasks.sokoban.levels import parse_levels
-from himac_lite.types import Level, Role, SubGoal
+from himac_lite.types import Group, Level, Role, SubGoal, TokenSequence, Trajectory
 
 TOY_TEXT = """
 ; right
@@ -182,7 +183,7 @@ class ScriptedPolicy:
         self.prompts: list[str] = []
         self.calls: list[dict[str, Any]] = []
         self.encode, self.text = self._words.encode, self._words.text
-        self.codes, self.allowed = self._words.codes, self._words.allowed
+        self.codes = self._words.codes
         self.prompt, self.observed, self.plan_tokens = self._words.prompt, self._words.observed, self._words.plan_tokens
         self.reader = self._words.reader
 
@@ -259,9 +260,14 @@ def learnt(monkeypatch: pytest.MonkeyPatch) -> list[list[list[Any]]]:
     calls: list[list[list[Any]]] = []
     real = coevolution.learn
 
-    def watched(policy: Any, task: Any, optimizer: Any, groups: Any, *rest: Any) -> dict[str, float]:
+    def watched(policy: Any, optimizer: Any, groups: Any, *rest: Any) -> dict[str, float]:
         calls.append([list(group) for group in groups])
-        return real(policy, task, optimizer, groups, *rest) if isinstance(policy, Policy) else {}
+        return real(policy, optimizer, groups, *rest) if isinstance(policy, Policy) else {}
 
     monkeypatch.setattr(coevolution, "learn", watched)
     return calls
+
+
+def planned(level: Any, plans: Sequence[TokenSequence], trajectories: Sequence[Trajectory]) -> Group:
+    """A macro group: each trajectory with the tokens of its blueprint."""
+    return Group(level, tuple(replace(t, blueprint_tokens=z) for t, z in zip(trajectories, plans, strict=True)))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from conftest import planned
+
 from himac_lite.advantage import group_advantage
 from himac_lite.config import TRAIN_PRESETS
 from himac_lite.runs import folder as runs
 from himac_lite.runs.records import macro_record, micro_record
 from himac_lite.tasks.sokoban.language import parse_blueprint
-from himac_lite.types import Blueprint, End, Level, MacroGroup, MicroGroup, Role, TokenSequence, Trajectory
+from himac_lite.types import Blueprint, End, Group, Level, Role, TokenSequence, Trajectory
 
 LEVEL = Level(("######", "#@$ .#", "######"), "toy 1", 2, 2)
 """Two pushes to the right solve it. Cell numbers (row × 6 + column): player 7, box 8, target 10."""
@@ -52,11 +54,11 @@ def records() -> list[dict]:
     early = _episode(half, "R", {End.SUB_DONE: 1})
     bad = _episode(evil, "", {})
     plans = tuple(map(_plan, (GOOD, HALF, GOOD, EVIL)))
-    macro = MacroGroup(LEVEL, plans, (win, early, fail, bad)), MacroGroup(LEVEL, plans, (fail, early, fail, bad))
-    micro = MicroGroup(LEVEL, good, (win, win, fail, fail)), MicroGroup(LEVEL, good, (fail, fail, fail, fail))
+    macro = planned(LEVEL, plans, (win, early, fail, bad)), planned(LEVEL, plans, (fail, early, fail, bad))
+    micro = Group(LEVEL, (win, win, fail, fail)), Group(LEVEL, (fail, fail, fail, fail))
     out = []
     for group, below in zip(macro, micro, strict=True):
-        above_n = group_advantage([[t.ret for t in group.executions]])[0]
+        above_n = group_advantage([[t.ret for t in group.trajectories]])[0]
         below_n = group_advantage([[t.ret for t in below.trajectories]])[0]
         out.append(
             {"level": LEVEL.text, "title": LEVEL.title, "optimal_moves": 2,

@@ -10,24 +10,33 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TOY_STEPS, ScriptedPolicy
+from conftest import TOY_STEPS, ScriptedPolicy, planned
 
 from himac_lite import coevolution
 from himac_lite.advantage import group_advantage
-from himac_lite.coevolution import Iteration, adapt, credit_actions, credit_blueprints, explore, iterate, play
+from himac_lite.coevolution import (
+    Iteration,
+    Learner,
+    adapt,
+    choose,
+    credit_actions,
+    credit_blueprints,
+    explore,
+    iterate,
+)
 from himac_lite.config import Rollout, Train, Update
 from himac_lite.hierarchy import PRESETS, Hierarchy
 from himac_lite.policy.model import Policy
 from himac_lite.policy.update import accumulate, learn, micro_batches, with_reference
+from himac_lite.rollout.play import Arena
 from himac_lite.rollout.rules import ReturnRule
 from himac_lite.tasks.sokoban.task import SokobanTask
 from himac_lite.types import (
     Blueprint,
     Credited,
     End,
+    Group,
     Level,
-    MacroGroup,
-    MicroGroup,
     Role,
     Sampling,
     SubGoal,
@@ -56,18 +65,23 @@ def one_iteration(
     hierarchy = PRESETS[variant] if isinstance(variant, str) else variant
     params = policy.trainable() if isinstance(policy, Policy) else [torch.nn.Parameter(torch.zeros(1))]
     optimizer = torch.optim.AdamW(params, lr=1e-2)
-    return iterate(policy, TASK, hierarchy, optimizer, levels, config, np.random.SeedSequence(seed))
+    return iterate(Learner(policy, optimizer, TASK, hierarchy, config), levels, np.random.SeedSequence(seed))
 
 
 def macro_items(policy: Policy, levels: Sequence[Level]) -> list[list[Credited]]:
-    groups = explore(policy, TASK, levels, 8, sampling(), RULE)
-    return credit_blueprints(groups, group_advantage([[t.ret for t in g.executions] for g in groups]))
+    groups = explore(Arena(policy, TASK, returns=RULE, sampling=sampling()), levels, 8)
+    return credit_blueprints(groups, group_advantage([[t.ret for t in g.trajectories] for g in groups]))
 
 
 def micro_items(policy: Policy, levels: Sequence[Level]) -> list[list[Credited]]:
-    groups = explore(policy, TASK, levels, 8, sampling(), RULE)
-    best_p = np.array([[t.ret for t in g.executions] for g in groups]).argmax(1)
-    done = adapt(policy, TASK, groups, best_p, 8, sampling(1), RULE)
+    groups = explore(Arena(policy, TASK, returns=RULE, sampling=sampling()), levels, 8)
+    best_p = np.array([[t.ret for t in g.trajectories] for g in groups]).argmax(1)
+    done = adapt(
+        Arena(policy, TASK, returns=RULE, sampling=sampling(1)),
+        [g.level for g in groups],
+        8,
+        choose(TASK, groups, best_p),
+    )
     return credit_actions(done, group_advantage([[t.ret for t in g.trajectories] for g in done]))
 
 
@@ -76,8 +90,8 @@ def flat(groups: Sequence[Sequence[Credited]]) -> list[Credited]:
 
 
 def accumulated(policy: Policy, items: Sequence[Credited], settings: Update, totals: dict[str, float]) -> int:
-    (items,) = with_reference(policy, TASK, [items], settings, 1.0)
-    return accumulate(policy, TASK, items, settings, 1.0, totals)
+    (items,) = with_reference(policy, [items], settings, 1.0)
+    return accumulate(policy, items, settings, 1.0, totals)
 
 
 def gradient(policy: Policy, items: Sequence[Credited], settings: Update = Update()) -> list[torch.Tensor]:
@@ -113,7 +127,7 @@ def trajectory(ret: float, *marks: int) -> Trajectory:
 def test_blueprints_get_the_advantage_of_their_execution():
     plans = tuple(sequence(Role.PLANNER, m) for m in range(4))
     returns = [[1.0, 0.0, 0.0, 0.0], [1.0] * 4, [0.0] * 4, [0.0, 1.0, 1.0, 0.0]]
-    groups = [MacroGroup(CORRIDOR, plans, tuple(trajectory(r, 90, 91) for r in row)) for row in returns]
+    groups = [planned(CORRIDOR, plans, tuple(trajectory(r, 90, 91) for r in row)) for row in returns]
     credited = credit_blueprints(groups, group_advantage(returns, eps=0.0))
     # Group 1: mean ¼, std √(¼·¾) = √3/4: 1 is worth (3/4)/(√3/4) = √3, 0 is worth −(1/4)/(√3/4) = −1/√3. The groups in
     # which all returns are equal are left out. The last: mean ½, std ½: ±1.
@@ -128,8 +142,8 @@ def test_blueprints_get_the_advantage_of_their_execution():
 def test_all_segments_get_the_advantage_of_their_trajectory():
     returns = [[0.0, 0.0], [1.0, 0.0]]
     groups = [
-        MicroGroup(CORRIDOR, Blueprint("z"), (trajectory(0.0, 5), trajectory(0.0, 6))),
-        MicroGroup(CORRIDOR, Blueprint("z"), (trajectory(1.0, 10, 11, 12), trajectory(0.0, 20))),
+        Group(CORRIDOR, (trajectory(0.0, 5), trajectory(0.0, 6))),
+        Group(CORRIDOR, (trajectory(1.0, 10, 11, 12), trajectory(0.0, 20))),
     ]
     (credited,) = credit_actions(groups, group_advantage(returns, eps=0.0))
     assert [(c.sequence.ids[1], c.advantage) for c in credited] == [(10, 1.0), (11, 1.0), (12, 1.0), (20, -1.0)]
@@ -156,7 +170,7 @@ def test_an_iteration_of_himac_by_hand(learnt):
     # Blueprints are sampled, executed greedily; z* is executed by sampling.
     assert [(c["rows"], c["temperature"]) for c in policy.calls] == [(4, 1.0), (2, 0.0), (4, 1.0)]
     # z* is the first of the two that solved the level, and all of the micro group are given it.
-    assert [t.ret for t in step.macro[0].executions] == [0.0, 1.0, 0.0, 1.0]
+    assert [t.ret for t in step.macro[0].trajectories] == [0.0, 1.0, 0.0, 1.0]
     assert step.best_p.tolist() == [1]
     assert step.micro[0].blueprint == Blueprint(f"\n{FAR}", (SubGoal(FAR),))
     assert policy.prompts[-4:] == [f"<act>{BOARD}\n{FAR}<again>{BOARD}"] * 4
@@ -166,7 +180,7 @@ def test_an_iteration_of_himac_by_hand(learnt):
     assert step.micro_adv_pn[0] == pytest.approx([math.sqrt(3), *[-1 / math.sqrt(3)] * 3], abs=1e-5)
     # Phase A learns from the blueprints, phase B from the executions of z*: two calls, roles apart.
     (phase_a,), (phase_b,) = learnt
-    assert [c.sequence for c in phase_a] == list(step.macro[0].plans)
+    assert [c.sequence for c in phase_a] == [t.blueprint_tokens for t in step.macro[0].trajectories]
     assert {c.sequence.role for c in phase_a} == {Role.PLANNER}
     assert [c.sequence for c in phase_b] == [s for t in step.micro[0].trajectories for s in t.segments]
     assert {c.sequence.role for c in phase_b} == {Role.EXECUTOR}
@@ -188,7 +202,7 @@ def test_an_iteration_of_himac_by_hand(learnt):
 def test_joint_update_learns_once_from_both(learnt):
     step = one_iteration(ScriptedPolicy(*PLAYED, *SAMPLED), [CORRIDOR], "joint_update", FOUR)
     ((blueprints, actions),) = learnt
-    assert [c.sequence for c in blueprints] == list(step.macro[0].plans)
+    assert [c.sequence for c in blueprints] == [t.blueprint_tokens for t in step.macro[0].trajectories]
     assert [c.sequence for c in actions] == [s for t in step.micro[0].trajectories for s in t.segments]
 
 
@@ -216,7 +230,7 @@ def test_random_blueprint_is_not_the_best(learnt):
     chance = one_iteration(ScriptedPolicy(*scripts, *["<sub_done>"] * 32), [CORRIDOR] * 8, "random_blueprint", FOUR)
     assert set(chance.best_p.tolist()) > {0}
     for group, micro, z in zip(chance.macro, chance.micro, chance.best_p, strict=True):
-        assert micro.blueprint == group.executions[z].blueprint
+        assert micro.blueprint == group.trajectories[z].blueprint
         # An invalid z* is executed by nobody, and its group teaches nothing.
         assert all(t.segments == () for t in micro.trajectories) == (z != 0)
 
@@ -243,7 +257,9 @@ def test_levels_with_and_without_variance_side_by_side(learnt):
     )  # fmt: skip
     step = one_iteration(policy, [CORRIDOR, CORRIDOR], "himac", FOUR)
     phase_a, phase_b = learnt
-    assert [[c.sequence for c in group] for group in phase_a] == [list(step.macro[0].plans)]
+    assert [[c.sequence for c in group] for group in phase_a] == [
+        [t.blueprint_tokens for t in step.macro[0].trajectories]
+    ]
     assert [[c.advantage for c in group] for group in phase_b] == [pytest.approx([-1, 1, -1, 1], abs=1e-5)]
     assert step.metrics["macro/zero_variance"] == step.metrics["micro/zero_variance"] == 0.5
     assert step.best_p.tolist() == [0, 0]
@@ -262,14 +278,14 @@ def test_every_phase_starts_on_policy(policy, toy_levels, monkeypatch, variant, 
     roles: list[set[Role]] = []
     real = coevolution.learn
 
-    def watched(policy: Policy, task: Any, optimizer: Any, groups: Any, settings: Any, tau: float, rng: Any) -> Any:
+    def watched(policy: Policy, optimizer: Any, groups: Any, settings: Any, tau: float, rng: Any) -> Any:
         roles.append({item.sequence.role for item in flat(groups)})
         for part in micro_batches(flat(groups), 4096):
             batch = [item.sequence for item in part]
             with torch.no_grad():
-                scores = policy.log_probs(batch, policy.allowed(task, batch[0].role), tau)
+                scores = policy.log_probs(batch, tau)
             ratios.append(float((scores.logp - scores.behaviour)[scores.mask].abs().max()))
-        return real(policy, task, optimizer, groups, settings, tau, rng)
+        return real(policy, optimizer, groups, settings, tau, rng)
 
     monkeypatch.setattr(coevolution, "learn", watched)
     before = [p.detach().clone() for p in policy.trainable()]
@@ -281,10 +297,10 @@ def test_every_phase_starts_on_policy(policy, toy_levels, monkeypatch, variant, 
     assert max(ratios) < 1e-4
     assert any(not torch.equal(p, q) for p, q in zip(policy.trainable(), before, strict=True))
     if variant in ("himac", "joint_update"):
-        return_pg = np.array([[t.ret for t in g.executions] for g in step.macro])
+        return_pg = np.array([[t.ret for t in g.trajectories] for g in step.macro])
         assert (return_pg[np.arange(4), step.best_p] == return_pg.max(1)).all()
     for group, z, micro in zip(step.macro, step.best_p, step.micro, strict=False):
-        assert micro.blueprint == group.executions[z].blueprint
+        assert micro.blueprint == group.trajectories[z].blueprint
         assert {t.blueprint for t in micro.trajectories} == {micro.blueprint}
     assert all(math.isfinite(v) for v in step.metrics.values())
 
@@ -432,7 +448,7 @@ def hand_made(
         own = policy.encode(text, prompt=False)
         s = TokenSequence(role, (*ids, *own), n, (*[False] * n, *[True] * len(own)), (0.0,) * (n + len(own)), End.PLAN)
         with torch.no_grad():
-            scores = policy.log_probs([s], policy.allowed(TASK, role))
+            scores = policy.log_probs([s])
         out.append(Credited(replace(s, logp=(*[0.0] * n, *scores.logp[0].tolist())), a))
     return out
 
@@ -441,7 +457,7 @@ def probabilities(policy: Policy, group: Sequence[Credited]) -> list[float]:
     """Log-probability of each member as a whole."""
     with torch.no_grad():
         batch = [i.sequence for i in group]
-        scores = policy.log_probs(batch, policy.allowed(TASK, batch[0].role))
+        scores = policy.log_probs(batch)
     return torch.where(scores.mask, scores.logp, 0.0).sum(1).tolist()
 
 
@@ -462,13 +478,7 @@ def test_one_step_favours_the_member_that_did_better(policy, role, advantages):
     before = probabilities(policy, group)
     optimizer = torch.optim.AdamW(policy.trainable(), lr=1e-4)
     metrics = learn(
-        policy,
-        TASK,
-        optimizer,
-        [group],
-        Update(groups_per_step=1, epochs=1, minibatches=1),
-        1.0,
-        np.random.default_rng(0),
+        policy, optimizer, [group], Update(groups_per_step=1, epochs=1, minibatches=1), 1.0, np.random.default_rng(0)
     )
     after = probabilities(policy, group)
     for a, old, new in zip(advantages, before, after, strict=True):
@@ -496,7 +506,7 @@ def test_the_metrics_are_means_over_all_tokens_of_the_phase(policy, toy_levels):
     groups = macro_items(shake(policy), toy_levels)
     settings = Update(groups_per_step=1, minibatches=3, epochs=2, lr=0.0)
     metrics = learn(
-        policy, TASK, torch.optim.SGD(policy.trainable(), lr=0.0), groups, settings, 1.0, np.random.default_rng(0)
+        policy, torch.optim.SGD(policy.trainable(), lr=0.0), groups, settings, 1.0, np.random.default_rng(0)
     )
     # With a learning rate of 0 every pass sees the same: the means are those of one pass over everything.
     totals: dict[str, float] = {}
@@ -522,7 +532,6 @@ def test_the_kl_pulls_towards_the_base_model(policy):
     optimizer = torch.optim.AdamW(policy.trainable(), lr=1e-4)
     first = learn(
         policy,
-        TASK,
         optimizer,
         [group],
         Update(groups_per_step=1, epochs=1, beta=1.0, minibatches=1),
@@ -531,7 +540,6 @@ def test_the_kl_pulls_towards_the_base_model(policy):
     )
     again = learn(
         policy,
-        TASK,
         optimizer,
         [group],
         Update(groups_per_step=1, epochs=1, beta=1.0, minibatches=1),
@@ -561,7 +569,7 @@ def test_how_often_a_phase_steps(policy, toy_levels, minibatches, groups_per_ste
 
     optimizer = Counting(policy.trainable(), lr=0.1)
     settings = Update(groups_per_step=groups_per_step, minibatches=minibatches, epochs=epochs, grad_clip=0.01)
-    learn(policy, TASK, optimizer, groups, settings, 1.0, np.random.default_rng(0))
+    learn(policy, optimizer, groups, settings, 1.0, np.random.default_rng(0))
     assert taken == steps
     assert all(p.grad is None for p in policy.trainable())
 
@@ -570,19 +578,13 @@ def test_the_ratio_is_clipped_in_the_later_steps(policy, toy_levels):
     groups = macro_items(policy, toy_levels)
     optimizer = torch.optim.AdamW(policy.trainable(), lr=3e-2)
     metrics = learn(
-        policy,
-        TASK,
-        optimizer,
-        groups,
-        Update(groups_per_step=1, minibatches=1, epochs=4),
-        1.0,
-        np.random.default_rng(0),
+        policy, optimizer, groups, Update(groups_per_step=1, minibatches=1, epochs=4), 1.0, np.random.default_rng(0)
     )
     assert 0 < metrics["clip_fraction"] < 1
 
 
 def test_flat_rollouts_come_in_groups(policy, toy_levels):
-    groups = play(policy, TASK, toy_levels, 8, sampling(), RULE)
+    groups = adapt(Arena(policy, TASK, returns=RULE, sampling=sampling()), toy_levels, 8)
     assert [g.level for g in groups] == toy_levels
     assert [len(g.trajectories) for g in groups] == [8] * 4
     assert all(len(t.segments) == 1 for g in groups for t in g.trajectories)

@@ -17,13 +17,13 @@ import pytest
 import torch
 from conftest import TOY_STEPS
 
-from himac_lite.coevolution import play
+from himac_lite.coevolution import adapt
 from himac_lite.config import Model, Rollout, Train, Update
 from himac_lite.errors import RunError
 from himac_lite.hierarchy import Hierarchy
 from himac_lite.hierarchy.credit import credit_actions
 from himac_lite.policy.update import learn
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.runs import health, training
 from himac_lite.runs.folder import load_run
 from himac_lite.runs.training import load_trained, train
@@ -182,7 +182,7 @@ def test_a_run_without_a_validation_curve_has_no_best(config, tmp_path):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_names_the_group_and_keeps_the_weights(policy, toy_levels, config, bad):
     task, sampling = training.make_task(config), Sampling(1.0, np.random.default_rng(0))
-    groups = play(policy, task, toy_levels, 2, sampling, ReturnRule())
+    groups = adapt(Arena(policy, task, sampling=sampling), toy_levels, 2)
     advantage = np.array([[1.0, -1.0]] * 4)
     advantage[2] = [bad, -1.0]
     credited = credit_actions(groups, advantage)
@@ -190,7 +190,7 @@ def test_a_loss_that_is_not_finite_names_the_group_and_keeps_the_weights(policy,
     optimizer = torch.optim.AdamW(policy.trainable(), lr=1e-2)
     one_step = Update(minibatches=1, groups_per_step=1, epochs=1, beta=0.0)
     with pytest.raises(RunError) as error:
-        learn(policy, task, optimizer, credited, one_step, 1.0, np.random.default_rng(0))
+        learn(policy, optimizer, credited, one_step, 1.0, np.random.default_rng(0))
     assert "'left and right'" in one_line(error)  # the third level
     assert "flat" in one_line(error)
     assert "not applied" in one_line(error)
@@ -201,7 +201,7 @@ def test_a_loss_that_is_not_finite_names_the_group_and_keeps_the_weights(policy,
 
 def test_a_group_without_a_title_is_named_by_its_board(policy, toy_levels, config):
     task, sampling = training.make_task(config), Sampling(1.0, np.random.default_rng(0))
-    (group,) = play(policy, task, [replace(toy_levels[0], title="")], 2, sampling, ReturnRule())
+    (group,) = adapt(Arena(policy, task, sampling=sampling), [replace(toy_levels[0], title="")], 2)
     items = credit_actions([group], np.array([[1.0, -1.0]]))[0]
     assert {item.level for item in items} == {"'#####|#@$.#|#####'"}
 

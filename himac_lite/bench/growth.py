@@ -12,8 +12,7 @@ from himac_lite.bench import Figure, measure, memory_since, start_memory
 from himac_lite.config import Pretrain, Train
 from himac_lite.policy.model import Policy
 from himac_lite.pretraining.pretrain import make_model
-from himac_lite.rollout.play import play_flat
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.runs.training import make_task
 from himac_lite.tasks import Task
 from himac_lite.tasks.sokoban.levels import load_levels
@@ -42,7 +41,7 @@ def _one(name: str, policy: Policy, levels: Sequence[Level], group: int, steps: 
     jobs = [level for level in levels for _ in range(group)]
 
     def play() -> float:
-        return float(len(play_flat(policy, task, jobs, Sampling(1.0, np.random.default_rng(0)), ReturnRule())))
+        return float(len(Arena(policy, task).play_flat(jobs, Sampling(1.0, np.random.default_rng(0)))))
 
     start_memory()
     return [measure(name, "episodes/s", play, max(1, runs // 2)), memory_since(f"{name}: memory")]

@@ -18,7 +18,7 @@ import torch
 
 from himac_lite.bench import Figure, machine, measure, memory_since, ratio, start_memory
 from himac_lite.bench.loop import generate_each_turn
-from himac_lite.coevolution import credit_actions, play
+from himac_lite.coevolution import adapt, credit_actions
 from himac_lite.config import Update
 from himac_lite.policy.decoding import left_padded
 from himac_lite.policy.loading import load_policy
@@ -27,8 +27,7 @@ from himac_lite.policy.model import Policy
 from himac_lite.policy.static_decoding import StaticDecoding
 from himac_lite.policy.update import learn
 from himac_lite.pretraining.tokenizers import build_text_tokenizer
-from himac_lite.rollout.play import play_flat
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.tasks import Task
 from himac_lite.tasks.sokoban.instructions import words
 from himac_lite.tasks.sokoban.levels import load_levels
@@ -152,14 +151,14 @@ def updates(size: Size, runs: int, load: Load = Load()) -> list[Figure]:
     """
     policy, task = make_policy(size), SokobanTask(max_steps=load.steps)
     levels, rng = load_levels("core/validation")[: load.levels], np.random.default_rng(0)
-    groups = play(policy, task, levels, load.group, Sampling(1.0, rng), ReturnRule())
+    groups = adapt(Arena(policy, task, sampling=Sampling(1.0, rng)), levels, load.group)
     credited = credit_actions(groups, rng.standard_normal((load.levels, load.group)))
     tokens = float(sum(len(item.sequence.ids) for group in credited for item in group))
     optimizer, settings = torch.optim.AdamW(policy.trainable(), lr=0.0), replace(Update(), epochs=1, lr=0.0)
     policy.static = None
 
     def update() -> float:
-        learn(policy, task, optimizer, credited, settings, 1.0, np.random.default_rng(0))
+        learn(policy, optimizer, credited, settings, 1.0, np.random.default_rng(0))
         return tokens
 
     updated, memory = _with_peak(f"{size.name}, update", "tokens/s", update, runs, "prompts of all rows counted")
@@ -171,7 +170,7 @@ def updates(size: Size, runs: int, load: Load = Load()) -> list[Figure]:
 
 
 def episodes(policy: Policy, task: Task, jobs: Sequence[Level], load: Load) -> float:
-    return float(len(play_flat(policy, task, jobs, Sampling(1.0, np.random.default_rng(0)), ReturnRule())))
+    return float(len(Arena(policy, task).play_flat(jobs, Sampling(1.0, np.random.default_rng(0)))))
 
 
 def answers(policy: Policy, task: Task, jobs: Sequence[Level], load: Load) -> float:

@@ -16,18 +16,18 @@ import torch
 from himac_lite.bench import Figure, Report, measure, peak_memory, peers, qwen, ratio, trl
 from himac_lite.bench.growth import growth
 from himac_lite.bench.loop import generate_each_turn
-from himac_lite.coevolution import iterate
+from himac_lite.coevolution import Learner, iterate
 from himac_lite.config import Train
 from himac_lite.hierarchy import preset
 from himac_lite.policy.loading import load_policy
 from himac_lite.policy.model import Policy
 from himac_lite.policy.parallel import cores, one_thread_a_worker
-from himac_lite.rollout.play import execute, play_flat, sample_blueprints
+from himac_lite.rollout.play import Arena
 from himac_lite.rollout.rules import ReturnRule
 from himac_lite.runs.training import make_learner, make_task, resolve_model
 from himac_lite.tasks import Task
 from himac_lite.tasks.sokoban.levels import load_levels
-from himac_lite.types import GREEDY, Level, Sampling
+from himac_lite.types import Level, Sampling
 
 RULE = ReturnRule()
 
@@ -40,7 +40,7 @@ def bench(*, runs: int, quick: bool) -> Report:
     jobs = [level for level in levels for _ in range(2 if quick else 8)]
 
     def flat(policy: Policy = policy, task: Task = task, jobs: Sequence[Level] = jobs) -> float:
-        return float(len(play_flat(policy, task, jobs, Sampling(1.0, np.random.default_rng(0)), RULE)))
+        return float(len(Arena(policy, task, returns=RULE).play_flat(jobs, Sampling(1.0, np.random.default_rng(0)))))
 
     ours = measure(f"flat, {len(jobs)} episodes at once", "episodes/s", flat, runs)
 
@@ -72,7 +72,7 @@ def against_trl(policy: Policy, runs: int, n_levels: int = 8, group: int = 8) ->
 
     def ours() -> float:
         seed = np.random.SeedSequence(0)
-        iterate(learner.policy, task, preset("flat_grpo"), learner.optimizer, levels, config, seed)
+        iterate(Learner(learner.policy, learner.optimizer, task, preset("flat_grpo"), config), levels, seed)
         return float(n_levels * group)
 
     mine = measure(f"flat GRPO, {n_levels} × {group} episodes and an update", "episodes/s", ours, counted)
@@ -86,6 +86,6 @@ def against_trl(policy: Policy, runs: int, n_levels: int = 8, group: int = 8) ->
 
 def planned(policy: Policy, task: Task, levels: Sequence[Level]) -> float:
     """Phase A: 8 blueprints a level, each executed greedily."""
-    plans = sample_blueprints(policy, task, levels, 8, Sampling(1.0, np.random.default_rng(0)))
+    plans = Arena(policy, task).blueprints(levels, 8, Sampling(1.0, np.random.default_rng(0)))
     jobs = [(level, plan) for level, group in zip(levels, plans, strict=True) for _, plan in group]
-    return float(len(execute(policy, task, jobs, GREEDY, RULE)))
+    return float(len(Arena(policy, task, returns=RULE).execute(jobs)))

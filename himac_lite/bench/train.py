@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from himac_lite.bench import Figure, Report, machine, measure, peak_memory, qwen
-from himac_lite.coevolution import credit_actions, iterate, play
+from himac_lite.coevolution import Learner, adapt, credit_actions, iterate
 from himac_lite.config import Train, Update
 from himac_lite.hierarchy import preset
 from himac_lite.policy.parallel import cores, map_in_order, one_thread_a_worker
 from himac_lite.policy.update import learn, micro_batches
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.runs.training import draw_levels, make_learner, make_task
 from himac_lite.tasks.sokoban.levels import load_levels
 from himac_lite.types import Credited, Sampling
@@ -51,7 +51,7 @@ def bench(*, runs: int, quick: bool) -> Report:
     tokens, weights, attention = work(learner.policy, groups, once)
 
     def update() -> float:
-        learn(learner.policy, task, learner.optimizer, groups, once, 1.0, np.random.default_rng(0))
+        learn(learner.policy, learner.optimizer, groups, once, 1.0, np.random.default_rng(0))
         return tokens
 
     updated = measure("update of flat episodes, one pass", "tokens/s", update, runs, "prompts counted once a group")
@@ -65,13 +65,10 @@ def bench(*, runs: int, quick: bool) -> Report:
         *shares(update),
     ]  # fmt: skip
     if not quick:
-        variant = preset("himac")
+        himac = Learner(learner.policy, learner.optimizer, task, preset("himac"), config)
 
         def iteration() -> float:
-            iterate(
-                learner.policy, task, variant, learner.optimizer, draw_levels(levels, config, 0), config,
-                np.random.SeedSequence(0),
-            )  # fmt: skip
+            iterate(himac, draw_levels(levels, config, 0), np.random.SeedSequence(0))
             return 60.0
 
         for group in learner.optimizer.param_groups:
@@ -82,7 +79,7 @@ def bench(*, runs: int, quick: bool) -> Report:
 
 def episodes(policy: Any, task: Any, levels: Any, n: int) -> list[list[Credited]]:
     """Flat episodes with an advantage of their own each: work for an update."""
-    groups = play(policy, task, levels, n, Sampling(1.0, np.random.default_rng(0)), ReturnRule())
+    groups = adapt(Arena(policy, task, sampling=Sampling(1.0, np.random.default_rng(0))), levels, n)
     return credit_actions(groups, np.random.default_rng(1).standard_normal((len(levels), n)))
 
 

@@ -225,18 +225,16 @@ def _one_step() -> Check:
     from himac_lite.config import Train
     from himac_lite.policy.loading import load_policy
     from himac_lite.policy.parallel import one_thread_a_worker
-    from himac_lite.rollout.play import sample_blueprints
     from himac_lite.runs import training
     from himac_lite.tasks.sokoban.levels import load_levels
     from himac_lite.tasks.sokoban.task import SokobanTask
-    from himac_lite.types import GREEDY
 
     begun = time.monotonic()
     try:
         one_thread_a_worker()
         policy = load_policy(training.resolve_model(Train().model.path))
-        ((plan, blueprint),) = sample_blueprints(policy, SokobanTask(), load_levels("core/test")[:1], 1, GREEDY)[0:1][0]
-        scores = policy.log_probs([plan], None)
+        [[(plan, blueprint)]] = Arena(policy, SokobanTask()).blueprints(load_levels("core/test")[:1], 1)
+        scores = policy.log_probs([plan])
         policy.pull_back(torch.autograd.grad(scores.logp[scores.mask].sum(), policy.leaves()))
         size = max(float(p.grad.abs().max()) for p in policy.trainable() if p.grad is not None)
     except HimacError as error:

@@ -11,12 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from himac_lite.policy.model import Policy
-from himac_lite.rollout.play import execute, play_flat, sample_blueprints
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.tasks import Task
 from himac_lite.types import GREEDY, Item, Sampling, Trajectory
-
-_RULE = ReturnRule()
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ Prompted = Callable[[Policy, Task, Sequence[Item], np.random.Generator], "list[A
 
 def step_by_step(policy: Policy, task: Task, levels: Sequence[Item], rng: np.random.Generator) -> list[Attempts]:
     """Acts without a plan, greedily (in the place of ReAct: the small model has no words to think in)."""
-    return [Attempts(t, 1, t.steps, t.n_tokens) for t in play_flat(policy, task, levels, GREEDY, _RULE)]
+    return [Attempts(t, 1, t.steps, t.n_tokens) for t in Arena(policy, task).play_flat(levels)]
 
 
 def with_blueprint(policy: Policy, task: Task, levels: Sequence[Item], rng: np.random.Generator) -> list[Attempts]:
@@ -53,9 +50,10 @@ def best_of(n: int) -> Prompted:
 
 
 def _attempted(policy: Policy, task: Task, levels: Sequence[Item], n: int, sampling: Sampling) -> list[Attempts]:
-    plans = sample_blueprints(policy, task, levels, n, sampling)
+    arena = Arena(policy, task)
+    plans = arena.blueprints(levels, n, sampling)
     jobs = [(level, z) for level, group in zip(levels, plans, strict=True) for _, z in group]
-    done = execute(policy, task, jobs, GREEDY, _RULE)
+    done = arena.execute(jobs)
     out = []
     for p, group in enumerate(plans):
         own = done[p * n : (p + 1) * n]
@@ -73,6 +71,7 @@ def retry(tries: int) -> Prompted:
     """
 
     def prompted(policy: Policy, task: Task, levels: Sequence[Item], rng: np.random.Generator) -> list[Attempts]:
+        arena = Arena(policy, task)
         out: list[Attempts | None] = [None] * len(levels)
         failed: list[set[str]] = [set() for _ in levels]
         for attempt in range(tries):
@@ -80,12 +79,12 @@ def retry(tries: int) -> Prompted:
             if not open_p:
                 break
             sampling, n = (GREEDY, 1) if attempt == 0 else (Sampling(1.0, rng), 4)
-            drawn = sample_blueprints(policy, task, [levels[p] for p in open_p], n, sampling)
+            drawn = arena.blueprints([levels[p] for p in open_p], n, sampling)
             picked = [
                 next((z for _, z in group if z.text not in failed[p]), group[-1][1])
                 for p, group in zip(open_p, drawn, strict=True)
             ]
-            done = execute(policy, task, [(levels[p], z) for p, z in zip(open_p, picked, strict=True)], GREEDY, _RULE)
+            done = arena.execute([(levels[p], z) for p, z in zip(open_p, picked, strict=True)])
             for p, group, z, t in zip(open_p, drawn, picked, done, strict=True):
                 failed[p].add(z.text)
                 before = out[p] or Attempts(t, 0, 0, 0)

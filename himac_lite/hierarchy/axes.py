@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from himac_lite import advantage
-from himac_lite.types import GREEDY, Blueprint, Item, MicroGroup, Sampling, Trajectory
+from himac_lite.types import GREEDY, Blueprint, Group, Item, Sampling, Trajectory
 
 if TYPE_CHECKING:  # torch is behind it: a variant is a value that a page without torch can show
     from himac_lite.rollout.play import Arena
@@ -40,22 +40,22 @@ def turns(planner: int, executor: int) -> Callable[[int], str]:
 
 
 Scorer = Callable[["Arena", Sequence["tuple[Item, Blueprint]"], Sampling], "list[Trajectory]"]
-"""(table, jobs, planner) → one trajectory a job; its `ret` is what the blueprint is worth. planner: how blueprints are
-sampled that the execution itself calls for (replanning). The table (`rollout.Arena`) is the policy at play."""
+"""(arena, jobs, planner) → one trajectory a job; its `ret` is what the blueprint is worth. planner: how blueprints are
+sampled that the execution itself calls for (replanning). The arena (`rollout.play.Arena`) is the policy at play."""
 
 
 def greedy_executor(
-    table: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY
+    arena: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY
 ) -> list[Trajectory]:
     """The return of one greedy execution (HiMAC)."""
-    return table.execute(jobs, GREEDY, planner)
+    return arena.execute(jobs, GREEDY, planner)
 
 
 def mean_of(k: int) -> Scorer:
     """The mean return of `k` sampled executions: what a blueprint is worth to an executor that makes mistakes."""
 
-    def score(table: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY) -> list[Trajectory]:
-        done = table.execute([job for job in jobs for _ in range(k)], table.sampling, planner)
+    def score(arena: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY) -> list[Trajectory]:
+        done = arena.execute([job for job in jobs for _ in range(k)], arena.sampling, planner)
         groups = [done[i * k : (i + 1) * k] for i in range(len(jobs))]
         return [replace(group[0], ret=float(np.mean([t.ret for t in group]))) for group in groups]
 
@@ -63,7 +63,7 @@ def mean_of(k: int) -> Scorer:
 
 
 def gain_over_flat(
-    table: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY
+    arena: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY
 ) -> list[Trajectory]:
     """Return of the greedy execution − return of greedy play of the same level without any plan.
 
@@ -71,16 +71,16 @@ def gain_over_flat(
     (``baseline="batch"``), where a hard level no longer counts as a bad blueprint.
     """
     levels = list({level.text: level for level, _ in jobs}.values())
-    alone = {level.text: t.ret for level, t in zip(levels, table.play_flat(levels), strict=True)}
-    done = table.execute(jobs, GREEDY, planner)
+    alone = {level.text: t.ret for level, t in zip(levels, arena.play_flat(levels), strict=True)}
+    done = arena.execute(jobs, GREEDY, planner)
     return [replace(t, ret=t.ret - alone[level.text]) for (level, _), t in zip(jobs, done, strict=True)]
 
 
 def judged_by(judge: Callable[[Any, Blueprint], float]) -> Scorer:
     """What an oracle says, such as a perfect executor; the greedy execution is still played, and shown."""
 
-    def score(table: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY) -> list[Trajectory]:
-        done = table.execute(jobs, GREEDY, planner)
+    def score(arena: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY) -> list[Trajectory]:
+        done = arena.execute(jobs, GREEDY, planner)
         return [replace(t, ret=float(judge(*job))) for job, t in zip(jobs, done, strict=True)]
 
     return score
@@ -125,11 +125,11 @@ Advantage = Callable[["np.ndarray"], "np.ndarray"]
 """Returns [P, N] → advantages [P, N]."""
 Share = float | Sequence[float]
 """What a segment gets: one advantage for all of its choices, or one for each."""
-Credit = Callable[[MicroGroup, "np.ndarray", float], Sequence[Sequence[Share]]]
+Credit = Callable[[Group, "np.ndarray", float], Sequence[Sequence[Share]]]
 """(micro group, advantages [N], A^M of z*) → for each trajectory one `Share` a segment."""
 
 
-def by_trajectory(group: MicroGroup, advantage_n: np.ndarray, above: float = 0.0) -> list[list[Share]]:
+def by_trajectory(group: Group, advantage_n: np.ndarray, above: float = 0.0) -> list[list[Share]]:
     """All segments get the advantage of their trajectory (HiMAC)."""
     return [[float(a)] * len(t.segments) for t, a in zip(group.trajectories, advantage_n, strict=True)]
 
@@ -146,7 +146,7 @@ class BySegment:
     omega: float = 1.0
     needs = ("reward",)
 
-    def __call__(self, group: MicroGroup, advantage_n: np.ndarray, above: float = 0.0) -> list[list[Share]]:
+    def __call__(self, group: Group, advantage_n: np.ndarray, above: float = 0.0) -> list[list[Share]]:
         out = [[float(a)] * len(t.segments) for t, a in zip(group.trajectories, advantage_n, strict=True)]
         for k in range(max((len(t.gains) for t in group.trajectories), default=0)):
             reached = [n for n, t in enumerate(group.trajectories) if len(t.gains) > k]
@@ -171,7 +171,7 @@ class SameState:
     inside: bool = False
     needs = ("state",)
 
-    def __call__(self, group: MicroGroup, advantage_n: np.ndarray, above: float = 0.0) -> list[list[Share]]:
+    def __call__(self, group: Group, advantage_n: np.ndarray, above: float = 0.0) -> list[list[Share]]:
         cut = [[(n, k, s) for k, s in enumerate(t.states)] for n, t in enumerate(group.trajectories)]
         if self.inside:
             pieces = [[piece] for row in cut for piece in row]
@@ -197,7 +197,7 @@ class SameState:
 def mixed(share: float, credit: Credit = by_trajectory) -> Credit:
     """(1 − share) · credit + share · A^M of z*: the executor also answers for the plan that it was given."""
 
-    def mix(group: MicroGroup, advantage_n: np.ndarray, above: float = 0.0) -> list[list[Share]]:
+    def mix(group: Group, advantage_n: np.ndarray, above: float = 0.0) -> list[list[Share]]:
         def one(own: Share) -> Share:
             if isinstance(own, float):
                 return (1 - share) * own + share * above

@@ -9,35 +9,34 @@ import numpy as np
 from himac_lite.errors import ConfigError
 from himac_lite.hierarchy import by_trajectory
 from himac_lite.hierarchy.axes import Credit, Share
-from himac_lite.types import Credited, MacroGroup, MicroGroup, TokenSequence
+from himac_lite.types import Credited, Group, TokenSequence
 
 
-def credit_blueprints(
-    groups: Sequence[MacroGroup], advantage_pg: np.ndarray, on_the_way: bool = False
-) -> list[list[Credited]]:
+def credit_blueprints(groups: Sequence[Group], advantage_pg: np.ndarray, replans: bool = False) -> list[list[Credited]]:
     """Blueprint tokens get the macro advantage of their blueprint; nothing else is trained in phase A.
 
-    on_the_way: so do the blueprints that its execution called for. One list a group; groups without any advantage are
-    left out.
+    replans: blueprints that were written during its execution get it, too.
+    Returns one list per group, without the groups that have no advantage.
     """
     return [
         [
             Credited(sequence, float(a), level=_name(group))
-            for plan, t, a in zip(group.plans, group.executions, row, strict=True)
-            for sequence in (plan, *(t.plans if on_the_way else ()))
+            for t, a in zip(group.trajectories, row, strict=True)
+            for sequence in (t.blueprint_tokens, *(t.replans if replans else ()))
+            if sequence is not None
         ]
         for group, row in zip(groups, advantage_pg, strict=True)
         if row.any()
     ]
 
 
-def credit_divisions(groups: Sequence[MicroGroup], advantage_pn: np.ndarray) -> list[list[Credited]]:
-    """Middle level: what was written on the way gets the advantage of its trajectory. One list a group, as above."""
+def credit_divisions(groups: Sequence[Group], advantage_pn: np.ndarray) -> list[list[Credited]]:
+    """Middle level: the divisions of sub-goals get the advantage of their trajectory. Returns as above."""
     return [
         [
-            Credited(plan, float(a), level=_name(group))
+            Credited(division, float(a), level=_name(group))
             for t, a in zip(group.trajectories, row, strict=True)
-            for plan in t.plans
+            for division in t.replans
         ]
         for group, row in zip(groups, advantage_pn, strict=True)
         if row.any()
@@ -45,12 +44,12 @@ def credit_divisions(groups: Sequence[MicroGroup], advantage_pn: np.ndarray) -> 
 
 
 def credit_actions(
-    groups: Sequence[MicroGroup], advantage_pn: np.ndarray, credit: Credit = by_trajectory,
+    groups: Sequence[Group], advantage_pn: np.ndarray, credit: Credit = by_trajectory,
     above_p: np.ndarray | None = None,
 ) -> list[list[Credited]]:  # fmt: skip
-    """Action tokens get what `credit` makes of the micro advantage of their trajectory (HiMAC: just that).
+    """Action tokens get what `credit` makes of the micro advantage of their trajectory (HiMAC: that advantage).
 
-    above_p: A^M of each level's z*. One list a group, as above.
+    above_p: A^M of each level's z*. Returns as above.
     """
     out = []
     for p, (group, row) in enumerate(zip(groups, advantage_pn, strict=True)):
@@ -68,7 +67,7 @@ def credit_actions(
     return out
 
 
-def _name(group: MacroGroup | MicroGroup) -> str:
+def _name(group: Group) -> str:
     """A level in one line: its title, else its rows with ``|`` between them, as level files may have them."""
     return repr(group.level.title or group.level.text.replace("\n", "|")[:200])
 

@@ -16,9 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from himac_lite.errors import RunError
+from himac_lite.policy.parallel import gradient_of, map_in_order, summed_gradients
+from himac_lite.types import Sampling
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -62,6 +65,29 @@ class Team:
         n = len(items)
         return list(items[self.rank * n // self.size : (self.rank + 1) * n // self.size])
 
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other process."""
+        return self.size == 1
+
+    def rows(self, prompts: Sequence[Sequence[int]], batches: Sequence[list[int]] | None) -> list[int]:
+        """Rows that this process decodes: its share of the batches if they are given, else of the prompts."""
+        if self.alone:
+            return list(range(len(prompts)))
+        if batches is None:
+            return shares([tuple(p) for p in prompts], self.size)[self.rank]
+        return sorted(row for batch in batches[self.rank :: self.size] for row in batch)
+
+    def numbers(self, sampling: Sampling, rows: int, draws: int, own: Sequence[int]) -> np.ndarray | None:
+        """Random numbers [own rows, draws] for sampling: every process draws those of all rows.
+
+        None for one process, which draws when it decodes, and for greedy decoding.
+        """
+        if self.alone or not sampling.temperature or sampling.rng is None:
+            return None
+        drawn: np.ndarray = sampling.rng.random((rows, draws))[list(own)]
+        return drawn
+
     def whole(self, share: Sequence[int], own: Sequence[Any], react: Callable[[int, int], Any]) -> list[Any]:
         """The streams of all rows, of which this rank decoded its share.
 
@@ -90,7 +116,7 @@ class Team:
 
     def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Replace every gradient by its sum over the ranks, added in float64: the order of ranks does not matter."""
-        if self.size == 1:
+        if self.alone:
             return
         sizes = [p.numel() for p in parameters]
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten().double() for p in parameters])
@@ -103,6 +129,26 @@ class Team:
 
         with _together():
             return reduce(tensor, reduction="sum")
+
+    def add_gradient(self, policy: Any, loss_of: Callable[[Item], torch.Tensor], parts: Sequence[Item]) -> float:
+        """Add the gradient of Σ loss over the parts to that of the policy's LoRA parameters; returns Σ loss.
+
+        Every process takes the gradient of its share. On a CPU the shares are added in the order of the parts: the same
+        bits as from one process. On CUDA the LoRA gradients are reduced, in float64.
+        """
+        own, leaves = self.own(parts), policy.leaves()
+        if self.alone:
+            loss, gradients = summed_gradients(loss_of, own, leaves, policy.workers)
+            policy.pull_back(gradients)
+            return loss
+        made = list(map_in_order(lambda part: gradient_of(loss_of, part, leaves), own, policy.workers))
+        if policy.twin is not None:
+            policy.pull_back(self.added_in_order([gradients for _, gradients in made], leaves))
+        else:
+            for _, own_gradients in made:
+                policy.pull_back(own_gradients)
+            self.sum_gradients(policy.in_use())
+        return sum(self.spread(parts, lambda _: [loss for loss, _ in made]))
 
 
 ALONE = Team()

@@ -14,32 +14,23 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 
 from himac_lite.objective import entropy, token_log_probs
 from himac_lite.policy.chat import Chat
 from himac_lite.policy.decoding import ROWS, DecodingContext, Growing, Stream, decode, row_batches
-from himac_lite.policy.distributed import ALONE, Team, shares
+from himac_lite.policy.distributed import ALONE, Team
 from himac_lite.policy.forward import logits_after, logits_at_once
 from himac_lite.policy.parallel import cores
 from himac_lite.policy.pictures import Pictures, Seeing
 from himac_lite.policy.prompts import Speech
 from himac_lite.policy.static_decoding import StaticDecoding
-from himac_lite.types import Role, TokenSequence
+from himac_lite.types import Role, Sampling, TokenSequence
 
 OF_EXECUTOR = "executor"
 """Name of the executor's adapter where it has one of its own; peft saves it in a folder of that name."""
-
-
-class SamplingLike(Protocol):
-    @property
-    def temperature(self) -> float: ...
-
-    @property
-    def rng(self) -> np.random.Generator | None: ...
 
 
 @dataclass
@@ -78,51 +69,44 @@ class Policy(Speech):
 
     def decode(
         self, prompts: Sequence[Sequence[int]], react: Callable[[int, int], list[int] | None], *,
-        allowed: Sequence[int] | None, sampling: SamplingLike, max_sampled: int, max_rows: int = ROWS,
+        allowed: Sequence[int] | None, sampling: Sampling, max_sampled: int, max_rows: int = ROWS,
     ) -> list[Stream]:  # fmt: skip
         """`generation.decode` with this policy's current weights, each process of a team for its share of the rows."""
         if not prompts:
             return []
-        share = self._share(prompts, max_rows)
-        uniform = None  # every process draws the numbers of all rows
-        if self.team.size > 1 and sampling.temperature and sampling.rng is not None:
-            uniform = sampling.rng.random((len(prompts), max_sampled))[share]
+        # On a CPU a process decodes whole batches, for the bits of one process; on CUDA it decodes by prompt.
+        rows = self.team.rows(prompts, row_batches(prompts, max_rows) if self.twin is not None else None)
+        uniform = self.team.numbers(sampling, len(prompts), max_sampled, rows)
         model = self.computing()
         model.eval()
         own = decode(
-            model, [prompts[i] for i in share], lambda row, token: react(share[row], token),
+            model, [prompts[i] for i in rows], lambda row, token: react(rows[row], token),
             pad_id=self.tokenizer.pad_token_id or 0,
             allowed=None if allowed is None else torch.tensor(list(allowed), device=self.device),
             temperature=sampling.temperature, rng=sampling.rng, uniform=uniform, max_sampled=max_sampled,
             max_rows=max_rows, workers=self.workers if self.static is None else 1, context=self._context,
         )  # fmt: skip
-        return self.team.whole(share, own, react)
+        return self.team.whole(rows, own, react)
 
     def _context(self, model: Any, pad_id: int) -> DecodingContext:
         static = None if self.pictures else self.static  # positions after a picture are shifted
         return static.context(model, pad_id, self.adapter) if static else Growing(model, pad_id)
 
-    def _share(self, prompts: Sequence[Sequence[int]], max_rows: int) -> list[int]:
-        """Rows that this process decodes: on a CPU whole batches, for the bits of one process; on CUDA by prompt."""
-        if self.team.size == 1:
-            return list(range(len(prompts)))
-        if self.twin is None:
-            return shares([tuple(p) for p in prompts], self.team.size)[self.team.rank]
-        return sorted(
-            row for batch in row_batches(prompts, max_rows)[self.team.rank :: self.team.size] for row in batch
-        )
-
     # Log-probabilities for the update
 
     def log_probs(
-        self, batch: Sequence[TokenSequence], allowed: torch.Tensor | None, temperature: float = 1.0,
-        reference: bool = False,
-    ) -> TokenScores:  # fmt: skip
-        """Log-probabilities of the generated part of packed sequences of one role, with gradient to `leaves`.
+        self, batch: Sequence[TokenSequence], temperature: float = 1.0, reference: bool = False
+    ) -> TokenScores:
+        """Log-probabilities of the generated part of sequences of one role, with gradient to `leaves`.
 
-        allowed: the constraint under which they were sampled. reference: of the model that training began with, without
-        gradient. A group shares its prompt's passes, unless activations are computed again (`checkpointing`: no cache).
+        Each is scored under the constraint it was sampled with, which has to be the same for all of them.
+        reference: those of the model that training began with, without gradient.
+        Equal prompts are encoded once, unless activations are recomputed (`checkpointing`: no cache).
+        Raises ValueError if the constraints differ.
         """
+        allowed = batch[0].allowed
+        if any(s.allowed != allowed for s in batch):
+            raise ValueError("the sequences of a batch must have been sampled from the same token ids")
         width = max(len(s.ids) - s.prompt_len for s in batch)
         pad = self.tokenizer.pad_token_id or 0
 
@@ -141,8 +125,9 @@ class Policy(Speech):
             if allowed is not None:
                 # The constrained softmax is the one that was sampled from. Forced tokens are masked out.
                 lookup = torch.zeros(logits.shape[-1], dtype=torch.long, device=self.device)
-                lookup[allowed] = torch.arange(len(allowed), device=self.device)
-                logits, own = logits[..., allowed], lookup[own]
+                choices = torch.tensor(allowed, device=self.device)
+                lookup[choices] = torch.arange(len(allowed), device=self.device)
+                logits, own = logits[..., choices], lookup[own]
             nothing = torch.zeros_like(behaviour)
             logp = nothing.index_copy(1, chosen, token_log_probs(logits, own, temperature))
         return TokenScores(logp, behaviour, mask, nothing.index_copy(1, chosen, entropy(logits.detach(), temperature)))

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-import torch
-
 from himac_lite.policy.actions import ActionTask, Codes, Reader, spell
 from himac_lite.policy.chat import Chat
 from himac_lite.policy.pictures import Pictures, Shows
@@ -107,10 +105,3 @@ class Speech:
         return spell(
             lambda text: self.encode(text, prompt=False), task, self.tokenizer.unk_token_id, end, self.name
         )  # fmt: skip
-
-    def allowed(self, task: ActionTask, role: Role) -> torch.Tensor | None:
-        """int64 [A]: the ids that this role may sample; None for whoever writes freely."""
-        if role is Role.PLANNER:
-            return None
-        ids = self.codes(task).allowed(role is Role.EXECUTOR)
-        return None if ids is None else torch.tensor(ids)

@@ -23,9 +23,10 @@ from safetensors.torch import load_file, save_file
 from himac_lite.config import Sft, as_dict
 from himac_lite.errors import LevelError, RunError
 from himac_lite.objective import masked_mean
+from himac_lite.policy.microbatches import micro_batches, micro_tokens
 from himac_lite.policy.model import Policy
 from himac_lite.policy.prompts import Speech
-from himac_lite.policy.update import add_gradient, loss_scale, micro_batches, micro_tokens, step
+from himac_lite.policy.update import loss_scale, step
 from himac_lite.tasks.sokoban.language import subgoal_text
 from himac_lite.tasks.sokoban.pushes import after_push, execute_push
 from himac_lite.tasks.sokoban.rules import MOVES, Board, board_from_level
@@ -129,10 +130,10 @@ def learn_batch(policy: Policy, batch: Sequence[TokenSequence], tokens: int) -> 
     parts = list(micro_batches([Credited(s, 0.0) for s in batch], tokens, shared=not policy.checkpointing))
 
     def loss_of(part: list[Credited]) -> torch.Tensor:
-        scores = policy.log_probs([item.sequence for item in part], None)
+        scores = policy.log_probs([item.sequence for item in part])
         return -masked_mean(scores.logp, scores.mask, chosen) * scale
 
-    return add_gradient(policy, loss_of, parts) / scale, chosen
+    return policy.team.add_gradient(policy, loss_of, parts) / scale, chosen
 
 
 def fine_tune(

@@ -10,7 +10,7 @@ import numpy as np
 
 from himac_lite.errors import ConfigError
 from himac_lite.policy.model import Policy
-from himac_lite.rollout.play import execute, play_flat, sample_blueprints
+from himac_lite.rollout.play import Arena
 from himac_lite.rollout.rules import ReturnRule, Rules
 from himac_lite.tasks import Task
 from himac_lite.types import GREEDY, Item, Sampling, Trajectory
@@ -82,11 +82,12 @@ def evaluate(
         return score(mode, task, levels, play_random(task, levels, seed, returns))
     if mode not in MODES or policy is None:
         raise ConfigError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
+    arena = Arena(policy, task, Rules() if mode == "flat" else rules, returns)
     if mode == "flat":
-        return score(mode, task, levels, play_flat(policy, task, levels, sampling, returns))
-    plans = sample_blueprints(policy, task, levels, 1, sampling)
+        return score(mode, task, levels, arena.play_flat(levels, sampling))
+    plans = arena.blueprints(levels, 1, sampling)
     jobs = [(level, group[0][1]) for level, group in zip(levels, plans, strict=True)]
-    return score(mode, task, levels, execute(policy, task, jobs, sampling, returns, rules, planner=sampling))
+    return score(mode, task, levels, arena.execute(jobs, sampling, planner=sampling))
 
 
 def play_random(task: Task, levels: Sequence[Item], seed: int, returns: ReturnRule = ReturnRule()) -> list[Trajectory]:
@@ -113,15 +114,15 @@ def profile(policy: Policy, task: Task, levels: Sequence[Item], n: int = 8, seed
     Greedy success both ways; at least one of `n` samples solved (pass@n) both ways, blueprints executed greedily;
     the executor's success under the oracle's blueprints; the share of valid blueprints.
     """
-    rule = ReturnRule()
     sampling = Sampling(1.0, np.random.default_rng(seed))
-    groups = sample_blueprints(policy, task, levels, n, sampling)
+    arena = Arena(policy, task)
+    groups = arena.blueprints(levels, n, sampling)
     jobs = [(level, plan) for level, group in zip(levels, groups, strict=True) for _, plan in group]
-    planned = np.array([t.success for t in execute(policy, task, jobs, GREEDY, rule)]).reshape(-1, n)
+    planned = np.array([t.success for t in arena.execute(jobs)]).reshape(-1, n)
     repeated = [level for level in levels for _ in range(n)]
-    flat = np.array([t.success for t in play_flat(policy, task, repeated, sampling, rule)]).reshape(-1, n)
-    oracle = execute(policy, task, [(level, task.oracle(level)) for level in levels], GREEDY, rule)
-    sampled_oracle = execute(policy, task, [(level, task.oracle(level)) for level in levels], sampling, rule)
+    flat = np.array([t.success for t in arena.play_flat(repeated, sampling)]).reshape(-1, n)
+    oracle = arena.execute([(level, task.oracle(level)) for level in levels])
+    sampled_oracle = arena.execute([(level, task.oracle(level)) for level in levels], sampling)
     return {
         "greedy_himac": evaluate(policy, task, levels, "himac").success,
         "greedy_flat": evaluate(policy, task, levels, "flat").success,

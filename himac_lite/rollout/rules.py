@@ -52,7 +52,7 @@ class EpisodeState:
     pending: list[SubGoal] = field(default_factory=list)
     segments: list[TokenSequence] = field(default_factory=list)
     segment_moves: list[int] = field(default_factory=list)
-    plans: list[TokenSequence] = field(default_factory=list)
+    replans: list[TokenSequence] = field(default_factory=list)
     gains: list[float] = field(default_factory=list)
     states: list[tuple[Hashable, ...]] = field(default_factory=list)
 

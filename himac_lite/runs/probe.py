@@ -1,7 +1,7 @@
-"""The same few levels again and again: what the planner writes for them, and how each of its blueprints is executed.
+"""A few fixed levels, played again and again: how the planner's blueprints and their executions change.
 
-Training draws other levels every iteration, so that no recorded level shows how a blueprint changed. A probe plays
-fixed levels with the policy of the moment, learns nothing, and draws its randomness from a seed of its own.
+Training draws other levels every iteration, so no recorded level shows how a blueprint changed. A probe plays fixed
+levels with the current policy, learns nothing, and draws its randomness from a seed of its own.
 """
 
 from __future__ import annotations
@@ -11,69 +11,56 @@ from typing import Any
 
 import numpy as np
 
+from himac_lite.coevolution import Learner, adapt, choose, explore
+from himac_lite.hierarchy.groups import returns_of, scores_of
 from himac_lite.runs import records
-from himac_lite.coevolution import adapt, explore
-from himac_lite.config import Train
-from himac_lite.hierarchy import Hierarchy
-from himac_lite.policy.model import Policy
-from himac_lite.rollout.rules import ReturnRule
-from himac_lite.types import Sampling
-from himac_lite.rollout.play import execute
-from himac_lite.tasks import Task
-from himac_lite.types import Item
+from himac_lite.types import Group, Item
 
 _PROBE = 2
-"""What the derived seed is for; see himac_lite/runs/training.py."""
+"""The purpose of the derived seed; see himac_lite/runs/training.py."""
 
 
-def probe(
-    policy: Policy, task: Task, hierarchy: Hierarchy, levels: Sequence[Item], config: Train, iteration: int
-) -> list[dict[str, Any]]:
+def probe(learner: Learner, levels: Sequence[Item], iteration: int) -> list[dict[str, Any]]:
     """Records of macro and micro group as training writes them, with `micros`: the executions of every blueprint.
 
     micros: index of a blueprint → {"members"}, for valid blueprints other than z*; equal ones share the executions of
     the first. Members there have no tokens. The group sizes and the temperature are those of training.
     """
-    rng = np.random.default_rng(np.random.SeedSequence([config.seed, _PROBE, iteration]))
-    n, rule = config.rollout.group, ReturnRule(config.rollout.progress_share)
-    sampling = Sampling(config.rollout.temperature, rng)
-    groups = explore(policy, task, levels, n, sampling, rule, hierarchy)
-    return_pg = np.array([[t.ret for t in group.executions] for group in groups])  # [P, G]
-    macro_adv, best_p = hierarchy.advantages("macro", return_pg), hierarchy.pick(return_pg, rng)
-    micro = adapt(policy, task, groups, best_p, n, sampling, rule, hierarchy)
-    micro_adv = hierarchy.advantages(
-        "micro", np.array([[t.ret + sum(t.gains) for t in group.trajectories] for group in micro])
-    )
+    rng = np.random.default_rng(np.random.SeedSequence([learner.config.seed, _PROBE, iteration]))
+    arena, hierarchy, n = learner.arena(rng), learner.hierarchy, learner.config.rollout.group
+    groups = explore(arena, levels, n, hierarchy)
+    macro_adv, best_p = hierarchy.advantages("macro", scores_of(groups)), hierarchy.pick(scores_of(groups), rng)
+    micro = adapt(arena, levels, n, choose(learner.task, groups, best_p))
+    micro_adv = hierarchy.advantages("micro", returns_of(micro))
 
     out = []
     for p, (group, best) in enumerate(zip(groups, best_p, strict=True)):
-        record = records.level_record(micro[p], list(micro_adv[p]), policy.text, (group, list(macro_adv[p]), int(best)))
-        first = {
-            z.text: g for g, t in reversed(list(enumerate(group.executions))) if (z := t.blueprint) and not z.invalid
+        above = (group, list(macro_adv[p]), int(best))
+        record = records.level_record(micro[p], list(micro_adv[p]), learner.policy.text, above)
+        z_star = z.text if (z := micro[p].blueprint) else ""
+        others = {
+            z.text: z for t in reversed(group.trajectories) if (z := t.blueprint) and not z.invalid and z.text != z_star
         }
-        z_star = micro[p].blueprint
-        first.pop(z_star.text if z_star else "", None)
-        jobs = [(group.level, z) for g in first.values() if (z := group.executions[g].blueprint) for _ in range(n)]
-        done = execute(policy, task, jobs, sampling, rule, hierarchy.rules)
-        played = {}
-        for k, text in enumerate(first):
-            own = done[k * n : (k + 1) * n]
-            credit = hierarchy.advantages("micro", np.array([[t.ret + sum(t.gains) for t in own]]))[0]
-            played[text] = [records.trajectory_record(t, float(a)) for t, a in zip(own, credit, strict=True)]
-        texts = [t.blueprint.text if t.blueprint else "" for t in group.executions]
-        played[z_star.text if z_star else ""] = []  # in `micro`; its equals share it
-        record["micros"] = {str(g): {"members": played[text]} for g, text in enumerate(texts) if played.get(text)}
+        done = arena.execute([(group.level, z) for z in others.values() for _ in range(n)], arena.sampling)
+        members = {}
+        for k, text in enumerate(others):
+            own = Group(group.level, tuple(done[k * n : (k + 1) * n]))
+            credit = hierarchy.advantages("micro", returns_of([own]))[0]
+            members[text] = [
+                records.trajectory_record(t, float(a)) for t, a in zip(own.trajectories, credit, strict=True)
+            ]
+        texts = [t.blueprint.text if t.blueprint else "" for t in group.trajectories]
+        record["micros"] = {str(g): {"members": members[text]} for g, text in enumerate(texts) if text in members}
         out.append(record)
     return out
 
 
-def due(
-    policy: Policy, task: Task, hierarchy: Hierarchy, levels: Sequence[Item], config: Train, iteration: int
-) -> list[dict[str, Any]]:
-    """The probe of an iteration of training, if one is wanted then: of the first of these levels.
+def due(learner: Learner, levels: Sequence[Item], iteration: int) -> list[dict[str, Any]]:
+    """The probe of a training iteration, if one is due: of the first of these levels.
 
-    Of planner and executor only: what a middle level chose has no place in these records.
+    Of planner and executor only: these records have no place for a middle level.
     """
-    if hierarchy.depth != 2 or not config.probe_levels or iteration % config.probe_every:
+    config = learner.config
+    if learner.hierarchy.depth != 2 or not config.probe_levels or iteration % config.probe_every:
         return []
-    return probe(policy, task, hierarchy, levels[: config.probe_levels], config, iteration)
+    return probe(learner, levels[: config.probe_levels], iteration)

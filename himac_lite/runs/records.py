@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from himac_lite.errors import RunError
-from himac_lite.types import MacroGroup, MicroGroup, Trajectory
+from himac_lite.types import Group, Trajectory
 from himac_lite.types import TokenSequence
 
 
@@ -38,7 +38,7 @@ def sequence_record(sequence: TokenSequence, decode: Any) -> dict[str, Any]:
     }
 
 
-def macro_record(group: MacroGroup, advantages: Sequence[float], best: int, decode: Any) -> dict[str, Any]:
+def macro_record(group: Group, advantages: Sequence[float], best: int, decode: Any) -> dict[str, Any]:
     return {
         "best": best,
         "members": [
@@ -46,15 +46,15 @@ def macro_record(group: MacroGroup, advantages: Sequence[float], best: int, deco
                 "blueprint": z.text if z else "",
                 "invalid": z.invalid.name if z and z.invalid else None,
                 **trajectory_record(execution, float(a)),
-                **sequence_record(plan, decode),
+                **(sequence_record(tokens, decode) if tokens else {}),
             }
-            for plan, execution, a in zip(group.plans, group.executions, advantages, strict=True)
-            for z in (execution.blueprint,)
+            for execution, a in zip(group.trajectories, advantages, strict=True)
+            for z, tokens in ((execution.blueprint, execution.blueprint_tokens),)
         ],
     }
 
 
-def micro_record(group: MicroGroup, advantages: Sequence[float], decode: Any) -> dict[str, Any]:
+def micro_record(group: Group, advantages: Sequence[float], decode: Any) -> dict[str, Any]:
     return {
         "blueprint": group.blueprint.text if group.blueprint else None,
         "members": [
@@ -65,8 +65,8 @@ def micro_record(group: MicroGroup, advantages: Sequence[float], decode: Any) ->
 
 
 def level_record(
-    micro: MicroGroup | None, micro_adv: Sequence[float], decode: Any,
-    macro: tuple[MacroGroup, Sequence[float], int] | None = None,
+    micro: Group | None, micro_adv: Sequence[float], decode: Any,
+    macro: tuple[Group, Sequence[float], int] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """One line of rollouts/*.jsonl: a level with the groups that were played, at least one.
 

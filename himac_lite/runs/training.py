@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from himac_lite import coevolution
 from himac_lite import config as configs
 from himac_lite.runs import health, probe, records, folder as runs
 from himac_lite.policy import memory, adapter as saving
@@ -49,6 +50,9 @@ class Learner:
     env_steps: int = 0
     tokens: int = 0
     seconds: float = 0.0
+
+    def with_(self, task: Task, hierarchy: Hierarchy, config: Train) -> coevolution.Learner:
+        return coevolution.Learner(self.policy, self.optimizer, task, hierarchy, config)
 
 
 def make_task(config: Train) -> Task:
@@ -142,7 +146,7 @@ def _to_the_end(
     before = crew.agree(run.metrics())
     if learner.iteration == 0 and config.validate_every and not before:
         run.append_metrics({"iteration": 0, **_validation(learner, task, config, hierarchy, levels["validation"])})
-    if learner.iteration == 0 and (groups := probe.due(learner.policy, task, hierarchy, probed, config, 0)):
+    if learner.iteration == 0 and (groups := probe.due(learner.with_(task, hierarchy, config), probed, 0)):
         run.record(0, groups)
     last: Mapping[str, Any] = before[-1] if before else {}
     while not _spent(learner, config):
@@ -151,7 +155,7 @@ def _to_the_end(
         learner.seconds = crew.agree(time.monotonic() - begun)
         run.append_metrics({**line, "seconds": round(learner.seconds, 2)})
         groups = _records(learner.policy, step, config.record_levels)
-        groups += probe.due(learner.policy, task, hierarchy, probed, config, learner.iteration)
+        groups += probe.due(learner.with_(task, hierarchy, config), probed, learner.iteration)
         run.record(learner.iteration, groups, config.keep_rollouts)
         if learner.iteration % config.checkpoint_every == 0 or _spent(learner, config):
             _save(run, learner, config, line)
@@ -202,7 +206,7 @@ def _one(
     allowed = curriculum(levels["train"], task, config.rollout.curriculum, _progress(learner, config))
     drawn = draw_levels(allowed, config, learner.iteration)
     seed = np.random.SeedSequence([config.seed, _ITERATE, learner.iteration])
-    step = iterate(learner.policy, task, hierarchy, learner.optimizer, drawn, config, seed, learner.iteration)
+    step = iterate(learner.with_(task, hierarchy, config), drawn, seed, learner.iteration)
     learner.iteration += 1
     learner.env_steps += step.env_steps
     learner.tokens += step.tokens

@@ -11,6 +11,7 @@ import pytest
 from himac_lite import cli
 from himac_lite.bench import Figure, Report, measure, ratio
 from himac_lite.errors import ConfigError
+from himac_lite.rollout.play import Arena
 
 
 def test_a_figure_is_the_median_of_counted_runs():
@@ -89,13 +90,11 @@ def test_the_loop_plays_the_same_game_as_the_rollouts():
     from himac_lite.bench import rollout as bench
     from himac_lite.config import Train
     from himac_lite.policy.loading import load_policy
-    from himac_lite.rollout.play import play_flat
     from himac_lite.runs.training import make_task, resolve_model
     from himac_lite.tasks.sokoban.levels import load_levels
-    from himac_lite.types import GREEDY
 
     policy, task, levels = load_policy(resolve_model("sokoban-base")), make_task(Train()), load_levels("core/train")[:6]
-    ours = play_flat(policy, task, levels, GREEDY, bench.RULE)
+    ours = Arena(policy, task, returns=bench.RULE).play_flat(levels)
     assert [e.moves for e in bench.generate_each_turn(policy, task, levels, greedy=True)] == [t.moves for t in ours]
     sampled = bench.generate_each_turn(policy, task, levels)
     assert np.mean([e.steps for e in sampled]) > 0

@@ -11,7 +11,7 @@ import pytest
 from himac_lite.errors import ConfigError
 from himac_lite.hierarchy import BySegment, SameState, by_trajectory, mixed
 from himac_lite.hierarchy.credit import credit_actions, credit_divisions
-from himac_lite.types import Blueprint, End, Level, MicroGroup, Role, TokenSequence, Trajectory
+from himac_lite.types import Blueprint, End, Group, Level, Role, TokenSequence, Trajectory
 
 LEVEL = Level(("#####", "#@$.#", "#####"))
 
@@ -32,8 +32,8 @@ def trajectory(ret: float, *choices: int, gains: tuple[float, ...] = (), states:
     )  # fmt: skip
 
 
-def group(*trajectories: Trajectory) -> MicroGroup:
-    return MicroGroup(LEVEL, Blueprint("z"), trajectories)
+def group(*trajectories: Trajectory) -> Group:
+    return Group(LEVEL, trajectories)
 
 
 def test_by_trajectory():
@@ -131,7 +131,7 @@ def test_a_credit_of_the_wrong_shape_is_named(shares, words):
 
 def test_the_middle_level_answers_for_what_it_wrote():
     plan = replace(segment(1, 7), role=Role.PLANNER)
-    wrote = replace(trajectory(1.0, 2), plans=(plan, plan))
+    wrote = replace(trajectory(1.0, 2), replans=(plan, plan))
     silent = trajectory(0.0, 2)
     ((first, second),) = credit_divisions([group(wrote, silent)], np.array([[1.0, -1.0]]))
     assert (first.sequence, first.advantage) == (second.sequence, second.advantage) == (plan, 1.0)

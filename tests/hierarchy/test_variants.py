@@ -43,7 +43,9 @@ def test_an_iteration_of_three_levels_by_hand(learnt):
     assert step.micro[0].blueprint == Blueprint(f"\n{FAR}", (SubGoal(FAR),))
     top, middle, bottom = learnt
     assert [(c.sequence.role, round(c.advantage)) for c in flat(top)] == [(Role.PLANNER, -1), (Role.PLANNER, 1)]
-    assert [c.sequence for c in flat(top)] == list(step.macro[0].plans)  # not what the frozen middle level wrote
+    assert [c.sequence for c in flat(top)] == [
+        t.blueprint_tokens for t in step.macro[0].trajectories
+    ]  # not what the frozen middle level wrote
     assert [(c.sequence.text, round(c.advantage)) for c in flat(middle)] == [
         (f"\n{NEAR}", -1), (f"\n{FAR}\n{NEAR}", 1),
     ]  # fmt: skip
@@ -72,9 +74,8 @@ def test_turns_go_by_the_iteration(learnt):
     variant = Hierarchy(schedule=turns(1, 1))
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     for iteration, scripts in ((0, PLAYED), (1, (*PLAYED, *SAMPLED))):
-        coevolution.iterate(
-            ScriptedPolicy(*scripts), TASK, variant, optimizer, [CORRIDOR], FOUR, np.random.SeedSequence(5), iteration
-        )  # type: ignore[arg-type]
+        learner = coevolution.Learner(ScriptedPolicy(*scripts), optimizer, TASK, variant, FOUR)  # type: ignore[arg-type]
+        coevolution.iterate(learner, [CORRIDOR], np.random.SeedSequence(5), iteration)
     assert [{c.sequence.role for c in flat(groups)} for groups in learnt] == [{Role.PLANNER}, {Role.EXECUTOR}]
 
 
@@ -94,7 +95,7 @@ def test_the_mean_of_several_executions(learnt):
     )  # fmt: skip
     step = one_iteration(policy, [CORRIDOR], Hierarchy(score=mean_of(2)), TWO)
     assert policy.unused == 0
-    assert [t.ret for t in step.macro[0].executions] == [0.5, 0.0]
+    assert [t.ret for t in step.macro[0].trajectories] == [0.5, 0.0]
     assert step.env_steps == (3 + 3 + 1 + 0) + (3 + 0)  # all that was played is counted
 
 
@@ -102,14 +103,14 @@ def test_the_gain_over_play_without_a_plan(learnt):
     scripts = [f"\n{FAR}<end>", f"\n{NEAR}<end>", "\nright\nright\nright"]  # flat play solves it
     policy = ScriptedPolicy(*scripts, "\nright\nright\nright", "\nright<sub_done>", *["<sub_done>"] * 2)
     step = one_iteration(policy, [CORRIDOR], Hierarchy(score=gain_over_flat), TWO)
-    assert [t.ret for t in step.macro[0].executions] == [0.0, -1.0]
+    assert [t.ret for t in step.macro[0].trajectories] == [0.0, -1.0]
     assert step.env_steps == 3 + 3 + 1
 
 
 def test_a_perfect_judge_praises_what_this_executor_cannot_do(learnt):
     policy = ScriptedPolicy(f"\n{FAR}<end>", f"\n{NEAR}<end>", "\nup\nup\nup", "<sub_done>", *["<sub_done>"] * 2)
     step = one_iteration(policy, [CORRIDOR], Hierarchy(score=judged_by(carried_out)), TWO)
-    assert [(t.ret, t.success) for t in step.macro[0].executions] == [(1.0, False), (0.0, False)]
+    assert [(t.ret, t.success) for t in step.macro[0].trajectories] == [(1.0, False), (0.0, False)]
 
 
 def test_a_wrong_advantage_stops_the_run_at_the_first_iteration(learnt):
@@ -133,13 +134,13 @@ def test_every_preset_learns_on_policy(policy, toy_levels, monkeypatch, variant)
     ratios: list[float] = []
     real = coevolution.learn
 
-    def watched(policy: Policy, task: Any, optimizer: Any, groups: Any, settings: Any, tau: float, rng: Any) -> Any:
+    def watched(policy: Policy, optimizer: Any, groups: Any, settings: Any, tau: float, rng: Any) -> Any:
         for part in micro_batches(flat(groups), 4096):
             batch = [item.sequence for item in part]
             with torch.no_grad():
-                scores = policy.log_probs(batch, policy.allowed(task, batch[0].role), tau)
+                scores = policy.log_probs(batch, tau)
             ratios.append(float((scores.logp - scores.behaviour)[scores.mask].abs().max()))
-        return real(policy, task, optimizer, groups, settings, tau, rng)
+        return real(policy, optimizer, groups, settings, tau, rng)
 
     monkeypatch.setattr(coevolution, "learn", watched)
     before = [p.detach().clone() for p in policy.trainable()]

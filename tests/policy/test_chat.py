@@ -15,12 +15,11 @@ from himac_lite.policy import chat as chats
 from himac_lite.policy.chat import chat_of
 from himac_lite.policy.loading import LoraSettings, load_policy
 from himac_lite.policy.model import Policy
-from himac_lite.rollout.play import execute, play_flat, sample_blueprints
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.tasks import Describes, Words
 from himac_lite.tasks.sokoban.language import parse_blueprint
 from himac_lite.tasks.sokoban.task import SokobanTask
-from himac_lite.types import GREEDY, Blueprint, Level, Role, Sampling, SubGoal, TokenSequence
+from himac_lite.types import Blueprint, Level, Role, Sampling, SubGoal, TokenSequence
 
 TASK = SokobanTask(max_steps=4, subgoal_budget=3)
 WORDS = Words("RULES", "BOARD")
@@ -199,7 +198,7 @@ def spans(sequence: TokenSequence, mask: bool) -> list[list[int]]:
 def test_the_mask_of_a_blueprint_is_the_answer_with_its_end(policy_of: Any, family: str, toy_levels: list[Level]):
     policy = policy_of(family)
     sampling = Sampling(1.0, np.random.default_rng(1))
-    for sequence, blueprint in sample_blueprints(policy, TASK, toy_levels[:1], 8, sampling)[0]:
+    for sequence, blueprint in Arena(policy, TASK).blueprints(toy_levels[:1], 8, sampling)[0]:
         assert sequence.ids[: sequence.prompt_len] == tuple(policy.prompt(TASK.start(toy_levels[0]), Role.PLANNER))
         assert not any(sequence.action_mask[: sequence.prompt_len])
         assert all(sequence.action_mask[sequence.prompt_len :])
@@ -224,8 +223,8 @@ def test_the_mask_of_play_is_the_first_token_of_each_answer(policy_of: Any, fami
     sampling = Sampling(1.0, np.random.default_rng(0))
     goal = "push the box at (1,2) left to (1,1)"
     jobs = [(toy_levels[2], Blueprint(goal, (SubGoal(goal),)))] * 6
-    played = [(Role.EXECUTOR, t) for t in execute(policy, TASK, jobs, sampling, ReturnRule())]
-    played += [(Role.FLAT, t) for t in play_flat(policy, TASK, toy_levels[2:3] * 4, sampling, ReturnRule())]
+    played = [(Role.EXECUTOR, t) for t in Arena(policy, TASK).execute(jobs, sampling)]
+    played += [(Role.FLAT, t) for t in Arena(policy, TASK).play_flat(toy_levels[2:3] * 4, sampling)]
     first = {policy.encode(name, prompt=False)[0]: name for name in ("up", "down", "left", "right", "<sub_done>")}
     assert len(first) == 5
     lengths = set()
@@ -257,16 +256,16 @@ def test_the_mask_of_play_is_the_first_token_of_each_answer(policy_of: Any, fami
 @families
 def test_log_probs_of_the_update_are_those_of_the_rollout(policy_of: Any, family: str, toy_levels: list[Level]):
     policy = policy_of(family)
-    played = play_flat(policy, TASK, toy_levels, Sampling(1.0, np.random.default_rng(0)), ReturnRule())
+    played = Arena(policy, TASK).play_flat(toy_levels, Sampling(1.0, np.random.default_rng(0)))
     batch = [s for t in played for s in t.segments]
-    scores = policy.log_probs(batch, policy.allowed(TASK, Role.FLAT))
+    scores = policy.log_probs(batch)
     assert int(scores.mask.sum()) == sum(t.steps for t in played)
     assert (scores.logp - scores.behaviour)[scores.mask].abs().max() < 1e-4
 
 
 def test_a_base_model_without_a_template_plays_lines(tmp_path: Path, toy_levels: list[Level]):
     policy = load_policy(str(hub.make_hub(tmp_path / "base", "qwen2.5", template=False)), LoraSettings(4, 8))
-    (t,) = play_flat(policy, TASK, toy_levels[:1], GREEDY, ReturnRule())
+    (t,) = Arena(policy, TASK).play_flat(toy_levels[:1])
     episode = TASK.start(toy_levels[0])
     text = policy.text(policy.prompt(episode, Role.FLAT))
     (sequence,) = t.segments

@@ -19,12 +19,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from himac_lite.coevolution import credit_actions, iterate, play
+from himac_lite.coevolution import Learner, adapt, credit_actions, iterate
 from himac_lite.config import Rollout, Train, Update
 from himac_lite.hierarchy import preset
 from himac_lite.policy import model
 from himac_lite.policy.distributed import ALONE, Team, shares, team
 from himac_lite.policy.update import accumulate
+from himac_lite.rollout.play import Arena
 from himac_lite.rollout.rules import ReturnRule
 from himac_lite.runs import folder as runs
 from himac_lite.tasks.sokoban.task import SokobanTask
@@ -132,10 +133,9 @@ def test_two_ranks_make_the_adapter_of_one(new_policy: Any, toy_levels: Any, var
     def work(policy: Any, crew: Team) -> Any:
         policy.team = crew
         optimizer = torch.optim.AdamW(policy.trainable(), lr=config.update.lr, betas=(0.9, 0.95), weight_decay=0.0)
+        learner = Learner(policy, optimizer, TASK, preset(variant), config)
         steps = [
-            iterate(
-                policy, TASK, preset(variant), optimizer, toy_levels, config, np.random.SeedSequence([0, i])
-            )
+            iterate(learner, toy_levels, np.random.SeedSequence([0, i]))
             for i in range(2)
         ]  # fmt: skip
         return [p.detach().clone() for p in policy.trainable()], steps
@@ -156,7 +156,7 @@ def test_two_ranks_make_the_adapter_of_one(new_policy: Any, toy_levels: Any, var
 def test_reduced_lora_gradients_are_those_of_one_process(new_policy: Any, toy_levels: Any):
     """The path of CUDA (no twin, rows by prompt, gradients reduced) on the same batch: the same gradient."""
     sampling = Sampling(1.0, np.random.default_rng(0))
-    groups = play(new_policy(), TASK, toy_levels, 6, sampling, ReturnRule(0.5))
+    groups = adapt(Arena(new_policy(), TASK, returns=ReturnRule(0.5), sampling=sampling), toy_levels, 6)
     advantages = np.array([[t.ret for t in g.trajectories] for g in groups])
     items = [item for group in credit_actions(groups, advantages - advantages.mean(1, keepdims=True)) for item in group]
     settings = Update(beta=0.0, micro_tokens=256)
@@ -165,7 +165,7 @@ def test_reduced_lora_gradients_are_those_of_one_process(new_policy: Any, toy_le
         policy.team, policy.twin = crew, None
         policy.peft_model.train()
         totals: dict[str, float] = {}
-        accumulate(policy, TASK, items, settings, 1.0, totals)
+        accumulate(policy, items, settings, 1.0, totals)
         return [p.grad for p in policy.trainable()], totals
 
     ready = [new_policy() for _ in range(3)]

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from himac_lite.advantage import group_advantage
-from himac_lite.coevolution import credit_actions, play
+from himac_lite.coevolution import adapt, credit_actions
 from himac_lite.config import Update
 from himac_lite.errors import RunError
 from himac_lite.policy import update
 from himac_lite.policy.update import accumulate, learn, step, with_reference
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.tasks.sokoban.task import SokobanTask
 from himac_lite.types import Credited, Sampling
 
@@ -24,13 +24,13 @@ SETTINGS = Update(groups_per_step=1, epochs=1, minibatches=2)
 
 
 def groups_of(policy: Any, levels: Any) -> list[list[Credited]]:
-    groups = play(policy, TASK, levels, 8, Sampling(1.0, np.random.default_rng(0)), ReturnRule())
+    groups = adapt(Arena(policy, TASK, sampling=Sampling(1.0, np.random.default_rng(0))), levels, 8)
     return credit_actions(groups, group_advantage([[t.ret for t in g.trajectories] for g in groups]))
 
 
 def learnt(policy: Any, groups: Any) -> list[torch.Tensor]:
     optimizer = torch.optim.AdamW(policy.trainable(), lr=1e-2)
-    learn(policy, TASK, optimizer, groups, SETTINGS, 1.0, np.random.default_rng(0))
+    learn(policy, optimizer, groups, SETTINGS, 1.0, np.random.default_rng(0))
     return [p.detach() for p in policy.trainable()]
 
 
@@ -67,9 +67,9 @@ def test_a_scale_that_is_used_up_is_an_error(new_policy: Any, toy_levels: Any):
 
 
 def gradient(policy: Any, groups: Any, tokens: int = 2048) -> list[torch.Tensor]:
-    ready = with_reference(policy, TASK, groups, SETTINGS, 1.0)
+    ready = with_reference(policy, groups, SETTINGS, 1.0)
     items = [item for group in ready for item in group]
-    accumulate(policy, TASK, items, Update(micro_tokens=tokens), 1.0, {})
+    accumulate(policy, items, Update(micro_tokens=tokens), 1.0, {})
     return [p.grad for p in policy.trainable()]
 
 

@@ -10,10 +10,8 @@ import torch
 from test_decoding import PAD, lively_model, plain_logits, random_prompts
 
 from himac_lite.policy import forward as packed
-from himac_lite.rollout.play import play_flat
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.tasks.sokoban.task import SokobanTask
-from himac_lite.types import GREEDY, Role
 
 
 @pytest.mark.parametrize("chosen", [[0], [0, 5], [3, 4, 11], list(range(12))], ids=str)
@@ -46,7 +44,7 @@ def test_logits_where_a_token_was_chosen(lengths, passes, chosen):
 def test_a_vocabulary_of_logits_is_computed_for_choices_alone(policy: Any, toy_levels: Any) -> None:
     """The update asks for the columns in which at least one row chose; the others score 0."""
     task = SokobanTask(max_steps=6)
-    batch = [t.segments[0] for t in play_flat(policy, task, toy_levels[:3], GREEDY, ReturnRule())]
+    batch = [t.segments[0] for t in Arena(policy, task).play_flat(toy_levels[:3])]
     observed = {1, 3}  # columns in which, let us say, nobody chose
     batch = [
         replace(s, action_mask=tuple(m and t - s.prompt_len not in observed for t, m in enumerate(s.action_mask)))
@@ -60,7 +58,7 @@ def test_a_vocabulary_of_logits_is_computed_for_choices_alone(policy: Any, toy_l
         return real(prompts, target, chosen, reference)
 
     policy._logits = noted
-    scores = policy.log_probs(batch, policy.allowed(task, Role.FLAT))
+    scores = policy.log_probs(batch)
     width = scores.mask.shape[1]
     assert asked[0].tolist() == [t for t in range(width) if t not in observed]
     assert (scores.logp[:, [1, 3]] == 0).all()

@@ -20,12 +20,11 @@ from himac_lite.policy.decoding import Growing, Stream, decode
 from himac_lite.policy.loading import LoraSettings, load_policy
 from himac_lite.policy.static_decoding import CudaGraphs, StaticDecoding
 from himac_lite.pretraining.pretrain import make_model
-from himac_lite.rollout.play import play_flat
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.runs import folder as runs
 from himac_lite.runs import training
 from himac_lite.tasks.sokoban.task import SokobanTask
-from himac_lite.types import Role, Sampling
+from himac_lite.types import Sampling
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 TASK = SokobanTask(max_steps=4)
@@ -43,9 +42,9 @@ def test_rollout_and_update_agree_in_4_bit(folder: Path, toy_levels: Any, checkp
     assert all(p.dtype is torch.float32 for p in policy.trainable())
     small = torch.cuda.get_device_capability()[0] < 8
     assert policy.scaler.is_enabled() == small
-    played = play_flat(policy, TASK, toy_levels, Sampling(1.0, np.random.default_rng(0)), ReturnRule())
+    played = Arena(policy, TASK).play_flat(toy_levels, Sampling(1.0, np.random.default_rng(0)))
     batch = [s for t in played for s in t.segments]
-    scores = policy.log_probs(batch, policy.allowed(TASK, Role.FLAT).to(policy.device))
+    scores = policy.log_probs(batch)
     assert (scores.logp - scores.behaviour)[scores.mask].abs().max() < 0.05
     gradients = torch.autograd.grad(scores.logp[scores.mask].sum(), policy.leaves(), allow_unused=False)
     assert any(g.any() for g in gradients)
@@ -95,9 +94,9 @@ def test_cuda_graphs_hold_for_4_bit_and_lora_as_it_changes(folder: Path, toy_lev
     policy = load_policy(str(folder), LoraSettings(8, 16))
     assert policy.static is not None
     for _ in range(3):
-        played = play_flat(policy, TASK, toy_levels * 3, Sampling(1.0, np.random.default_rng(0)), ReturnRule())
+        played = Arena(policy, TASK).play_flat(toy_levels * 3, Sampling(1.0, np.random.default_rng(0)))
         batch = [s for t in played for s in t.segments]
-        scores = policy.log_probs(batch, policy.allowed(TASK, Role.FLAT).to(policy.device))
+        scores = policy.log_probs(batch)
         assert (scores.logp - scores.behaviour)[scores.mask].abs().max() < 0.05
         with torch.no_grad():  # as an optimizer's step: what was recorded must follow
             for p in policy.trainable():

@@ -16,8 +16,7 @@ from himac_lite.policy.chat import messages
 from himac_lite.policy.loading import LoraSettings, load_policy
 from himac_lite.pretraining import sft
 from himac_lite.rollout.evaluate import evaluate
-from himac_lite.rollout.play import play_flat
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.runs import folder as runs
 from himac_lite.runs import training
 from himac_lite.tasks.sokoban.levels import load_levels
@@ -83,9 +82,9 @@ def test_training_changes_the_adapter_and_is_scored_against_its_start(path: Any)
     assert all(torch.equal(a, b) for a, b in zip(trained.start, warm.trainable(), strict=True))
     # The KL term holds to the warm start: the reference is the warm policy, whatever has been learnt since.
     task, levels = SokobanTask(max_steps=4), load_levels(path.levels)
-    batch = [s for t in play_flat(warm, task, levels * 2, greedy(), ReturnRule()) for s in t.segments]
-    reference = trained.log_probs(batch, None, reference=True)
-    own = warm.log_probs(batch, None)
+    batch = [s for t in Arena(warm, task).play_flat(levels * 2, greedy()) for s in t.segments]
+    reference = trained.log_probs(batch, reference=True)
+    own = warm.log_probs(batch)
     torch.testing.assert_close(reference.logp[own.mask], own.logp[own.mask].detach(), rtol=0, atol=1e-4)
 
 
@@ -181,7 +180,7 @@ def test_demonstrations_are_in_the_turns_of_a_rollout(path: Any):
         SokobanTask(max_steps=4),
         *load_levels(path.levels),
     )
-    (flat,) = play_flat(policy, task, [level], greedy(), ReturnRule())
+    (flat,) = Arena(policy, task).play_flat([level], greedy())
     shown = sft.flat_sequence(policy, task, level)
     assert (shown.ids, shown.action_mask, shown.prompt_len) == tuple(
         getattr(flat.segments[0], name) for name in ("ids", "action_mask", "prompt_len")

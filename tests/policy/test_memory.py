@@ -18,8 +18,7 @@ from himac_lite.policy import memory
 from himac_lite.policy.loading import LoraSettings, compute_dtype, load_policy
 from himac_lite.policy.memory import Tokens, estimate, fit, shape_of
 from himac_lite.policy.update import accumulate
-from himac_lite.rollout.play import play_flat
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.tasks.sokoban.levels import load_levels
 from himac_lite.tasks.sokoban.task import SokobanTask
 from himac_lite.types import Credited, Sampling
@@ -138,7 +137,7 @@ def test_weights_cache_and_activations_are_within_15_percent(measured: Any, monk
     task = SokobanTask(max_steps=12)
     level = next(lv for lv in load_levels("core/test") if (lv.optimal_moves or 0) > 16)  # nobody solves it in 12 moves
     config = Train(model=Model(rank=8, checkpointing=policy.checkpointing), rollout=Rollout(levels=1, group=8))
-    played = play_flat(policy, task, [level] * 8, Sampling(1.0, np.random.default_rng(0)), ReturnRule())
+    played = Arena(policy, task).play_flat([level] * 8, Sampling(1.0, np.random.default_rng(0)))
     batch = [s for t in played for s in t.segments]
     answer = max(len(s.ids) - s.prompt_len for s in batch)
     prompt = batch[0].prompt_len
@@ -165,7 +164,7 @@ def test_weights_cache_and_activations_are_within_15_percent(measured: Any, monk
         return out
 
     monkeypatch.setattr(generation._GrowingLayer, "update", update)
-    play_flat(policy, task, [level] * 8, Sampling(1.0, np.random.default_rng(0)), ReturnRule())
+    Arena(policy, task).play_flat([level] * 8, Sampling(1.0, np.random.default_rng(0)))
     monkeypatch.setattr(generation._GrowingLayer, "update", kept)
     cache = estimate(shape, Tokens(prompt, answer, 0), config, torch.float32, micro, on_cpu=True).cache
     assert cache == pytest.approx(sum(rooms.values()), rel=0.15)
@@ -173,7 +172,7 @@ def test_weights_cache_and_activations_are_within_15_percent(measured: Any, monk
     items = [Credited(s, 1.0) for s in batch]
     settings = Update(beta=0.0, micro_tokens=10**6)
     policy.computing()
-    peak = peak_of(lambda: accumulate(policy, task, items, settings, 1.0, {}))
+    peak = peak_of(lambda: accumulate(policy, items, settings, 1.0, {}))
     gradients = found.optimizer - 4 * 2 * 8 * shape.lora_per_rank  # all but AdamW's moments, which are not made here
     assert found.activations + gradients == pytest.approx(peak, rel=0.15)
 

@@ -9,6 +9,7 @@ import math
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,14 +19,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from himac_lite.advantage import group_advantage
-from himac_lite.coevolution import credit_actions, credit_blueprints, explore, play
+from himac_lite.coevolution import adapt, credit_actions, credit_blueprints, explore
 from himac_lite.config import Update
 from himac_lite.errors import HimacError, ModelError
 from himac_lite.policy import loading
 from himac_lite.policy.loading import LoraSettings, load_policy
 from himac_lite.policy.model import Policy
 from himac_lite.policy.update import accumulate, learn, with_reference
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.tasks.sokoban.task import SokobanTask
 from himac_lite.types import Credited, End, Role, Sampling, TokenSequence
 
@@ -47,14 +48,14 @@ def shake(policy: Policy, seed: int = 1) -> None:
 
 
 def blueprint_groups(policy: Policy, levels: Any) -> list[list[Credited]]:
-    groups = explore(policy, TASK, levels, 8, sampling(), ReturnRule())
-    credited = credit_blueprints(groups, group_advantage([[t.ret for t in g.executions] for g in groups]))
+    groups = explore(Arena(policy, TASK, sampling=sampling()), levels, 8)
+    credited = credit_blueprints(groups, group_advantage([[t.ret for t in g.trajectories] for g in groups]))
     assert credited
     return credited
 
 
 def flat_groups(policy: Policy, levels: Any) -> list[list[Credited]]:
-    groups = play(policy, TASK, levels, 8, sampling(), ReturnRule())
+    groups = adapt(Arena(policy, TASK, sampling=sampling()), levels, 8)
     credited = credit_actions(groups, group_advantage([[t.ret for t in g.trajectories] for g in groups]))
     assert credited
     return credited
@@ -62,7 +63,7 @@ def flat_groups(policy: Policy, levels: Any) -> list[list[Credited]]:
 
 def sequences(policy: Policy, levels: Any) -> list[TokenSequence]:
     """Real sampled sequences of one role: several that share a prompt, prompts and sequences of several lengths."""
-    groups = play(policy, TASK, [levels[0], levels[2], levels[1], levels[2]], 8, sampling(), ReturnRule())
+    groups = adapt(Arena(policy, TASK, sampling=sampling()), [levels[0], levels[2], levels[1], levels[2]], 8)
     batch = [s for g in groups for t in g.trajectories for s in t.segments]
     assert len({s.ids[: s.prompt_len] for s in batch}) == 3
     assert len({s.prompt_len for s in batch}) == 2
@@ -160,7 +161,12 @@ def lora_gradients(policy: Policy, total: torch.Tensor) -> list[torch.Tensor]:
     return [p.grad.clone() for p in policy.trainable() if p.grad is not None]
 
 
-def own_log_probs(policy: Policy, batch: list[TokenSequence], allowed: torch.Tensor | None) -> list[torch.Tensor]:
+def freely(batch: list[TokenSequence]) -> list[TokenSequence]:
+    """The same sequences without a constraint."""
+    return [replace(s, allowed=None) for s in batch]
+
+
+def own_log_probs(policy: Policy, batch: list[TokenSequence]) -> list[torch.Tensor]:
     """Of the sampled tokens, sequence by sequence, by the forward pass of the 4-bit peft model itself.
 
     In training mode (there is no dropout): in evaluation mode bitsandbytes computes in bfloat16 where the CPU can,
@@ -173,9 +179,9 @@ def own_log_probs(policy: Policy, batch: list[TokenSequence], allowed: torch.Ten
         places = [t for t, mine in enumerate(s.action_mask) if mine]
         ids = [s.ids[t] for t in places]
         rows = logits[[t - 1 for t in places]]
-        if allowed is not None:
-            rows = rows[:, allowed]
-            ids = [allowed.tolist().index(i) for i in ids]
+        if s.allowed is not None:
+            rows = rows[:, list(s.allowed)]
+            ids = [s.allowed.index(i) for i in ids]
         out.append(rows.log_softmax(-1)[torch.arange(len(ids)), ids])
     return out
 
@@ -184,17 +190,18 @@ def own_log_probs(policy: Policy, batch: list[TokenSequence], allowed: torch.Ten
 def test_twin_agrees_with_the_4bit_model(policy, new_policy, toy_levels, shaken):
     if shaken:
         shake(policy)
-    batch = sequences(policy, toy_levels)
-    for allowed in (None, policy.allowed(TASK, Role.FLAT)):
-        scores = policy.log_probs(batch, allowed)
-        own = own_log_probs(policy, batch, allowed)
+    constrained = sequences(policy, toy_levels)
+    assert constrained[0].allowed is not None
+    for batch in (constrained, freely(constrained)):
+        scores = policy.log_probs(batch)
+        own = own_log_probs(policy, batch)
         for logp, mask, wanted in zip(scores.logp, scores.mask, own, strict=True):
             torch.testing.assert_close(logp[mask], wanted, rtol=0, atol=1e-3)
     # What 1e-3 would not have hidden: 4 bit against full precision, and the adapter.
-    exact = new_policy(four_bit=False).log_probs(batch, None)
-    assert (exact.logp - policy.log_probs(batch, None).logp)[exact.mask].abs().max() > 0.01
+    exact = new_policy(four_bit=False).log_probs(batch)
+    assert (exact.logp - policy.log_probs(batch).logp)[exact.mask].abs().max() > 0.01
     if shaken:
-        moved = policy.log_probs(batch, None).logp - new_policy().log_probs(batch, None).logp
+        moved = policy.log_probs(batch).logp - new_policy().log_probs(batch).logp
         assert moved[exact.mask].abs().max() > 0.1
 
 
@@ -203,21 +210,19 @@ def test_recorded_log_probs_are_those_of_the_4bit_model(policy, toy_levels, shak
     if shaken:
         shake(policy)
     batch = sequences(policy, toy_levels)
-    allowed = policy.allowed(TASK, Role.FLAT)
-    for s, wanted in zip(batch, own_log_probs(policy, batch, allowed), strict=True):
+    for s, wanted in zip(batch, own_log_probs(policy, batch), strict=True):
         recorded = torch.tensor([p for p, mine in zip(s.logp, s.action_mask, strict=True) if mine])
         torch.testing.assert_close(recorded, wanted.detach(), rtol=0, atol=1e-3)
-    scores = policy.log_probs(batch, allowed)
+    scores = policy.log_probs(batch)
     torch.testing.assert_close(scores.logp[scores.mask], scores.behaviour[scores.mask], rtol=0, atol=1e-4)
 
 
 def test_log_probs_are_aligned_with_their_tokens(policy, toy_levels):
     """Sequences with shared and different prompts, of different lengths, give together what each gives alone."""
     batch = sequences(policy, toy_levels)
-    allowed = policy.allowed(TASK, Role.FLAT)
-    together = policy.log_probs(batch, allowed, 0.7)
+    together = policy.log_probs(batch, 0.7)
     for row, s in enumerate(batch):
-        alone = policy.log_probs([s], allowed, 0.7)
+        alone = policy.log_probs([s], 0.7)
         part = slice(0, len(s.ids) - s.prompt_len)
         assert alone.mask[0].tolist() == list(s.action_mask[s.prompt_len :])
         assert together.mask[row, part].tolist() == alone.mask[0].tolist()
@@ -230,18 +235,18 @@ def test_log_probs_are_aligned_with_their_tokens(policy, toy_levels):
 
 
 def test_reference_is_the_model_without_its_adapter(policy, new_policy, toy_levels):
-    batch = sequences(policy, toy_levels)
+    batch = freely(sequences(policy, toy_levels))
     shake(policy)
-    scores = policy.log_probs(batch, None, reference=True)
+    scores = policy.log_probs(batch, reference=True)
     assert not scores.logp.requires_grad
     with torch.no_grad(), policy.peft_model.disable_adapter():
-        own = own_log_probs(policy, batch, None)
+        own = own_log_probs(policy, batch)
     for logp, mask, wanted in zip(scores.logp, scores.mask, own, strict=True):
         torch.testing.assert_close(logp[mask], wanted, rtol=0, atol=1e-3)
     # The very same numbers as before the adapter learnt anything; and not those of the adapted model.
-    fresh = new_policy().log_probs(batch, None).logp.detach()
+    fresh = new_policy().log_probs(batch).logp.detach()
     assert torch.equal(scores.logp, fresh)
-    assert (policy.log_probs(batch, None).logp - scores.logp)[scores.mask].abs().max() > 0.1
+    assert (policy.log_probs(batch).logp - scores.logp)[scores.mask].abs().max() > 0.1
 
 
 @pytest.mark.parametrize("shaken", [False, True], ids=["lora_at_start", "lora_nonzero"])
@@ -252,10 +257,10 @@ def test_gradient_through_merged_weights_equals_that_of_the_4bit_model(policy, t
     weight = torch.randn(len(batch), generator=torch.Generator().manual_seed(0))
 
     named = policy.named_trainable()
-    scores = policy.log_probs(batch, None)
+    scores = policy.log_probs(batch)
     total = (torch.where(scores.mask, scores.logp, 0.0).sum(1) * weight).sum()
     twin = dict(zip([n for n, _ in named], lora_gradients(policy, total), strict=True))
-    total = sum(w * logp.sum() for w, logp in zip(weight, own_log_probs(policy, batch, None), strict=True))
+    total = sum(w * logp.sum() for w, logp in zip(weight, own_log_probs(policy, batch), strict=True))
     own = dict(zip([n for n, _ in named], torch.autograd.grad(total, [p for _, p in named]), strict=True))
     assert len(own) == 28
     for name, wanted in own.items():
@@ -272,12 +277,11 @@ def test_without_a_twin_the_4bit_model_computes_the_same(policy, toy_levels):
     shake(policy)
     policy.peft_model.train()  # see own_log_probs
     batch = sequences(policy, toy_levels)
-    allowed = policy.allowed(TASK, Role.FLAT)
 
     def compute() -> list[torch.Tensor]:
-        scores = policy.log_probs(batch, allowed)
+        scores = policy.log_probs(batch)
         gradient = lora_gradients(policy, scores.logp[scores.mask].sum())
-        reference = policy.log_probs(batch, allowed, reference=True)
+        reference = policy.log_probs(batch, reference=True)
         return [scores.logp[scores.mask], scores.entropy[scores.mask], reference.logp[scores.mask], *gradient]
 
     by_twin = compute()
@@ -310,15 +314,7 @@ def test_only_lora_learns_and_the_4bit_weights_keep_their_bytes(policy, toy_leve
             return super().step(closure)
 
     optimizer = Watched(policy.trainable(), lr=1e-2)
-    learn(
-        policy,
-        TASK,
-        optimizer,
-        groups,
-        Update(groups_per_step=1, epochs=1, minibatches=2),
-        1.0,
-        np.random.default_rng(0),
-    )
+    learn(policy, optimizer, groups, Update(groups_per_step=1, epochs=1, minibatches=2), 1.0, np.random.default_rng(0))
 
     assert with_gradient == {n for n, _ in policy.named_trainable()}
     assert len(with_gradient) == 28
@@ -342,10 +338,11 @@ def test_rollouts_after_an_update_use_the_new_weights(policy, toy_levels):
 
     before = probability_of_right()
     optimizer = torch.optim.AdamW(policy.trainable(), lr=1e-2)
-    learn(policy, TASK, optimizer, flat_groups(policy, toy_levels), Update(), 1.0, np.random.default_rng(0))
+    learn(policy, optimizer, flat_groups(policy, toy_levels), Update(), 1.0, np.random.default_rng(0))
     after = probability_of_right()
     assert abs(after - before) > 1e-3
-    scores = policy.log_probs([_one_token(policy, prompt, "\nright")], torch.tensor(allowed))
+    right = replace(_one_token(policy, prompt, "\nright"), allowed=tuple(allowed))
+    scores = policy.log_probs([right])
     assert after == pytest.approx(scores.logp.exp().item(), abs=1e-4)
 
 
@@ -364,7 +361,7 @@ def test_a_saved_adapter_comes_back(policy, new_policy, toy_levels, tmp_path):
         assert torch.equal(p, q)
         assert q.requires_grad
     batch = sequences(policy, toy_levels)
-    assert torch.equal(policy.log_probs(batch, None).logp, again.log_probs(batch, None).logp)
+    assert torch.equal(policy.log_probs(batch).logp, again.log_probs(batch).logp)
 
 
 def test_a_gradient_that_is_not_finite_is_not_applied(policy, toy_levels):
@@ -373,13 +370,13 @@ def test_a_gradient_that_is_not_finite_is_not_applied(policy, toy_levels):
     before = [p.detach().clone() for p in policy.trainable()]
     optimizer = torch.optim.AdamW(policy.trainable(), lr=1e-2)
     with pytest.raises(HimacError, match="not finite"):
-        learn(policy, TASK, optimizer, broken, Update(), 1.0, np.random.default_rng(0))
+        learn(policy, optimizer, broken, Update(), 1.0, np.random.default_rng(0))
     assert all(torch.equal(p, q) for p, q in zip(policy.trainable(), before, strict=True))
     assert all(p.grad is None for p in policy.trainable())
     # The trainer can go on with what is sound.
     items = [item for group in groups for item in group]
-    (items,) = with_reference(policy, TASK, [items], Update(), 1.0)
-    assert accumulate(policy, TASK, items, Update(), 1.0, {}) == sum(sum(i.sequence.action_mask) for i in items)
+    (items,) = with_reference(policy, [items], Update(), 1.0)
+    assert accumulate(policy, items, Update(), 1.0, {}) == sum(sum(i.sequence.action_mask) for i in items)
 
 
 # ---- text and tokens ---------------------------------------------------------------------------------------------
@@ -395,9 +392,8 @@ def test_text_and_tokens(policy):
     codes = policy.codes(TASK)
     assert codes.actions == {up: (0, ()), down: (1, ()), left: (2, ()), right: (3, ())}
     assert (codes.prefix, codes.sub_done, codes.end) == ((), done, policy.encode("<end>")[0])
-    assert policy.allowed(TASK, Role.PLANNER) is None
-    assert policy.allowed(TASK, Role.FLAT).tolist() == [up, down, left, right]
-    assert policy.allowed(TASK, Role.EXECUTOR).tolist() == [up, down, left, right, done]
+    assert codes.allowed(with_sub_done=False) == [up, down, left, right]
+    assert codes.allowed(with_sub_done=True) == [up, down, left, right, done]
 
 
 def test_an_action_may_have_several_tokens(policy):
@@ -423,7 +419,7 @@ def test_actions_that_begin_alike(policy):
 @pytest.mark.parametrize("text", ["<finished>", "<sub_done><sub_done>", "\nup moved (2,3)"])
 def test_sub_done_must_be_told_by_one_token(policy, text):
     with pytest.raises(ModelError) as error:
-        policy.allowed(SokobanTask(sub_done=text), Role.EXECUTOR)
+        policy.codes(SokobanTask(sub_done=text))
     assert repr(text) in one_line(error)
 
 

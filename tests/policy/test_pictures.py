@@ -15,8 +15,7 @@ from himac_lite import cli
 from himac_lite.errors import ModelError
 from himac_lite.policy.loading import LoraSettings, load_policy
 from himac_lite.policy.pictures import Shows
-from himac_lite.rollout.play import play_flat
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.tasks.sokoban.pixels import to_rgb
 from himac_lite.tasks.sokoban.task import SokobanTask
 from himac_lite.types import Role, Sampling
@@ -61,12 +60,9 @@ def test_prompts_are_equal_just_when_their_pictures_are(policy: Any, toy_levels:
 
 def test_log_probs_are_those_of_the_library_without_a_cache(policy: Any, toy_levels: Any):
     """Rollout (shared prefill, cache, shifted positions) = update = one plain forward pass of the whole sequence."""
-    played = play_flat(
-        policy, TASK, [*toy_levels, toy_levels[2]], Sampling(1.0, np.random.default_rng(0)), ReturnRule()
-    )
+    played = Arena(policy, TASK).play_flat([*toy_levels, toy_levels[2]], Sampling(1.0, np.random.default_rng(0)))
     batch = [s for t in played for s in t.segments]
-    allowed = policy.allowed(TASK, Role.FLAT)
-    scores = policy.log_probs(batch, allowed)
+    scores = policy.log_probs(batch)
     assert (scores.logp - scores.behaviour)[scores.mask].abs().max() < 1e-4
     model = policy._computing(False)
     for row, s in enumerate(batch):
@@ -78,9 +74,9 @@ def test_log_probs_are_those_of_the_library_without_a_cache(policy: Any, toy_lev
                 input_ids=torch.where(ids < 0, policy.pictures.token, ids), pixel_values=patches, image_grid_thw=grids,
                 mm_token_type_ids=(ids < 0).int(), attention_mask=torch.ones_like(ids), use_cache=False,
             ).logits[0]  # fmt: skip
-        logp = torch.log_softmax(logits[:, allowed], -1)
+        logp = torch.log_softmax(logits[:, list(s.allowed)], -1)
         chosen = [t for t, own in enumerate(s.action_mask) if own]
-        own = torch.stack([logp[t - 1, allowed.tolist().index(s.ids[t])] for t in chosen])
+        own = torch.stack([logp[t - 1, s.allowed.index(s.ids[t])] for t in chosen])
         torch.testing.assert_close(scores.logp[row][scores.mask[row]].detach(), own, rtol=0, atol=1e-4)
 
 

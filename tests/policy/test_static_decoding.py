@@ -15,8 +15,7 @@ from himac_lite.errors import ConfigError
 from himac_lite.policy import static_decoding
 from himac_lite.policy.decoding import Growing, Stream, decode
 from himac_lite.policy.static_decoding import StaticDecoding, power_of_two, rounded
-from himac_lite.rollout.play import execute, play_flat, sample_blueprints
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.tasks.sokoban.task import SokobanTask
 from himac_lite.types import GREEDY, Role, Sampling
 
@@ -260,10 +259,10 @@ def test_a_policy_plays_the_same_with_either_cache(new_policy, toy_levels):
     def played(how: str) -> list[Any]:
         policy = new_policy(static_cache=how)
         assert (policy.static is not None) == (how == "on")
-        plans = sample_blueprints(policy, task, toy_levels, 3, Sampling(1.0, np.random.default_rng(0)))
+        plans = Arena(policy, task).blueprints(toy_levels, 3, Sampling(1.0, np.random.default_rng(0)))
         jobs = [(level, plan) for level, group in zip(toy_levels, plans, strict=True) for _, plan in group]
-        followed = execute(policy, task, jobs, Sampling(1.0, np.random.default_rng(1)), ReturnRule())
-        return [*followed, *play_flat(policy, task, toy_levels * 3, GREEDY, ReturnRule())]
+        followed = Arena(policy, task).execute(jobs, Sampling(1.0, np.random.default_rng(1)))
+        return [*followed, *Arena(policy, task).play_flat(toy_levels * 3)]
 
     for ours, wanted in zip(played("on"), played("off"), strict=True):
         assert (ours.moves, ours.blueprint) == (wanted.moves, wanted.blueprint)

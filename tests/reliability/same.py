@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from himac_lite.coevolution import choose
+from himac_lite.rollout.play import Arena
 from himac_lite.tasks import marks
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -46,9 +48,14 @@ def main() -> None:
     goal = SubGoal("push the box at (2,3) right to (2,5)")
     prompts = [language.prompt(role, board_from_level(lv), goal) for role in marks.MARK for lv in some]
     sampling, rule = Sampling(1.0, rng), ReturnRule()
-    macro = explore(policy, training.make_task(config), some, 2, sampling, rule)
-    micro = adapt(policy, training.make_task(config), macro, np.zeros(2, int), 2, sampling, rule)
-    sequences = [s for group in macro for s in group.plans]
+    macro = explore(Arena(policy, training.make_task(config), returns=rule, sampling=sampling), some, 2)
+    micro = adapt(
+        Arena(policy, training.make_task(config), returns=rule, sampling=sampling),
+        [g.level for g in macro],
+        2,
+        choose(training.make_task(config), macro, np.zeros(2, int)),
+    )
+    sequences = [s for group in macro for s in (t.blueprint_tokens for t in group.trajectories)]
     sequences += [s for group in micro for t in group.trajectories for s in t.segments]
     print(
         json.dumps(

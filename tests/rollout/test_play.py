@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from conftest import ScriptedPolicy
 
-from himac_lite.rollout.play import execute, play_flat, sample_blueprints
+from himac_lite.rollout.play import Arena
 from himac_lite.rollout.rules import ReturnRule
 from himac_lite.tasks.sokoban.task import SokobanTask
-from himac_lite.types import GREEDY, Blueprint, End, Invalid, Level, Role, Sampling, SubGoal
+from himac_lite.types import Blueprint, End, Invalid, Level, Role, Sampling, SubGoal
 
 TWO = Level(("########", "#  @   #", "# $  $ #", "# .  . #", "########"))
 FIRST = "push the box at (2,2) down to (3,2)"  # left, down
@@ -34,7 +34,7 @@ def steps(names: str) -> str:
 
 def test_sub_done_and_success():
     policy = ScriptedPolicy(steps("l d done"), steps("u r r r d l l l"))
-    (episode,) = execute(policy, SokobanTask(), [(TWO, plan(FIRST, SECOND))], GREEDY, SPARSE)
+    (episode,) = Arena(policy, SokobanTask(), returns=SPARSE).execute([(TWO, plan(FIRST, SECOND))])
     assert [s.end for s in episode.segments] == [End.SUB_DONE, End.SUCCESS]
     assert episode.segment_moves == (2, 5)  # success ends it at once: the last three moves are not played
     assert episode.moves == "lDurrrD"
@@ -47,7 +47,7 @@ def test_sub_done_and_success():
 
 def test_success_leaves_the_rest_of_the_blueprint():
     policy = ScriptedPolicy(steps("r r r done"))
-    (episode,) = execute(policy, SokobanTask(), [(CORRIDOR, plan(FAR, FAR, FAR))], GREEDY, SPARSE)
+    (episode,) = Arena(policy, SokobanTask(), returns=SPARSE).execute([(CORRIDOR, plan(FAR, FAR, FAR))])
     assert [s.end for s in episode.segments] == [End.SUCCESS]
     assert episode.moves == "RRR"
     assert episode.success
@@ -58,7 +58,7 @@ def test_budget_leaves_a_subgoal_without_sub_done():
     # move is a step as well; the third ends itself within its budget.
     policy = ScriptedPolicy(steps("l d done"), steps("l l l l"), steps("u done"))
     task = SokobanTask(subgoal_budget=2)
-    (episode,) = execute(policy, task, [(TWO, plan(FIRST, SECOND, SECOND))], GREEDY, SPARSE)
+    (episode,) = Arena(policy, task, returns=SPARSE).execute([(TWO, plan(FIRST, SECOND, SECOND))])
     assert [s.end for s in episode.segments] == [End.BUDGET, End.BUDGET, End.SUB_DONE]
     assert episode.segment_moves == (2, 2, 1)
     assert episode.moves == "lDllu"  # (2,2) → (2,1), blocked there, → (1,1)
@@ -68,13 +68,13 @@ def test_budget_leaves_a_subgoal_without_sub_done():
 
 def test_the_last_step_of_the_budget_may_succeed():
     policy = ScriptedPolicy(steps("r r r"))
-    (episode,) = execute(policy, SokobanTask(subgoal_budget=3), [(CORRIDOR, plan(FAR))], GREEDY, SPARSE)
+    (episode,) = Arena(policy, SokobanTask(subgoal_budget=3), returns=SPARSE).execute([(CORRIDOR, plan(FAR))])
     assert [s.end for s in episode.segments] == [End.SUCCESS]
 
 
 def test_the_step_limit_truncates():
     policy = ScriptedPolicy(steps("l d done"), steps("u r r r d"))
-    (episode,) = execute(policy, SokobanTask(max_steps=4), [(TWO, plan(FIRST, SECOND, SECOND))], GREEDY, SPARSE)
+    (episode,) = Arena(policy, SokobanTask(max_steps=4), returns=SPARSE).execute([(TWO, plan(FIRST, SECOND, SECOND))])
     assert [s.end for s in episode.segments] == [End.SUB_DONE, End.TRUNCATED]
     assert episode.segment_moves == (2, 2)
     assert episode.moves == "lDur"
@@ -83,13 +83,13 @@ def test_the_step_limit_truncates():
 
 def test_the_last_step_of_the_episode_may_succeed():
     policy = ScriptedPolicy(steps("r r r"))
-    (episode,) = execute(policy, SokobanTask(max_steps=3), [(CORRIDOR, plan(FAR))], GREEDY, SPARSE)
+    (episode,) = Arena(policy, SokobanTask(max_steps=3), returns=SPARSE).execute([(CORRIDOR, plan(FAR))])
     assert [s.end for s in episode.segments] == [End.SUCCESS]
 
 
 def test_sub_done_at_once_is_a_segment_without_steps():
     policy = ScriptedPolicy(steps("done"), steps("l done"))
-    (episode,) = execute(policy, SokobanTask(), [(TWO, plan(FIRST, SECOND))], GREEDY, SPARSE)
+    (episode,) = Arena(policy, SokobanTask(), returns=SPARSE).execute([(TWO, plan(FIRST, SECOND))])
     assert episode.segment_moves == (0, 1)
     assert episode.steps == 1
     assert episode.segments[0].text == "<sub_done>"
@@ -97,7 +97,7 @@ def test_sub_done_at_once_is_a_segment_without_steps():
 
 def test_an_episode_ends_with_its_blueprint():
     policy = ScriptedPolicy(steps("r done"))
-    (episode,) = execute(policy, SokobanTask(), [(CORRIDOR, plan(FAR))], GREEDY, SPARSE)
+    (episode,) = Arena(policy, SokobanTask(), returns=SPARSE).execute([(CORRIDOR, plan(FAR))])
     assert (episode.success, episode.steps) == (False, 1)
 
 
@@ -105,9 +105,9 @@ def test_a_level_that_starts_solved_is_not_played():
     solved = Level(("#####", "#@* #", "#####"))
     policy = ScriptedPolicy()
     task = SokobanTask()
-    for episode in execute(policy, task, [(solved, plan(FAR))], GREEDY, SPARSE) + play_flat(
-        policy, task, [solved], GREEDY, SPARSE
-    ):
+    for episode in Arena(policy, task, returns=SPARSE).execute([(solved, plan(FAR))]) + Arena(
+        policy, task, returns=SPARSE
+    ).play_flat([solved]):
         assert (episode.success, episode.ret, episode.steps, episode.segments) == (True, 1.0, 0, ())
 
 
@@ -117,7 +117,7 @@ def test_a_level_that_starts_solved_is_not_played():
 def test_the_executor_reads_the_board_as_it_is_now_and_the_active_subgoal_alone():
     policy = ScriptedPolicy(steps("l d done"), steps("r u done"), steps("u r r d"))
     task = SokobanTask(max_steps=8)
-    execute(policy, task, [(TWO, plan(FIRST, SECOND, SECOND))], GREEDY, SPARSE)
+    Arena(policy, task, returns=SPARSE).execute([(TWO, plan(FIRST, SECOND, SECOND))])
     start = "\n########\n#  @   #\n# $  $ #\n# .  . #\n########\n\n"
     after_first = "\n########\n#      #\n# @  $ #\n# *  . #\n########\n\n"
     after_second = "\n########\n#  @   #\n#    $ #\n# *  . #\n########\n\n"  # right to (2,3), up to (1,3)
@@ -130,7 +130,7 @@ def test_the_executor_reads_the_board_as_it_is_now_and_the_active_subgoal_alone(
 
 def test_the_segments_hold_what_was_read():
     policy = ScriptedPolicy(steps("l d done"), steps("u done"))
-    (episode,) = execute(policy, SokobanTask(), [(TWO, plan(FIRST, SECOND))], GREEDY, SPARSE)
+    (episode,) = Arena(policy, SokobanTask(), returns=SPARSE).execute([(TWO, plan(FIRST, SECOND))])
     for prompt, segment in zip(policy.prompts, episode.segments, strict=True):
         assert policy.text(segment.ids[: segment.prompt_len]) == prompt
         assert policy.text(segment.ids) == prompt + segment.text
@@ -140,8 +140,8 @@ def test_the_segments_hold_what_was_read():
 def test_flat_play_and_planner_read_the_whole_level_once():
     board = "\n#######\n#@$  .#\n#######\n\n"
     policy = ScriptedPolicy(steps("r r r"), f"\n{FAR}<end>")
-    play_flat(policy, SokobanTask(), [CORRIDOR], GREEDY, SPARSE)
-    sample_blueprints(policy, SokobanTask(), [CORRIDOR], 1, GREEDY)
+    Arena(policy, SokobanTask(), returns=SPARSE).play_flat([CORRIDOR])
+    Arena(policy, SokobanTask()).blueprints([CORRIDOR], 1)
     assert policy.prompts == [f"<play>{board}<again>{board}", f"<plan>{board}<again>{board}"]
 
 
@@ -150,7 +150,7 @@ def test_flat_play_and_planner_read_the_whole_level_once():
 
 def test_the_action_mask_covers_exactly_what_was_sampled():
     policy = ScriptedPolicy(steps("l d done"))
-    (episode,) = execute(policy, SokobanTask(), [(TWO, plan(FIRST))], GREEDY, SPARSE)
+    (episode,) = Arena(policy, SokobanTask(), returns=SPARSE).execute([(TWO, plan(FIRST))])
     (segment,) = episode.segments
     n = segment.prompt_len
     pieces = [policy.text([i]) for i in segment.ids[n:]]
@@ -167,7 +167,7 @@ def test_the_rest_of_an_action_of_several_tokens_is_forced():
     # "\nright" and then "(0,0)(0,1)", which the environment completes; then what was observed.
     task = SokobanTask(actions=("\nup", "\ndown(0,0)", "\nleft", "\nright(0,0)(0,1)"), subgoal_budget=2)
     policy = ScriptedPolicy(steps("r r r"))
-    (episode,) = execute(policy, task, [(CORRIDOR, plan(FAR))], GREEDY, SPARSE)
+    (episode,) = Arena(policy, task, returns=SPARSE).execute([(CORRIDOR, plan(FAR))])
     (segment,) = episode.segments
     n = segment.prompt_len
     pieces = [policy.text([i]) for i in segment.ids[n:]]
@@ -180,7 +180,7 @@ def test_what_all_actions_begin_with_is_written_for_the_model():
     # As with a hub's tokenizer, to which "\nup" is a line break and a word: here "(0,0)" stands for the line break.
     task = SokobanTask(actions=("(0,0)\nup", "(0,0)\ndown", "(0,0)\nleft", "(0,0)\nright"))
     policy = ScriptedPolicy(steps("l d done"))
-    (episode,) = execute(policy, task, [(TWO, plan(FIRST))], GREEDY, SPARSE)
+    (episode,) = Arena(policy, task, returns=SPARSE).execute([(TWO, plan(FIRST))])
     (segment,) = episode.segments
     n = segment.prompt_len
     assert policy.text(segment.ids[:n]).endswith("########\n\n(0,0)")
@@ -192,7 +192,7 @@ def test_what_all_actions_begin_with_is_written_for_the_model():
 
 def test_a_blueprint_is_trained_with_its_end_token():
     policy = ScriptedPolicy(f"\n{FAR}<end>")
-    (((sequence, blueprint),),) = sample_blueprints(policy, SokobanTask(), [CORRIDOR], 1, GREEDY)
+    (((sequence, blueprint),),) = Arena(policy, SokobanTask()).blueprints([CORRIDOR], 1)
     n = sequence.prompt_len
     pieces = [policy.text([i]) for i in sequence.ids[n:]]
     assert pieces == ["\npush the box at ", "(1,2)", " right to ", "(1,5)", "<end>"]
@@ -208,7 +208,7 @@ def test_a_blueprint_is_trained_with_its_end_token():
 def test_blueprints_come_in_groups_in_the_order_of_their_levels():
     texts = [FIRST, SECOND, FAR, FAR.replace("5", "4"), FAR.replace("5", "3"), FAR]
     policy = ScriptedPolicy(*(f"\n{t}<end>" for t in texts))
-    groups = sample_blueprints(policy, SokobanTask(), [TWO, CORRIDOR], 3, Sampling(0.8))
+    groups = Arena(policy, SokobanTask()).blueprints([TWO, CORRIDOR], 3, Sampling(0.8))
     assert [[b.subgoals[0].text for _, b in group] for group in groups] == [texts[:3], texts[3:]]
     assert [[s.text for s, _ in group] for group in groups] == [
         [f"\n{t}" for t in texts[:3]],
@@ -235,7 +235,7 @@ def test_blueprints_come_in_groups_in_the_order_of_their_levels():
 def test_an_invalid_blueprint_has_a_reason_and_executes_nothing(text, reason):
     policy = ScriptedPolicy(text)
     task = SokobanTask()
-    (((sequence, blueprint),),) = sample_blueprints(policy, task, [CORRIDOR], 1, GREEDY)
+    (((sequence, blueprint),),) = Arena(policy, task).blueprints([CORRIDOR], 1)
     assert blueprint.invalid is reason
     assert sum(sequence.action_mask) <= 49  # what was written is trained on all the same
     if reason is None:
@@ -244,7 +244,7 @@ def test_an_invalid_blueprint_has_a_reason_and_executes_nothing(text, reason):
     assert sequence.text == blueprint.text
     # One of two boxes is in place from the start: still nothing is earned.
     half = Level(("#######", "#@$ .*#", "#######"))
-    (episode,) = execute(policy, task, [(half, blueprint)], GREEDY, ReturnRule(0.5))
+    (episode,) = Arena(policy, task, returns=ReturnRule(0.5)).execute([(half, blueprint)])
     assert (episode.ret, episode.success, episode.steps, episode.moves) == (0.0, False, 0, "")
     assert episode.segments == ()
     assert episode.blueprint is blueprint
@@ -265,9 +265,9 @@ def test_a_failure_costs_the_same_however_early_it_ends(share, worth):
     flat = ScriptedPolicy(steps("l d " + "u d " * 20))
     task = SokobanTask(max_steps=30, subgoal_budget=25)
     rule = ReturnRule(share)
-    (early,) = execute(at_once, task, [(TWO, plan(FIRST))], GREEDY, rule)
-    (budget,) = execute(wandering, task, [(TWO, plan(FIRST, SECOND))], GREEDY, rule)
-    (limit,) = play_flat(flat, task, [TWO], GREEDY, rule)
+    (early,) = Arena(at_once, task, returns=rule).execute([(TWO, plan(FIRST))])
+    (budget,) = Arena(wandering, task, returns=rule).execute([(TWO, plan(FIRST, SECOND))])
+    (limit,) = Arena(flat, task, returns=rule).play_flat([TWO])
     assert [e.steps for e in (early, budget, limit)] == [2, 27, 30]
     assert [e.segments[-1].end for e in (early, budget, limit)] == [End.SUB_DONE, End.BUDGET, End.TRUNCATED]
     assert [e.ret for e in (early, budget, limit)] == [worth] * 3
@@ -277,7 +277,7 @@ def test_a_failure_costs_the_same_however_early_it_ends(share, worth):
 def test_a_success_is_worth_one_however_late_it_comes(share):
     task = SokobanTask()
     policy = ScriptedPolicy(steps("r r r"), steps("u u u l r r r"))
-    soon, late = execute(policy, task, [(CORRIDOR, plan(FAR))] * 2, Sampling(1.0), ReturnRule(share))
+    soon, late = Arena(policy, task, returns=ReturnRule(share)).execute([(CORRIDOR, plan(FAR))] * 2, Sampling(1.0))
     assert (soon.steps, late.steps) == (3, 7)
     assert (soon.ret, late.ret) == (1.0, 1.0)
 
@@ -294,7 +294,7 @@ def test_jobs_run_side_by_side_and_leave_when_they_end():
         steps("u r r r d"), steps("done"),
         steps("r r"),
     )  # fmt: skip
-    done = execute(policy, SokobanTask(subgoal_budget=20), jobs, Sampling(0.5), SPARSE)
+    done = Arena(policy, SokobanTask(subgoal_budget=20), returns=SPARSE).execute(jobs, Sampling(0.5))
     assert [c["rows"] for c in policy.calls] == [3, 2, 1]
     assert {c["temperature"] for c in policy.calls} == {0.5}
     assert policy.unused == 0
@@ -306,7 +306,7 @@ def test_jobs_run_side_by_side_and_leave_when_they_end():
 
 def test_flat_play():
     policy = ScriptedPolicy(steps("u r r r"), steps("l l u d l r"))
-    won, lost = play_flat(policy, SokobanTask(max_steps=5), [CORRIDOR, TWO], GREEDY, SPARSE)
+    won, lost = Arena(policy, SokobanTask(max_steps=5), returns=SPARSE).play_flat([CORRIDOR, TWO])
     assert (won.moves, won.success, won.ret, won.segment_moves, won.blueprint) == ("uRRR", True, 1.0, (4,), None)
     assert (lost.moves, lost.success, lost.ret, lost.segment_moves) == ("lludl", False, 0.0, (5,))
     assert [e.segments[0].end for e in (won, lost)] == [End.SUCCESS, End.TRUNCATED]
@@ -317,7 +317,7 @@ def test_flat_play():
 
 def test_a_flat_player_has_no_sub_done():
     with pytest.raises(AssertionError, match="may not be sampled"):
-        play_flat(ScriptedPolicy(steps("r done")), SokobanTask(), [CORRIDOR], GREEDY, SPARSE)
+        Arena(ScriptedPolicy(steps("r done")), SokobanTask(), returns=SPARSE).play_flat([CORRIDOR])
 
 
 def test_the_oracle_is_a_blueprint_that_can_be_executed():
@@ -333,12 +333,12 @@ def test_greedy_executions_that_coincide_are_played_once():
     """Until their sub-goals differ, greedy executions of one level are one execution; each blueprint gets all of it."""
     jobs = [(TWO, plan(FIRST, SECOND)), (TWO, plan(FIRST)), (TWO, plan(FIRST, SECOND)), (CORRIDOR, plan(FAR))]
     policy = ScriptedPolicy(steps("l d done"), steps("r r r"), steps("u r r r d"))
-    done = execute(policy, SokobanTask(subgoal_budget=20), jobs, GREEDY, SPARSE)
+    done = Arena(policy, SokobanTask(subgoal_budget=20), returns=SPARSE).execute(jobs)
     assert policy.unused == 0
     assert [c["rows"] for c in policy.calls] == [2, 1]  # jobs 0, 1 and 2 together, job 3; then jobs 0 and 2 together
     whole, first, right = [steps("l d done"), steps("u r r r d")], [steps("l d done")], [steps("r r r")]
     alone = [
-        execute(ScriptedPolicy(*scripts), SokobanTask(subgoal_budget=20), [job], GREEDY, SPARSE)[0]
+        Arena(ScriptedPolicy(*scripts), SokobanTask(subgoal_budget=20), returns=SPARSE).execute([job])[0]
         for job, scripts in zip(jobs, [whole, first, whole, right], strict=True)
     ]
     assert done == alone

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from conftest import planned
+
 from himac_lite.config import Rollout, Train, as_dict
 from himac_lite.errors import RunError
 from himac_lite.runs.folder import Run, create_run, levels_hash, load_run
 from himac_lite.runs.records import macro_record, micro_record, sequence_record, trajectory_record
-from himac_lite.types import Blueprint, End, Invalid, Level, MacroGroup, MicroGroup, Role, TokenSequence, SubGoal, Trajectory
+from himac_lite.types import Blueprint, End, Group, Invalid, Level, Role, TokenSequence, SubGoal, Trajectory
 
 LEVEL = Level(("#####", "#@$.#", "#####"), "one push", 1, 1)
 
@@ -324,7 +326,7 @@ def decode(ids: list[int]) -> str:
 
 def test_records_hold_what_a_widget_shows():
     assert sequence_record(PLAN, decode) == {"tokens": ["<5>", "<6>"], "sampled": [1, 1], "logp": [-0.1235, -2.0]}
-    record = macro_record(MacroGroup(LEVEL, (PLAN, PLAN), (DONE, FAILED)), [1.0, -1.0], 0, decode)
+    record = macro_record(planned(LEVEL, (PLAN, PLAN), (DONE, FAILED)), [1.0, -1.0], 0, decode)
     assert record == {
         "best": 0,
         "members": [
@@ -340,11 +342,11 @@ def test_records_hold_what_a_widget_shows():
             },
         ],
     }  # fmt: skip
-    micro = micro_record(MicroGroup(LEVEL, DONE.blueprint, (DONE,)), [0.5], decode)
+    micro = micro_record(Group(LEVEL, (DONE,)), [0.5], decode)
     assert micro["blueprint"] == GOAL
     assert micro["members"][0]["sequences"] == [{"tokens": ["<7>", "<8>"], "sampled": [1, 0], "logp": [-0.5, 0.0]}]
     flat = Trajectory(None, (SEGMENT,), "R", 1.0, True, 1, (1,))
-    assert micro_record(MicroGroup(LEVEL, None, (flat,)), [0.0], decode)["blueprint"] is None
+    assert micro_record(Group(LEVEL, (flat,)), [0.0], decode)["blueprint"] is None
     assert trajectory_record(flat, 0.0)["segments"] == [{"end": "success", "steps": 1, "subgoal": ""}]
     json.dumps([record, micro])
 

@@ -23,8 +23,7 @@ from himac_lite.pretraining import alfworld as players
 from himac_lite.pretraining import textbase
 from himac_lite.pretraining.scripted import play_scripted
 from himac_lite.rollout.evaluate import play_random
-from himac_lite.rollout.play import execute, play_flat
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.storage import data_dir
 from himac_lite.tasks.alfworld import generator
 from himac_lite.tasks.alfworld import task as alfworld
@@ -43,7 +42,7 @@ from himac_lite.tasks.alfworld.house import (
 )
 from himac_lite.tasks.alfworld.task import AlfworldTask, GameFile, HouseGame, our_games
 from himac_lite.tasks.alfworld.twin import NOTHING, Twin, listed
-from himac_lite.types import GREEDY, End, Role
+from himac_lite.types import End, Role
 
 FOLDER = data_dir() / "household"
 TASK = AlfworldTask(max_action_tokens=200)  # the tokenizer of these tests knows few words
@@ -431,7 +430,7 @@ def test_a_broken_game_file_is_an_episode_that_is_over(tmp_path, scripted, conte
     episode = TASK.start(item)
     assert episode.over
     assert "cannot load the game" in episode.lost
-    (played,) = play_flat(scripted(), TASK, [item], GREEDY, ReturnRule())
+    (played,) = Arena(scripted(), TASK).play_flat([item])
     assert (played.ret, played.steps) == (0.0, 0)
     with pytest.raises(TaskError, match="no walkthrough"):
         TASK.oracle(item)
@@ -447,7 +446,7 @@ def test_a_blueprint_is_executed(by_type, scripted):
             parts.append(part + "<sub_done>")
             part = ""
     policy = scripted(*parts)
-    (episode,) = execute(policy, TASK, [(game, TASK.oracle(game))], GREEDY, ReturnRule())
+    (episode,) = Arena(policy, TASK).execute([(game, TASK.oracle(game))])
     assert [s.end for s in episode.segments] == [*[End.SUB_DONE] * (len(goals) - 1), End.SUCCESS]
     assert episode.moves.split("\n") == list(game.commands)
     first, second, *_ = policy.prompts

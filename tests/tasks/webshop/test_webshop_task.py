@@ -12,7 +12,7 @@ from webshop_server import application, running
 from himac_lite.config import Train, for_task
 from himac_lite.errors import TaskError
 from himac_lite.rollout.evaluate import evaluate, play_random
-from himac_lite.rollout.play import execute, play_flat, sample_blueprints
+from himac_lite.rollout.play import Arena
 from himac_lite.rollout.rules import ReturnRule
 from himac_lite.runs.records import level_record
 from himac_lite.tasks import Describes
@@ -21,7 +21,7 @@ from himac_lite.tasks.text import MAX_OBSERVATION, parse_blueprint, prompt, writ
 from himac_lite.tasks.webshop import task as webshop
 from himac_lite.tasks.webshop.live import LiveSession, read_page
 from himac_lite.tasks.webshop.task import LiveGoal, WebShopTask, open_shop
-from himac_lite.types import GREEDY, End, Invalid, MicroGroup, Role, SubGoal
+from himac_lite.types import End, Group, Invalid, Role, SubGoal
 
 TASK = WebShopTask(max_action_tokens=400)  # the tokenizer of these tests knows few words
 SCORE = ReturnRule(progress_share=1.0)
@@ -59,7 +59,7 @@ def found_on_the_first_page(goals):
 def test_the_oracles_blueprint_is_executed(goals, scripted):
     item = found_on_the_first_page(goals)
     policy = scripted(*script(item))
-    (episode,) = execute(policy, TASK, [(item, TASK.oracle(item))], GREEDY, SCORE)
+    (episode,) = Arena(policy, TASK, returns=SCORE).execute([(item, TASK.oracle(item))])
     assert [s.end for s in episode.segments] == [*[End.SUB_DONE] * (len(episode.segments) - 1), End.SUCCESS]
     assert (episode.success, episode.ret, episode.progress, episode.steps) == (True, 1.0, 1.0, TASK.difficulty(item))
     assert [action for action, _ in episode.transcript] == episode.moves.split("\n")
@@ -73,18 +73,18 @@ def test_a_purchase_that_is_not_quite_right_ends_the_episode_with_its_score(goal
     item = found_on_the_first_page([g for g in goals if len(g.goal.options) == 2])
     value = item.goal.options[0][1]
     policy = scripted(*script(item, (f"click[{value}]\n", "")))
-    (episode,) = execute(policy, TASK, [(item, TASK.oracle(item))], GREEDY, SCORE)
+    (episode,) = Arena(policy, TASK, returns=SCORE).execute([(item, TASK.oracle(item))])
     parts = len(item.goal.attributes) + 2 + 1
     assert episode.segments[-1].end is End.OVER
     assert (episode.success, episode.ret) == (False, pytest.approx((parts - 1) / parts))
-    assert execute(scripted(*script(item, (f"click[{value}]\n", ""))), TASK, [(item, TASK.oracle(item))], GREEDY,
-                   ReturnRule())[0].ret == 0.0  # fmt: skip
+    wrong = scripted(*script(item, (f"click[{value}]\n", "")))
+    assert Arena(wrong, TASK).execute([(item, TASK.oracle(item))])[0].ret == 0.0
 
 
 def test_nonsense_costs_a_step_and_changes_nothing(goals, scripted):
     written = " think about it\n\n click[" + "x" * 300 + "]\n search[]\n Click[search]\n click[buy now]\n"
     task = WebShopTask(max_steps=7, max_action_tokens=400)
-    (episode,) = play_flat(scripted(written + " a\n" * 20), task, [goals[0]], GREEDY, SCORE)
+    (episode,) = Arena(scripted(written + " a\n" * 20), task, returns=SCORE).play_flat([goals[0]])
     assert (episode.steps, episode.ret, episode.segments[0].end) == (7, 0.0, End.TRUNCATED)
     assert episode.transcript[0] == (
         "think about it",
@@ -96,18 +96,18 @@ def test_nonsense_costs_a_step_and_changes_nothing(goals, scripted):
 
 
 def test_only_what_the_model_wrote_is_learnt_from(goals, scripted):
-    (episode,) = play_flat(scripted(" a\n b\n"), WebShopTask(max_steps=2), [goals[0]], GREEDY, SCORE)
+    (episode,) = Arena(scripted(" a\n b\n"), WebShopTask(max_steps=2), returns=SCORE).play_flat([goals[0]])
     (segment,) = episode.segments
     own = scripted()
     chosen = [i for i, mine in zip(segment.ids, segment.action_mask, strict=True) if mine]
     assert own.text(chosen) == " a\n b\n"
     assert segment.text == f" a\n{episode.transcript[0][1]}\n> b\n"
     assert TASK.actions == ()
-    assert own.allowed(TASK, Role.FLAT) is None
+    assert segment.allowed is None
 
 
 def test_blueprints_are_lines(goals, scripted):
-    plans = sample_blueprints(scripted("\nsearch for a mug\nbuy it<end>", "<end>"), TASK, goals[:2], 1, GREEDY)
+    plans = Arena(scripted("\nsearch for a mug\nbuy it<end>", "<end>"), TASK).blueprints(goals[:2], 1)
     assert [z.invalid for _, z in (plans[0][0], plans[1][0])] == [None, Invalid.EMPTY]
     assert plans[0][0][1].subgoals == (SubGoal("search for a mug"), SubGoal("buy it"))
 
@@ -155,8 +155,8 @@ def test_random_play_and_scores(goals):
 
 
 def test_records_keep_the_pages(goals, scripted):
-    (episode,) = play_flat(scripted(" search[mug]\n"), WebShopTask(max_steps=1), goals[:1], GREEDY, SCORE)
-    record = level_record(MicroGroup(goals[0], None, (episode,)), [0.0], lambda ids: "")
+    (episode,) = Arena(scripted(" search[mug]\n"), WebShopTask(max_steps=1), returns=SCORE).play_flat(goals[:1])
+    record = level_record(Group(goals[0], (episode,)), [0.0], lambda ids: "")
     assert record["title"] == goals[0].title
     assert record["micro"]["members"][0]["transcript"] == [["search[mug]", episode.transcript[0][1]]]
 
@@ -214,8 +214,8 @@ def test_goals_of_a_running_shop_are_items(server, goals, scripted):
     assert TASK.difficulty(items[0]) == 0
     with pytest.raises(TaskError, match="hides its goals"):
         TASK.oracle(items[0])
-    (episode,) = play_flat(scripted(*["".join(script(goals[2])).replace("<sub_done>", "")]), TASK, items[:1],
-                           GREEDY, SCORE)  # fmt: skip
+    played = scripted("".join(script(goals[2])).replace("<sub_done>", ""))
+    (episode,) = Arena(played, TASK, returns=SCORE).play_flat(items[:1])
     assert episode.steps <= 15
 
 
@@ -237,7 +237,7 @@ def test_a_server_that_is_gone_ends_the_episode_and_not_the_run(goals, scripted)
     assert (it.score, it.page.text) == (0.0, "The shop does not answer.")
     assert it.lost
     dead = LiveGoal(address, 0, "anything")
-    for episode in play_flat(scripted(), TASK, [dead], GREEDY, SCORE):
+    for episode in Arena(scripted(), TASK, returns=SCORE).play_flat([dead]):
         assert (episode.ret, episode.steps, episode.success) == (0.0, 0, False)
 
 

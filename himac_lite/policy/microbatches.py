@@ -1,0 +1,79 @@
+"""Around the update: micro-batches of similar length, memory that is too small, the group at fault."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from himac_lite.errors import RunError
+from himac_lite.policy.model import Policy
+from himac_lite.settings import DEFAULT_TOKENS
+from himac_lite.types import Credited
+
+Accumulate = Callable[[Sequence[Credited]], float]
+"""Adds the gradient of a minibatch to that of the policy and returns its loss, in any unit."""
+
+
+def micro_batches(batch: Sequence[Credited], tokens: int, shared: bool = True) -> Iterator[list[Credited]]:
+    """Sequences of one role and constraint, at most `tokens` tokens together, padding included.
+
+    shared: equal prompts count once.
+    """
+
+    def key(item: Credited) -> tuple[Any, ...]:
+        s = item.sequence
+        return s.role.value, s.prompt_len, s.ids[: s.prompt_len], len(s.ids)
+
+    part: list[Credited] = []
+    prompts: set[tuple[int, ...]] = set()
+    longest = 0
+    for item in sorted(batch, key=key):
+        s = item.sequence
+        prompt, length = s.ids[: s.prompt_len], len(s.ids) - s.prompt_len
+        read = sum(map(len, prompts | {prompt})) if shared else (len(part) + 1) * max(map(len, prompts | {prompt}))
+        cost = read + (len(part) + 1) * max(longest, length)
+        first = part[0].sequence if part else s
+        if part and (cost > tokens or s.role is not first.role or s.allowed != first.allowed):
+            yield part
+            part, prompts, longest = [], set(), 0
+        part.append(item)
+        prompts.add(prompt)
+        longest = max(longest, length)
+    if part:
+        yield part
+
+
+def micro_tokens(policy: Policy, setting: int) -> int:
+    """Tokens of a micro-batch: the number that was found to fit, or the setting."""
+    return policy.micro_tokens or setting or DEFAULT_TOKENS
+
+
+def fitting(policy: Policy, setting: int, work: Callable[[int], int]) -> int:
+    """`work(tokens)`, with smaller micro-batches if GPU memory is short: the gradient is the same."""
+    while True:
+        tokens = micro_tokens(policy, setting)
+        try:
+            return work(tokens)
+        except torch.OutOfMemoryError:
+            if not policy.team.alone or tokens < 128:  # the other processes would cut their micro-batches otherwise
+                raise RunError(
+                    f"the GPU's memory is too small for micro-batches of {tokens} tokens: set update.micro_tokens "
+                    "lower, rollout.levels lower, or model.checkpointing=true, and continue with --resume"
+                ) from None
+        policy.micro_tokens = tokens // 2
+        torch.cuda.empty_cache()
+
+
+def group_at_fault(policy: Policy, groups: Sequence[Sequence[Credited]], accumulate: Accumulate) -> str:
+    """The first group whose own loss or gradient is not finite, in words."""
+    for group in groups:
+        loss = accumulate(group)
+        gradients = [p.grad for p in policy.trainable() if p.grad is not None]
+        for p in policy.trainable():
+            p.grad = None
+        if not (math.isfinite(loss) and all(bool(g.isfinite().all()) for g in gradients)):
+            return f"the {group[0].sequence.role.value}'s group of level {group[0].level or 'without a name'}"
+    return f"{len(groups)} groups together, of none alone,"
