@@ -225,6 +225,7 @@ def _one_step() -> Check:
     from himac_lite.config import Train
     from himac_lite.policy.loading import load_policy
     from himac_lite.policy.parallel import one_thread_a_worker
+    from himac_lite.rollout.play import Arena
     from himac_lite.runs import training
     from himac_lite.tasks.sokoban.levels import load_levels
     from himac_lite.tasks.sokoban.task import SokobanTask
