@@ -55,14 +55,14 @@ def _read(text: str) -> tuple[str, ...]:
     return (found[1], found[2].lower()) if found else ()
 
 
-_WRITTEN = ("search[red mug]", "click[Buy Now]", "buy now", "click[]", "[red]", "Click[Red]", "", "search[mug")
-_WRITTEN += ("click[size 2 (L)] please", "click[a] click[b]")
+_READ = ("search[red mug]", "click[Buy Now]", "Click[Red]", "click[size 2 (L)] please", "click[a] click[b]")
+_NOT_READ = ("buy now", "click[]", "[red]", "", "search[mug")
 
 check_read_action = Exercise(
     "read an action",
     "``answer(text)`` → (verb, argument), or () if the text is not an action.",
     _read,
-    tuple((text,) for text in _WRITTEN),
+    tuple((text,) for text in (*_READ, *_NOT_READ)),
     (
         Mistake(
             "the argument is compared in lower case: click[Buy Now] is click[buy now]",
