@@ -46,10 +46,16 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
+    def _right(self) -> list[bool]:
+        """Columns aligned to the right: those with numbers, but not the first."""
+        return [
+            i > 0 and any(map(str.isdigit, "".join(column))) for i, column in enumerate(zip(*self.rows, strict=True))
+        ]
+
     def _repr_html_(self) -> str:
         def line(tag: str, cells: tuple[str, ...]) -> str:
-            sides = ("left", *["right"] * len(cells))
-            made = (f'<{tag} style="text-align:{s}">{escape(c)}</{tag}>' for s, c in zip(sides, cells, strict=False))
+            sides = ("right" if right else "left" for right in self._right() or [False] * len(cells))
+            made = (f'<{tag} style="text-align:{s}">{escape(c)}</{tag}>' for s, c in zip(sides, cells, strict=True))
             return f"<tr>{''.join(made)}</tr>"
 
         body = "".join(line("td", row) for row in self.rows)
@@ -57,10 +63,9 @@ class Table:
 
     def __repr__(self) -> str:
         widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
+        sides = [str.rjust if right else str.ljust for right in self._right() or [False] * len(widths)]
         return "\n".join(
-            "  ".join(
-                cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-            )
+            "  ".join(side(cell, w) for side, cell, w in zip(sides, row, widths, strict=True)).rstrip()
             for row in (self.columns, *self.rows)
         )
 

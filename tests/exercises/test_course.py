@@ -84,6 +84,8 @@ def test_a_table_is_html_in_a_notebook_and_aligned_text_elsewhere():
     assert html.count("<tr>") == 3
     assert "&lt;base&gt;" in html
     assert '<td style="text-align:right">12</td>' in html
+    assert repr(course.table(("player", "why"), [("a", "long text"), ("b", "short")])).endswith("b       short")  # left
+    assert repr(course.table(("player", "solved"), [])) == "player  solved"
     with pytest.raises(ValueError, match="a row needs 2 values"):
         course.table(("a", "b"), [(1, 2), (3,)])
 
