@@ -1,9 +1,8 @@
-"""Make the notebooks from their masters: `python notebooks/build.py`, or `--check` to see whether they are in step.
+"""Build the notebooks from their masters: `python notebooks/build.py`; `--check` reports notebooks that are stale.
 
-A master is a py:percent file in notebooks/src/. From each come the student's notebook, in which every solution is a
-stub, and the one in notebooks/solutions/, in which it stands. Solutions lie between ``### BEGIN SOLUTION`` and
-``### END SOLUTION``.
-Notebooks are never edited by hand: they have no outputs, and the same master always gives the same bytes.
+A master is a py:percent file in notebooks/src/. It gives two notebooks: the student's, with a stub for every solution,
+and the one in notebooks/solutions/. Solutions are between ``### BEGIN SOLUTION`` and ``### END SOLUTION``.
+Never edit a notebook by hand. Notebooks have no outputs, and the same master always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ SOLUTION = re.compile(r"^([ \t]*)### BEGIN SOLUTION\n(.*?)^[ \t]*### END SOLUTIO
 
 
 def notebook(master: str, solved: bool) -> str:
-    """The text of the .ipynb that a master's text makes."""
+    """The .ipynb text for a master's text. Raises ValueError for a solution mark without its partner."""
     book = jupytext.reads(master, fmt="py:percent")
     book.metadata = nbformat.from_dict(METADATA)
     for number, cell in enumerate(book.cells):
-        cell["id"] = str(number)  # as nbstripout numbers them
+        cell["id"] = str(number)  # the ids that nbstripout gives
         cell["metadata"] = nbformat.from_dict({})
         cell["source"] = SOLUTION.sub(_solution if solved else _stub, cell["source"])
         if "### " in cell["source"] and "SOLUTION" in cell["source"]:
@@ -46,7 +45,7 @@ def _solution(found: re.Match[str]) -> str:
 
 
 def made() -> dict[Path, str]:
-    """Every notebook's path and the text that it should have."""
+    """The path of every notebook, with the text that it should have."""
     out = {}
     for master in sorted((HERE / "src").glob("*.py")):
         text = master.read_text("utf-8")
@@ -56,18 +55,20 @@ def made() -> dict[Path, str]:
 
 
 def out_of_step() -> list[str]:
-    """What differs between notebooks and masters, one sentence each."""
+    """One sentence for each notebook that differs from its master."""
     wanted = made()
     found = {*HERE.glob("*.ipynb"), *(HERE / "solutions").glob("*.ipynb")}
     orphans = [f"{path.relative_to(HERE)} has no master" for path in sorted(found - set(wanted))]
     stale = [p for p, text in wanted.items() if not p.is_file() or p.read_text("utf-8") != text]
-    return orphans + [f"{path.relative_to(HERE)} is not what its master makes" for path in stale]
+    return orphans + [f"{path.relative_to(HERE)} differs from its master" for path in stale]
 
 
 def main(arguments: list[str]) -> int:
     if arguments == ["--check"]:
         problems = out_of_step()
-        print("\n".join([*problems, "run: python notebooks/build.py"] if problems else ["notebooks are in step"]))
+        print(
+            "\n".join([*problems, "run: python notebooks/build.py"] if problems else ["notebooks match their masters"])
+        )
         return 1 if problems else 0
     if arguments:
         print("usage: python notebooks/build.py [--check]")

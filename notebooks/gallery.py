@@ -1,7 +1,7 @@
 """Executed copies of the notebooks as web pages: `python notebooks/gallery.py [NUMBER …] [--fast] [--out FOLDER]`.
 
-Every page shows its pictures with no kernel and no network: curves by one plotly.min.js that lies beside them, widgets
-as what they showed at last. Each notebook runs in a fresh kernel; its seconds and its largest memory are printed. Needs
+Every page shows its pictures without kernel and network: plots use one plotly.min.js in the same folder, and widgets
+appear in their last state. Each notebook runs in a fresh kernel; its seconds and peak memory are printed. Needs
 `pip install "himac-lite[gallery]"`. The folder (notebooks/gallery/ by default) is never committed.
 """
 
@@ -49,7 +49,7 @@ def _still():
 
 _still()
 """
-"""Run before a first cell: a dashboard also says as HTML what it shows at last. Other widgets carry a PNG."""
+"""Runs before the first cell: a dashboard also emits its last state as HTML. Other widgets carry a PNG."""
 
 MEASURE = """
 import sys as _sys
@@ -62,13 +62,13 @@ except ImportError:
 
 
 def picture(figure: str) -> str:
-    """A plotly figure's JSON as HTML that needs the page's plotly.min.js."""
+    """The HTML of a plotly figure's JSON; it needs the page's plotly.min.js."""
     options = {"full_html": False, "include_plotlyjs": False, "config": {"responsive": True}}
     return str(plotly.io.to_html(json.loads(figure), **options))
 
 
 def still(outputs: list[Any]) -> list[Any]:
-    """Outputs as a page without a kernel shows them; a dashboard drawn again stands there once, at its last."""
+    """Outputs for a page without a kernel; a dashboard that was redrawn appears once, in its last state."""
     made = []
     for output in outputs:
         if output.output_type == "stream" and output.name == "stderr":
@@ -76,7 +76,7 @@ def still(outputs: list[Any]) -> list[Any]:
         data = output.get("data", {})
         if PLOTLY in data:
             data = {"text/html": picture(json.dumps(data[PLOTLY]))}
-        elif WIDGET in data:  # what the widget says without a kernel: the best of it is what a page shows
+        elif WIDGET in data:  # a widget's fallback; HTML is the best one for a page
             data = {kind: value for kind, value in data.items() if kind != WIDGET}
             data = {"text/html": data["text/html"]} if "text/html" in data else data
         if "text/html" in data and (found := re.match(r"<!--still:\d+-->", data["text/html"])):
@@ -91,7 +91,10 @@ def still(outputs: list[Any]) -> list[Any]:
 
 
 def page(path: Path, fast: bool) -> tuple[str, dict[str, Any]]:
-    """Run one notebook in a fresh kernel; its page, and what it cost."""
+    """Run one notebook in a fresh kernel.
+
+    Returns: the page's HTML; its seconds, peak memory in bytes, code cells and warnings.
+    """
     from nbclient import NotebookClient
     from nbconvert import HTMLExporter
 
@@ -121,8 +124,8 @@ def page(path: Path, fast: bool) -> tuple[str, dict[str, Any]]:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("numbers", nargs="*", help="which notebooks, such as 00 03; all by default")
-    parser.add_argument("--fast", action="store_true", help="few levels and one iteration, as in the tests")
+    parser.add_argument("numbers", nargs="*", help="notebooks such as 00 03; default: all")
+    parser.add_argument("--fast", action="store_true", help="use few levels and one iteration, as the tests do")
     parser.add_argument("--out", type=Path, default=HERE / "gallery")
     given = parser.parse_args(arguments)
     books = [b for b in sorted(HERE.glob("*.ipynb")) if not given.numbers or b.stem[:2] in given.numbers]

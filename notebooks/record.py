@@ -1,8 +1,8 @@
-"""Record the runs that the notebooks open with: `python notebooks/record.py [quickstart] [flat]` (minutes, on a CPU).
+"""Record the runs that the notebooks show: `python notebooks/record.py [quickstart] [flat]` (minutes, on a CPU).
 
-They lie in data/runs/ with manifest, metrics, a few rollouts and scores, without checkpoints. Budgets are iterations,
-so the same base model on the same machine gives the same records again; a new base model needs new ones. A finished run
-with the same settings need not be run again: `python notebooks/record.py quickstart --from runs/himac-0`.
+Records in data/runs/ have a manifest, metrics, a few rollouts and scores, but no checkpoints. Budgets are iterations,
+so the same base model on the same machine gives the same records; a new base model needs new records. To use a finished
+run with the same settings instead of training: `python notebooks/record.py quickstart --from runs/himac-0`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ RUNS: dict[str, tuple[Train, tuple[int, ...]]] = {
     "quickstart": (replace(TRAIN_PRESETS["quick"], iterations=40), (0, 1, 2, 5, 10, 20, 30, 40)),
     "flat": (replace(TRAIN_PRESETS["quick"], variant="flat_grpo", iterations=1, record_levels=6), (1,)),
 }
-"""Name → what is trained, and the iterations whose rollouts are kept."""
+"""Name → the settings, and the iterations whose rollouts are kept."""
 
 
 def record(name: str, finished: Path | None = None) -> Path:
-    """Train (or take a finished run), take out what no notebook reads, and put it in the place of the old record.
+    """Train or copy a finished run, delete what no notebook reads, and replace the old record.
 
-    Raises `RunError` if the finished run is not finished or has other settings.
+    Returns: the folder of the record.
+    Raises: `RunError` if the run is not finished or has other settings.
     """
     config, kept = RUNS[name]
     with TemporaryDirectory() as scratch:
@@ -41,7 +42,7 @@ def record(name: str, finished: Path | None = None) -> Path:
         else:
             run = himac_lite.load_run(finished)
             if not run.results or run.config != config:
-                raise RunError(f"{finished} is no finished run with the settings of {name!r}")
+                raise RunError(f"{finished} is not a finished run with the settings of {name!r}")
             shutil.copytree(finished, folder)
         shutil.rmtree(folder / "checkpoints")
         (folder / ".lock").unlink(missing_ok=True)
@@ -56,12 +57,12 @@ def record(name: str, finished: Path | None = None) -> Path:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(RUNS)}; default: all")
-    parser.add_argument("--from", dest="finished", type=Path, help="a finished run to take instead of training")
+    parser.add_argument("--from", dest="finished", type=Path, help="a finished run to copy instead of training")
     given = parser.parse_args(arguments)
     if unknown := [name for name in given.names if name not in RUNS]:
         parser.error(f"unknown run {unknown[0]!r}; choose from {', '.join(RUNS)}")
     if given.finished and len(given.names) != 1:
-        parser.error("--from wants one NAME")
+        parser.error("--from needs exactly one NAME")
     try:
         for name in given.names or RUNS:
             print(record(name, given.finished))

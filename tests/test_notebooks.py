@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -73,13 +74,16 @@ def test_a_solution_mark_without_its_partner_is_an_error():
 
 
 def run_in_process(path: Path) -> dict:
-    """Every code cell, one after another, as a kernel would; the value of a last line is not shown."""
+    """Every code cell in order, as a kernel would; the text of a last line's value is printed."""
     names: dict = {"__name__": "__main__"}
     for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
         if cell.cell_type == "code":
-            exec(
-                compile(TransformerManager().transform_cell(cell.source), f"{path.name}, cell {number}", "exec"), names
-            )
+            code = ast.parse(TransformerManager().transform_cell(cell.source))
+            if code.body and isinstance(last := code.body[-1], ast.Expr):
+                code.body[-1] = ast.parse("_ = None").body[0]
+                code.body[-1].value = last.value
+                code.body.append(ast.parse("if _ is not None: print(repr(_))").body[0])
+            exec(compile(code, f"{path.name}, cell {number}", "exec"), names)
     return names
 
 
@@ -109,10 +113,11 @@ def no_torch(monkeypatch, fast):
 @pytest.mark.usefixtures("no_torch")
 @pytest.mark.parametrize("path", WITHOUT_TORCH, ids=lambda p: p.stem)
 def test_it_runs_without_torch(path, capsys):
-    """A notebook as a student opens it: nothing begun, no torch (00 then says so where it would train)."""
+    """A notebook as a student opens it: no exercise started, no torch (00 then says so where it would train)."""
     names = run_in_process(path)
     out = capsys.readouterr().out
-    assert out.count("not begun yet") == path.read_text("utf-8").count("raise NotImplementedError")
+    assert out.count("not started yet") == path.read_text("utf-8").count("raise NotImplementedError")
+    assert "False\n" not in out
     if path.stem.startswith("00"):
         assert names["mine"] is None
         assert "mean 0.25, std 0.433: +1.73, -0.58" in out
@@ -137,7 +142,7 @@ def test_the_solutions_pass_their_checks(path, capsys):
     out = capsys.readouterr().out
     student = (ROOT / "notebooks" / path.name).read_text("utf-8")
     assert out.count("✓") == student.count("raise NotImplementedError") >= 2
-    assert "not begun yet" not in out
+    assert "not started yet" not in out
 
 
 def test_every_exercise_of_the_package_is_set_in_one_notebook():
@@ -151,14 +156,14 @@ def test_every_exercise_of_the_package_is_set_in_one_notebook():
 
 @pytest.mark.parametrize("path", BOOKS, ids=lambda p: p.stem)
 def test_a_notebook_has_what_every_notebook_has(path):
-    """The question, the toy numbers, what goes wrong, something to discuss; and the address that Colab opens."""
+    """The question, the toy numbers, what can go wrong, something to discuss; and the address that Colab opens."""
     words = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
     for needed in ("**The question.**", "y hand", "hat can go wrong", "## To discuss", f"notebooks/{path.name}"):
         assert needed in words, needed
 
 
 def test_no_notebook_types_a_figure_of_a_recorded_run():
-    """Records are made again when the base model changes: what is said of them is computed."""
+    """Records change with the base model, so notebooks compute what they say of them."""
     files = sorted((data_dir() / "runs").glob("**/results.json"))
     scores = [score for file in files for score in json.loads(file.read_text("utf-8")).values()]
     figures = {f"{100 * s['success']:.1f} %" for s in scores if isinstance(s, dict) and "success" in s}

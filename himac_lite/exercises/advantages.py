@@ -1,38 +1,38 @@
-"""Notebook 03: credit at two levels, other baselines, and how often a group has anything to say."""
+"""Notebook 03: the leave-one-out baseline, credit at two levels, and how often a group teaches something."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from himac_lite import advantage
-from himac_lite.exercises.checking import Answer, Exercise, Mistake, check
-
-# Leave one out: leave_one_out(returns [N]) → [N]
+from himac_lite.exercises.checking import Exercise, Mistake
 
 
 def _leave_one_out(returns: np.ndarray) -> np.ndarray:
     return advantage.group_advantage(returns[None], baseline="leave_one_out", scale="none")[0]
 
 
-LEAVE_ONE_OUT = Exercise(
+check_leave_one_out = Exercise(
     "leave one out",
+    "``answer(returns)``: float [N] → float [N], each return minus the mean of the N − 1 others (RLOO).",
     _leave_one_out,
     ((np.array([1.0, 0.0, 0.0, 0.0]),), (np.array([2.0, -1.0, 0.5]),), (np.array([1.0, 1.0]),)),
     (
-        Mistake("the baseline is the mean of all members, the one itself included", lambda r: r - r.mean()),
-        Mistake("the others are N − 1: divide their sum by that, not by N", lambda r: r - (r.sum() - r) / len(r)),
+        Mistake("your baseline is the mean of all members, including the member itself", lambda r: r - r.mean()),
+        Mistake("there are N − 1 others: divide their sum by N − 1, not by N", lambda r: r - (r.sum() - r) / len(r)),
         Mistake(
-            "you divide the whole sum by N − 1: take the member's own return out of it",
+            "you divide the whole sum by N − 1: subtract the member's own return from the sum first",
             lambda r: r - r.sum() / (len(r) - 1),
         ),
-        Mistake("that is the baseline; the advantage is the return minus it", lambda r: (r.sum() - r) / (len(r) - 1)),
-        Mistake("the sign is turned round: better than the others is positive", lambda r: -_leave_one_out(r)),
+        Mistake(
+            "that is the baseline; the advantage is the return minus the baseline",
+            lambda r: (r.sum() - r) / (len(r) - 1),
+        ),
+        Mistake("the sign is flipped: better than the others must be positive", lambda r: -_leave_one_out(r)),
         Mistake("RLOO does not divide by the std", lambda r: _leave_one_out(r) / (r.std() + 1e-6)),
     ),
-    "a member is compared with what the others got without it.",
+    "each member is compared with the mean of the others.",
 )
-
-# Credit at two levels: credit(return_pg, return_pn, eps) → [P, G + N], macro beside micro
 
 
 def _row_wise(r: np.ndarray, eps: float) -> np.ndarray:
@@ -58,8 +58,9 @@ def _whole(r: np.ndarray, eps: float) -> np.ndarray:
 _PG = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0], [0.5, 0.0, 0.0, 0.25]])
 _PN = np.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.5, 0.5, 0.5]])
 
-CREDIT = Exercise(
+check_credit = Exercise(
     "credit at two levels",
+    "``answer(return_pg, return_pn, eps)``: [P, G] and [P, N] → [P, G + N], macro advantages beside micro ones.",
     _credit,
     ((_PG, _PN, 1e-6), (_PG[:2], 2 * _PN[:2, ::-1], 0.1)),
     (
@@ -68,19 +69,20 @@ CREDIT = Exercise(
             _against_macro,
         ),
         Mistake(
-            "both groups are thrown together: then a good plan is praised for the dice of its executions",
+            "both groups are pooled: a blueprint then gets credit for the luck of sampled executions",
             lambda pg, pn, eps: _row_wise(np.concatenate([pg, pn], 1), eps),
         ),
         Mistake(
-            "mean and std are those of the whole array: every level is a group of its own (axis=1, keepdims=True)",
+            "mean and std are taken over the whole array: each row is its own group (axis=1, keepdims=True)",
             lambda pg, pn, eps: np.concatenate([_whole(pg, eps), _whole(pn, eps)], 1),
         ),
         Mistake(
-            "mean and std go along the wrong axis: a row is a level, a column a member (axis=1, keepdims=True)",
+            "mean and std are taken along the wrong axis: a row is one group (axis=1, keepdims=True)",
             lambda pg, pn, eps: np.concatenate([_row_wise(pg.T, eps).T, _row_wise(pn.T, eps).T], 1),
         ),
         Mistake(
-            "micro stands before macro", lambda pg, pn, eps: np.concatenate([_row_wise(pn, eps), _row_wise(pg, eps)], 1)
+            "the order is wrong: macro comes first",
+            lambda pg, pn, eps: np.concatenate([_row_wise(pn, eps), _row_wise(pg, eps)], 1),
         ),
         Mistake(
             "you do not divide by std + ε",
@@ -88,38 +90,20 @@ CREDIT = Exercise(
         ),
     ),
     "blueprints against blueprints, executions against executions.",
-)  # fmt: skip
-
-# Useful group: useful_group(p, n) → chance that n returns of 0 or 1 are not all equal
-
-USEFUL_GROUP = Exercise(
-    "useful group",
-    lambda p, n: 1 - p**n - (1 - p) ** n,
-    ((0.5, 8), (0.05, 8), (0.95, 8), (0.3, 2), (0.0, 4), (1.0, 4)),
-    (
-        Mistake(
-            "groups in which everybody succeeds teach nothing either",
-            lambda p, n: 1 - (1 - p) ** n,
-        ),
-        Mistake("groups in which everybody fails teach nothing either", lambda p, n: 1 - p**n),
-        Mistake("that is the chance of a group that teaches nothing", lambda p, n: p**n + (1 - p) ** n),
-        Mistake("p(1 − p) is the variance of one return, not the chance of a mixed group", lambda p, n: p * (1 - p)),
-        Mistake("2p(1 − p) is right for a group of two only; members are n", lambda p, n: 2 * p * (1 - p)),
-    ),
-    "a level teaches most when it is neither too hard nor too easy.",
 )
 
 
-def check_leave_one_out(answer: Answer) -> bool:
-    """``answer(returns)``: float [N] → float [N], each return minus the mean of the N − 1 others (RLOO)."""
-    return check(LEAVE_ONE_OUT, answer)
-
-
-def check_credit(answer: Answer) -> bool:
-    """``answer(return_pg, return_pn, eps)``: [P, G] and [P, N] → [P, G + N], macro advantages beside micro ones."""
-    return check(CREDIT, answer)
-
-
-def check_useful_group(answer: Answer) -> bool:
-    """``answer(p, n)``: chance of success and size of a group → chance that its returns are not all equal."""
-    return check(USEFUL_GROUP, answer)
+check_useful_group = Exercise(
+    "useful group",
+    "``answer(p, n)``: chance of success and size of a group → chance that its returns are not all equal.",
+    lambda p, n: 1 - p**n - (1 - p) ** n,
+    ((0.5, 8), (0.05, 8), (0.95, 8), (0.3, 2), (0.0, 4), (1.0, 4)),
+    (
+        Mistake("groups in which all members succeed teach nothing either", lambda p, n: 1 - (1 - p) ** n),
+        Mistake("groups in which all members fail teach nothing either", lambda p, n: 1 - p**n),
+        Mistake("that is the chance of a group that teaches nothing", lambda p, n: p**n + (1 - p) ** n),
+        Mistake("p(1 − p) is the variance of one return, not the chance of a mixed group", lambda p, n: p * (1 - p)),
+        Mistake("2p(1 − p) is right only for a group of two; here the size is n", lambda p, n: 2 * p * (1 - p)),
+    ),
+    "a level teaches most when it is neither too hard nor too easy.",
+)

@@ -1,10 +1,8 @@
-"""What all checks share: run the learner's function, compare, name the likely mistake.
+"""An exercise: run the learner's function, compare it with the right one, name the likely mistake.
 
-A check takes the learner's function and compares it, case by case, with the right one. A wrong answer is compared with
-known mistakes too, each a function of its own: the mistake that gives the learner's numbers is the diagnosis.
-
-An exercise that nobody has begun (its stub raises NotImplementedError or returns ``...``) gives False, so that a whole
-notebook still runs from top to bottom.
+An exercise tries the learner's function on several cases. A wrong answer is compared with known mistakes too: the
+mistake that gives the same values is the diagnosis. A learner who has not started (the stub raises NotImplementedError
+or returns ``...``) gets a friendly line and no error, so that a whole notebook still runs from top to bottom.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ Answer = Callable[..., Any]
 
 
 class CheckFailed(HimacError, AssertionError):
-    """A wrong answer, and what is probably wrong with it."""
+    """A wrong answer, with its likely cause."""
 
     def _render_traceback_(self) -> list[str]:
         """IPython's hook: a learner needs the diagnosis, not our stack."""
@@ -30,77 +28,101 @@ class CheckFailed(HimacError, AssertionError):
 
 
 @dataclass(frozen=True)
+class Result:
+    """The result of a check. It is true only if the exercise is passed; a notebook shows its message."""
+
+    passed: bool
+    message: str
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __repr__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True)
 class Mistake:
-    """A plausible wrong answer and what to tell the person who gave it."""
+    """A plausible wrong answer, and what to tell the person who gave it."""
 
     why: str
     answer: Answer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity: cases hold arrays
 class Exercise:
-    """What is asked, the right answer, the arguments it is tried on, and the mistakes we know."""
+    """One exercise. Call it with the learner's function.
+
+    name: its name in messages. task: the learner's function with its arguments and result; the docstring of the check.
+    right: the reference solution. cases: the arguments of each call. praise: one line for a right answer.
+    """
 
     name: str
+    task: str
     right: Answer
     cases: tuple[tuple[Any, ...], ...]
     mistakes: tuple[Mistake, ...]
     praise: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "__doc__", self.task)  # `help(check_…)` and `check_…?` show the task
 
-def check(exercise: Exercise, answer: Answer) -> bool:
-    """True for a right answer, False for one not begun. Raises `CheckFailed` with a diagnosis for a wrong one."""
-    if not callable(answer):
-        raise CheckFailed(f"{exercise.name}: hand over the function itself, without brackets after its name")
-    given: list[Any] = []
-    for case in exercise.cases:
-        arguments = copy.deepcopy(case)
-        try:
-            with np.errstate(all="ignore"):
-                value = answer(*arguments)
-        except NotImplementedError:
-            value = ...
-        except Exception as error:
-            raise CheckFailed(f"{exercise.name}: it raises {type(error).__name__}: {error}\n{_call(case)}") from None
-        if value is ...:
-            print(f"… {exercise.name}: not begun yet. Write the function, run its cell, then this one.")
-            return False
-        if value is None:
-            raise CheckFailed(f"{exercise.name}: it returns None: is a `return` missing?\n{_call(case)}")
-        if not all(map(_untouched, arguments, case)):
-            raise CheckFailed(f"{exercise.name}: it changes its own arguments; work on a copy\n{_call(case)}")
-        given.append(value)
-    wanted = [exercise.right(*copy.deepcopy(case)) for case in exercise.cases]
-    wrong = [i for i, value in enumerate(given) if not _same(value, wanted[i])]
-    if not wrong:
-        print(f"✓ {exercise.name}: {exercise.praise}")
-        return True
-    first = wrong[0]
-    shown = f"{_call(exercise.cases[first])}\nexpected {_text(wanted[first])}\ngot      {_text(given[first])}"
-    why = next((m.why for m in exercise.mistakes if _agrees(exercise, m, given)), _general(given[first], wanted[first]))
-    raise CheckFailed(f"{exercise.name}: {why}\n{shown}")
+    def __call__(self, answer: Answer) -> Result:
+        """Check the learner's function.
+
+        Returns: a true `Result` for a right answer, a false one if the learner has not started.
+        Raises: `CheckFailed` with a diagnosis for a wrong answer.
+        """
+        if not callable(answer):
+            raise CheckFailed(f"{self.name}: pass the function itself, without parentheses after its name")
+        given: list[Any] = []
+        for case in self.cases:
+            arguments = copy.deepcopy(case)
+            try:
+                with np.errstate(all="ignore"):
+                    value = answer(*arguments)
+            except NotImplementedError:
+                value = ...
+            except Exception as error:
+                raise CheckFailed(f"{self.name}: it raises {type(error).__name__}: {error}\n{_call(case)}") from None
+            if value is ...:
+                function = getattr(answer, "__name__", "your function")
+                todo = f"Complete `{function}` above, run its cell, then run this cell again."
+                return Result(False, f"○ {self.name}: not started yet. {todo}")
+            if value is None:
+                raise CheckFailed(f"{self.name}: it returns None; is a `return` missing?\n{_call(case)}")
+            if not all(map(_untouched, arguments, case)):
+                raise CheckFailed(f"{self.name}: it changes its own arguments; work on a copy\n{_call(case)}")
+            given.append(value)
+        wanted = _answers(self.right, self.cases)
+        wrong = [i for i, (value, right) in enumerate(zip(given, wanted, strict=True)) if not _same(value, right)]
+        if not wrong:
+            return Result(True, f"✓ {self.name}: {self.praise}")
+        first = wrong[0]
+        why = next((m.why for m in self.mistakes if all(map(_same, given, _answers(m.answer, self.cases)))), "")
+        values = f"expected {_text(wanted[first])}\ngot      {_text(given[first])}"
+        diagnosis = why or _general(given[first], wanted[first])
+        raise CheckFailed(f"{self.name}: {diagnosis}\n{_call(self.cases[first])}\n{values}")
 
 
-def _agrees(exercise: Exercise, mistake: Mistake, given: Sequence[Any]) -> bool:
+def _answers(function: Answer, cases: Sequence[tuple[Any, ...]]) -> list[Any]:
     with np.errstate(all="ignore"):
-        return all(_same(v, mistake.answer(*copy.deepcopy(c))) for v, c in zip(given, exercise.cases, strict=True))
+        return [function(*copy.deepcopy(case)) for case in cases]
 
 
 def _general(given: Any, wanted: Any) -> str:
     array, right = _numbers(given), _numbers(wanted)
-    if right is None:
-        return "the answer differs, and it is none of the usual mistakes; go through this case by hand"
-    if array is None:
+    if right is not None and array is None:
         return f"it should return numbers, not {type(given).__name__}"
-    if array.shape != right.shape:
-        return f"its shape is {array.shape}, and should be {right.shape}"
-    if np.isnan(array).any():
-        return "there is a nan: something is divided by zero"
-    return "the numbers differ, and it is none of the usual mistakes; go through this case by hand"
+    if right is not None and array is not None and array.shape != right.shape:
+        return f"its shape is {array.shape}, but should be {right.shape}"
+    if array is not None and np.isnan(array).any():
+        return "it returns nan; does it divide by zero?"
+    return "wrong result, and not one of the usual mistakes; work through this case by hand"
 
 
 def _numbers(value: Any) -> np.ndarray | None:
-    """The value as float64, or None for what is no number: a word, a tensor with a gradient, rows of unequal length."""
+    """The value as float64. None if it is not numeric: text, a tensor with a gradient, rows of unequal length."""
     try:
         return np.asarray(value, np.float64)
     except (TypeError, ValueError, RuntimeError):
@@ -115,7 +137,7 @@ def _untouched(now: Any, before: Any) -> bool:
 
 def _same(a: Any, b: Any) -> bool:
     x, y = _numbers(a), _numbers(b)
-    if x is None or y is None:  # words are compared as they are
+    if x is None or y is None:  # text: type and value have to match
         return type(a) is type(b) and bool(a == b)
     return x.shape == y.shape and bool(np.allclose(x, y, rtol=1e-5, atol=1e-8, equal_nan=True))
 

@@ -1,12 +1,10 @@
-"""Notebook 07: a weight in 4 bit, what it costs in memory, and LoRA's share."""
+"""Notebook 07: NF4 quantisation, its memory, and LoRA's merged weight."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from himac_lite.exercises.checking import Answer, Exercise, Mistake, check
-
-# Quantise: quantise(weights [n], codes [c]) → [n], each weight by its nearest code, in units of the largest
+from himac_lite.exercises.checking import Exercise, Mistake
 
 _CODES = np.array([-1.0, -0.5, -0.1, 0.0, 0.2, 0.6, 1.0])
 
@@ -26,16 +24,14 @@ def _below(w: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return out
 
 
-QUANTISE = Exercise(
+check_quantise = Exercise(
     "quantise a block",
+    "``answer(weights, codes)``: [n], the allowed values in [−1, 1] → [n], the dequantised weights.",
     _quantise,
-    (
-        (np.array([0.02, -0.05, 0.031, 0.0, 0.0449]), _CODES),
-        (np.array([3.0, -1.4, 0.5, -0.2, -4.0, 1.1]), _CODES),
-    ),
+    ((np.array([0.02, -0.05, 0.031, 0.0, 0.0449]), _CODES), (np.array([3.0, -1.4, 0.5, -0.2, -4.0, 1.1]), _CODES)),
     (
         Mistake(
-            "the scale is missing: divide the block by its largest absolute value first, and multiply at the end",
+            "the scale is missing: divide the block by its largest absolute value first, and multiply back at the end",
             _nearest,
         ),
         Mistake(
@@ -43,7 +39,7 @@ QUANTISE = Exercise(
             lambda w, codes: _nearest(w / np.abs(w).max(), codes),
         ),
         Mistake(
-            "the scale is max(w): a negative weight may be the largest in absolute value",
+            "the scale is max(w): the largest absolute value may belong to a negative weight",
             lambda w, codes: _nearest(w / w.max(), codes) * w.max(),
         ),
         Mistake("you round down: take the nearest code", _below),
@@ -52,33 +48,33 @@ QUANTISE = Exercise(
             lambda w, codes: _nearest(w / w.std(), codes) * w.std(),
         ),
     ),
-    "16 codes and one number a block: that is NF4.",
+    "16 codes and one scale per block: that is NF4.",
 )
 
-# Bytes: nf4_bytes(weights, block) → float
 
-NF4_BYTES = Exercise(
-    "bytes in 4 bit",
+check_nf4_bytes = Exercise(
+    "bytes in 4-bit",
+    "``answer(weights, block)``: number of weights, weights per float32 scale → bytes.",
     lambda n, block: n / 2 + 4 * n / block,
     ((64, 64), (1_000_000, 64), (4096, 128)),
     (
         Mistake("each block also keeps its scale, a float32 of 4 bytes", lambda n, block: n / 2),
-        Mistake("4 bit are half a byte, not 4 bytes", lambda n, block: 4 * n + 4 * n / block),
+        Mistake("4 bits are half a byte, not 4 bytes", lambda n, block: 4 * n + 4 * n / block),
         Mistake("these are bits: 8 of them are one byte", lambda n, block: 4 * n + 32 * n / block),
-        Mistake("the scale is kept once a block, not once a weight", lambda n, block: n / 2 + 4 * n),
+        Mistake("there is one scale per block, not per weight", lambda n, block: n / 2 + 4 * n),
         Mistake("a float32 scale has 4 bytes, not 1", lambda n, block: n / 2 + n / block),
     ),
-    "4.5 bits a weight at blocks of 64.",
+    "4.5 bits per weight with blocks of 64.",
 )
 
-# Merged: merged(w [out, in], a [r, in], b [out, r], alpha) → [out, in]
 
 _RNG = np.random.default_rng(0)
 _SQUARE = (_RNG.normal(size=(4, 4)), _RNG.normal(size=(2, 4)), _RNG.normal(size=(4, 2)), 4.0)
 _WIDE = (_RNG.normal(size=(4, 4)), _RNG.normal(size=(1, 4)), _RNG.normal(size=(4, 1)), 0.5)
 
-MERGED = Exercise(
+check_merged = Exercise(
     "merged weight",
+    "``answer(w, a, b, alpha)``: [out, in], [r, in], [out, r], scalar → W + alpha / r · B A.",
     lambda w, a, b, alpha: w + alpha / len(a) * b @ a,
     (_SQUARE, _WIDE),
     (
@@ -89,20 +85,5 @@ MERGED = Exercise(
         Mistake("the scale is upside down: alpha / r", lambda w, a, b, alpha: w + len(a) / alpha * b @ a),
         Mistake("LoRA's part is added, not subtracted", lambda w, a, b, alpha: w - alpha / len(a) * b @ a),
     ),
-    "a base that never changes, and a thin product that does.",
+    "the base never changes; the low-rank product does.",
 )
-
-
-def check_quantise(answer: Answer) -> bool:
-    """``answer(weights, codes)``: [n] and the allowed values in [−1, 1] → [n], each weight as it is read back."""
-    return check(QUANTISE, answer)
-
-
-def check_nf4_bytes(answer: Answer) -> bool:
-    """``answer(weights, block)``: how many weights, and how many share a float32 scale → bytes."""
-    return check(NF4_BYTES, answer)
-
-
-def check_merged(answer: Answer) -> bool:
-    """``answer(w, a, b, alpha)``: [out, in], [r, in], [out, r], a number → W + alpha / r · B A."""
-    return check(MERGED, answer)

@@ -1,12 +1,10 @@
-"""Notebook 05: the clipped surrogate, its gradient, and the one denominator of an update."""
+"""Notebook 05: the clipped surrogate, its gradient, and the mean over tokens."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from himac_lite.exercises.checking import Answer, Exercise, Mistake, check
-
-# Clipped surrogate: surrogate_loss(logp [T], behaviour [T], advantage [T], clip) → loss of each token [T]
+from himac_lite.exercises.checking import Exercise, Mistake
 
 
 def _surrogate(logp: np.ndarray, behaviour: np.ndarray, adv: np.ndarray, clip: float) -> np.ndarray:
@@ -16,8 +14,9 @@ def _surrogate(logp: np.ndarray, behaviour: np.ndarray, adv: np.ndarray, clip: f
 
 _NEW, _OLD = np.log([0.9, 0.9, 0.1, 0.1, 0.5]), np.log([0.5, 0.5, 0.5, 0.5, 0.5])
 
-CLIPPED_SURROGATE = Exercise(
+check_clipped_surrogate = Exercise(
     "clipped surrogate",
+    "``answer(logp, behaviour, advantage, clip)``: float [T] each → the loss of each token [T].",
     _surrogate,
     (
         (_NEW, _OLD, np.array([1.0, -1.0, 1.0, -1.0, 2.0]), 0.2),
@@ -25,15 +24,15 @@ CLIPPED_SURROGATE = Exercise(
     ),
     (
         Mistake(
-            "the sign is missing: an optimizer goes down, so the loss is minus the surrogate",
+            "the sign is missing: an optimizer minimises, so the loss is minus the surrogate",
             lambda new, old, a, c: -_surrogate(new, old, a, c),
         ),
         Mistake(
-            "you take the larger of the two terms: the surrogate is the smaller, the pessimistic one",
+            "you take the larger of the two terms: the surrogate is the smaller one, the pessimistic bound",
             lambda new, old, a, c: -np.maximum(np.exp(new - old) * a, np.clip(np.exp(new - old), 1 - c, 1 + c) * a),
         ),
         Mistake(
-            "you only clip: without the minimum, a step that went wrong too far gets no gradient to come back",
+            "you only clip: without the minimum, a token that moved too far the wrong way gets no gradient back",
             lambda new, old, a, c: -np.clip(np.exp(new - old), 1 - c, 1 + c) * a,
         ),
         Mistake("nothing is clipped: that is the plain surrogate", lambda new, old, a, c: -np.exp(new - old) * a),
@@ -45,16 +44,10 @@ CLIPPED_SURROGATE = Exercise(
             "the ratio is a difference of log-probs without exp: ρ = exp(log π_new − log π_old)",
             lambda new, old, a, c: -np.minimum((new - old) * a, np.clip(new - old, 1 - c, 1 + c) * a),
         ),
-        Mistake(
-            "the ratio is upside down: new over old",
-            lambda new, old, a, c: _surrogate(old, new, a, c),
-        ),
+        Mistake("the ratio is upside down: it is new over old", lambda new, old, a, c: _surrogate(old, new, a, c)),
     ),
-    "as far as the clip allows when it goes well, all the way back when it does not.",
+    "a good move stops at the clip; a bad move keeps its full gradient.",
 )
-
-
-# Gradient of the surrogate: surrogate_gradient(logp [T], behaviour [T], advantage [T], clip) → dJ/dlogp [T]
 
 
 def _gradient(logp: np.ndarray, behaviour: np.ndarray, adv: np.ndarray, clip: float) -> np.ndarray:
@@ -68,17 +61,18 @@ def _outside(logp: np.ndarray, behaviour: np.ndarray, clip: float) -> np.ndarray
     return out
 
 
-SURROGATE_GRADIENT = Exercise(
+check_surrogate_gradient = Exercise(
     "gradient of the surrogate",
+    "``answer(logp, behaviour, advantage, clip)``: [T] each → d surrogate / d log-prob of each token [T].",
     _gradient,
-    CLIPPED_SURROGATE.cases,
+    check_clipped_surrogate.cases,
     (
         Mistake(
-            "nothing is ever cut off: where the clipped term is the smaller one it is a constant, and its slope is 0",
+            "nothing is ever cut off: where the clipped term is the minimum, J is constant and its slope is 0",
             lambda new, old, a, c: np.exp(new - old) * a,
         ),
         Mistake(
-            "you cut off on both sides: a step that went wrong too far keeps its gradient, to come back",
+            "you cut off both sides: a token that moved too far the wrong way keeps its gradient",
             lambda new, old, a, c: np.where(_outside(new, old, c), 0.0, np.exp(new - old) * a),
         ),
         Mistake(
@@ -86,18 +80,16 @@ SURROGATE_GRADIENT = Exercise(
             lambda new, old, a, c: np.where(_gradient(new, old, a, c) == 0, 0.0, a),
         ),
         Mistake(
-            "the sign is turned round: that is the slope of the loss, −J",
+            "the sign is flipped: that is the slope of the loss, −J",
             lambda new, old, a, c: -_gradient(new, old, a, c),
         ),
         Mistake(
-            "that is the surrogate itself; its slope is 0 where the clipped term is the smaller one",
+            "that is the surrogate itself; its slope is 0 where the clipped term is the minimum",
             lambda new, old, a, c: -_surrogate(new, old, a, c),
         ),
     ),
-    "this is all that the clip does: it switches some tokens off.",
+    "the clip does only this: it sets the gradient of some tokens to zero.",
 )
-
-# One denominator: token_mean(x [B, T], mask [B, T]) → float
 
 
 def _per_sequence(x: np.ndarray, mask: np.ndarray) -> float:
@@ -107,8 +99,9 @@ def _per_sequence(x: np.ndarray, mask: np.ndarray) -> float:
 _X = np.array([[1.0, 2.0, 9.0, 9.0], [4.0, 4.0, 4.0, 4.0], [-3.0, 9.0, 0.0, 9.0]])
 _MASK = np.array([[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 1, 0]], bool)
 
-TOKEN_MEAN = Exercise(
+check_token_mean = Exercise(
     "mean over tokens",
+    "``answer(x, mask)``: float [B, T], bool [B, T] → the mean of x over the tokens where the mask is true.",
     lambda x, mask: float(x[mask].mean()),
     ((_X, _MASK), (_X[:2], _MASK[:2]), (np.where(_MASK, -_X, np.nan), _MASK)),
     (
@@ -127,24 +120,9 @@ TOKEN_MEAN = Exercise(
             lambda x, mask: np.where(mask, x, 0.0).sum() / len(x),
         ),
         Mistake(
-            "multiplying by the mask is not enough: 0 · nan is nan. Choose, as `x[mask]` or `np.where` do",
+            "multiplying by the mask is not enough: 0 · nan is nan. Select with `x[mask]` or `np.where`",
             lambda x, mask: (x * mask).sum() / mask.sum(),
         ),
     ),
-    "every chosen token has the same weight, whatever stands beside it.",
+    "every chosen token has the same weight.",
 )
-
-
-def check_clipped_surrogate(answer: Answer) -> bool:
-    """``answer(logp, behaviour, advantage, clip)``: float [T] each → the loss of each token [T]. See `check`."""
-    return check(CLIPPED_SURROGATE, answer)
-
-
-def check_surrogate_gradient(answer: Answer) -> bool:
-    """``answer(logp, behaviour, advantage, clip)``: [T] each → slope of each token's surrogate in its log-prob [T]."""
-    return check(SURROGATE_GRADIENT, answer)
-
-
-def check_token_mean(answer: Answer) -> bool:
-    """``answer(x, mask)``: float [B, T], bool [B, T] → the mean of x over the tokens where the mask is true."""
-    return check(TOKEN_MEAN, answer)

@@ -1,4 +1,4 @@
-"""Notebook 00: the advantage of a group, and which tokens it trains."""
+"""Notebook 00: the advantage of a group, and the tokens that it trains."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from himac_lite import advantage
-from himac_lite.exercises.checking import Answer, Exercise, Mistake, check
-
-# Group advantage: group_advantage(returns [N], eps) → [N]
+from himac_lite.exercises.checking import Answer, Exercise, Mistake
 
 
 def _group(returns: np.ndarray, eps: float) -> np.ndarray:
     return advantage.group_advantage(returns[None], eps=eps)[0]
 
 
-GROUP_ADVANTAGE = Exercise(
+check_group_advantage = Exercise(
     "group advantage",
+    "``answer(returns, eps)``: float [N] → float [N], (R − mean) / (std + ε) of one group.",
     _group,
     (
         (np.array([1.0, 0.0, 0.0, 0.0]), 1e-6),
@@ -36,7 +35,7 @@ GROUP_ADVANTAGE = Exercise(
         ),
         Mistake("you subtract the mean but do not divide by the std + ε", lambda r, eps: r - r.mean()),
         Mistake(
-            "you divide by the std but do not subtract the mean: a success among successes is nothing special",
+            "you divide by the std but do not subtract the mean: a success among successes should get zero",
             lambda r, eps: r / (r.std() + eps),
         ),
         Mistake(
@@ -44,23 +43,20 @@ GROUP_ADVANTAGE = Exercise(
             lambda r, eps: (r - r.mean()) / r.std(),
         ),
         Mistake(
-            "your ε stands under the root; add it to the std itself",
+            "you add ε under the root; add it to the std itself",
             lambda r, eps: (r - r.mean()) / np.sqrt(r.var() + eps),
         ),
         Mistake(
-            "the sign is turned round: better than the group is positive",
+            "the sign is flipped: better than the group must be positive",
             lambda r, eps: (r.mean() - r) / (r.std() + eps),
         ),
         Mistake(
             "you may be subtracting the best return instead of the mean", lambda r, eps: (r - r.max()) / (r.std() + eps)
         ),
     ),
-    "better than its group is positive, worse is negative, and all equal is nothing.",
+    "better than the group is positive, worse is negative, and an all-equal group gets zero.",
 )
 
-
-# Trained tokens: trained_tokens(kinds [T], phase) → bool [T]
-# kinds: prompt, plan, end (the planner's end token), action, observation, sub_done; phase: "A" or "B"
 
 _CHOSEN = {"A": ("plan", "end"), "B": ("action", "sub_done")}
 _PLAN = ["prompt", "prompt", "plan", "plan", "plan", "end"]
@@ -71,8 +67,9 @@ def _mask(**chosen: Sequence[str]) -> Answer:
     return lambda kinds, phase: np.array([kind in chosen[phase] for kind in kinds])
 
 
-TRAINED_TOKENS = Exercise(
+check_trained_tokens = Exercise(
     "trained tokens",
+    "``answer(kinds, phase)``: T strings (prompt, plan, end, action, observation, sub_done), A or B → T booleans.",
     _mask(**_CHOSEN),
     tuple((kinds, phase) for kinds in (_PLAN, _SEGMENT) for phase in "AB"),
     (
@@ -81,15 +78,15 @@ TRAINED_TOKENS = Exercise(
             _mask(A=("plan", "end"), B=("action", "sub_done", "observation")),
         ),
         Mistake(
-            "<sub_done> is an action too: the executor decides when its sub-goal is done, and has to learn it",
+            "<sub_done> is an action too: the executor chooses when to end its sub-goal, and has to learn it",
             _mask(A=("plan", "end"), B=("action",)),
         ),
         Mistake(
-            "the planner's end token is its choice too: without it, it never learns how long a plan should be",
+            "the planner chooses its end token too: without it, the planner never learns how long a plan should be",
             _mask(A=("plan",), B=("action", "sub_done")),
         ),
         Mistake(
-            "neither <sub_done> nor the planner's end token is trained: where to stop is a choice as well",
+            "neither <sub_done> nor the planner's end token is trained: where to stop is a choice too",
             _mask(A=("plan",), B=("action",)),
         ),
         Mistake(
@@ -100,7 +97,10 @@ TRAINED_TOKENS = Exercise(
             "you train everything but the prompt: observations are not chosen either, and one role learns at a time",
             lambda kinds, phase: np.array([kind != "prompt" for kind in kinds]),
         ),
-        Mistake("the phases are swapped: A is the planner's, B the executor's", _mask(A=_CHOSEN["B"], B=_CHOSEN["A"])),
+        Mistake(
+            "the phases are swapped: phase A trains the planner, phase B the executor",
+            _mask(A=_CHOSEN["B"], B=_CHOSEN["A"]),
+        ),
         Mistake(
             "you train the prompt: it was given, not chosen",
             _mask(A=("prompt", *_CHOSEN["A"]), B=("prompt", *_CHOSEN["B"])),
@@ -110,15 +110,5 @@ TRAINED_TOKENS = Exercise(
             lambda kinds, phase: np.array([kind not in _CHOSEN[phase] for kind in kinds]),
         ),
     ),
-    "only what the role that learns chose itself.",
+    "only the tokens that the learning role chose.",
 )
-
-
-def check_group_advantage(answer: Answer) -> bool:
-    """``answer(returns, eps)``: float [N] → float [N], (R − mean) / (std + ε) of one group. See `check`."""
-    return check(GROUP_ADVANTAGE, answer)
-
-
-def check_trained_tokens(answer: Answer) -> bool:
-    """``answer(kinds, phase)``: T words (prompt, plan, end, action, observation, sub_done), A or B → T truths."""
-    return check(TRAINED_TOKENS, answer)

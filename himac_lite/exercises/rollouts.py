@@ -1,10 +1,10 @@
-"""Notebook 04: from logits to the log-probability of what was sampled, and how it was sampled."""
+"""Notebook 04: the log-probability of a sampled token, with temperature, constraint and shift."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from himac_lite.exercises.checking import Answer, Exercise, Mistake, check
+from himac_lite.exercises.checking import Exercise, Mistake
 
 
 def _log_softmax(z: np.ndarray) -> np.ndarray:
@@ -21,59 +21,57 @@ def _at(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
 _LOGITS = np.array([[2.0, 0.0, -1.0, 0.5], [0.0, 1.0, 3.0, -2.0], [1.0, 1.0, 0.0, -1.0], [-0.5, 0.0, 0.25, 2.0]])
 _IDS = np.array([3, 1, 0, 2])
 
-# Log-probability at a temperature: sampled_log_prob(logits [T, V], ids [T], temperature) → [T]
-
 
 def _sampled(logits: np.ndarray, ids: np.ndarray, temperature: float) -> np.ndarray:
     return _at(_log_softmax(logits / temperature), ids)
 
 
-SAMPLED_LOG_PROB = Exercise(
+check_sampled_log_prob = Exercise(
     "log-probability of a sampled token",
+    "``answer(logits, ids, temperature)``: [T, V], [T], τ → [T] log-probabilities of ids at that temperature.",
     _sampled,
     ((_LOGITS, _IDS, 1.0), (_LOGITS, _IDS, 0.5), (_LOGITS[::-1].copy(), _IDS, 2.0)),
     (
         Mistake(
-            "the temperature has no effect: a token is scored under the distribution that it was sampled from",
+            "the temperature has no effect: score a token under the distribution it was sampled from",
             lambda z, ids, t: _at(_log_softmax(z), ids),
         ),
         Mistake("you multiply by the temperature; divide by it", lambda z, ids, t: _at(_log_softmax(z * t), ids)),
         Mistake(
-            "you divide the log-probability instead of the logits: the result is no distribution any more",
+            "you divide the log-probability instead of the logits: the probabilities no longer sum to 1",
             lambda z, ids, t: _at(_log_softmax(z), ids) / t,
         ),
         Mistake("that is the probability; take its logarithm", lambda z, ids, t: np.exp(_sampled(z, ids, t))),
         Mistake(
-            "that is the most likely token's; take the one that was sampled, `ids`",
+            "that is the log-probability of the most likely token; take the sampled one, `ids`",
             lambda z, ids, t: _log_softmax(z / t).max(-1),
         ),
         Mistake("these are logits: subtract log Σ exp", lambda z, ids, t: _at(z / t, ids)),
     ),
-    "sampled and scored under one and the same distribution.",
+    "sampled and scored under the same distribution.",
 )
-
-# Under a constraint: constrained_log_prob(logits [V], allowed, token) → float
 
 
 def _constrained(logits: np.ndarray, allowed: tuple[int, ...], token: int) -> float:
     return float(_log_softmax(logits[list(allowed)])[allowed.index(token)])
 
 
-CONSTRAINED_LOG_PROB = Exercise(
+check_constrained_log_prob = Exercise(
     "log-probability under a constraint",
+    "``answer(logits, allowed, token)``: [V], the ids that may be sampled, one of them → its log-probability.",
     _constrained,
     ((_LOGITS[0], (1, 2, 3), 3), (_LOGITS[1], (3, 0), 0), (_LOGITS[2], (0, 1, 2, 3), 2), (_LOGITS[3], (2,), 2)),
     (
         Mistake(
-            "the softmax runs over the whole vocabulary; what could not be sampled gets no share",
+            "the softmax runs over the whole vocabulary; tokens that cannot be sampled must get no probability",
             lambda z, allowed, token: _log_softmax(z)[token],
         ),
         Mistake(
-            "`token` is an id of the vocabulary: after z[allowed] it stands where `allowed` has it",
+            "`token` is an id of the vocabulary: in z[allowed] its index is `allowed.index(token)`",
             lambda z, allowed, token: _log_softmax(z[list(allowed)])[token % len(allowed)],
         ),
         Mistake(
-            "a forbidden logit of 0 still gets a share, e⁰ = 1; it has to be −∞",
+            "a forbidden logit of 0 still gets probability (e⁰ = 1); it has to be −∞",
             lambda z, allowed, token: _log_softmax(np.where(np.isin(np.arange(len(z)), allowed), z, 0.0))[token],
         ),
         Mistake("that is the probability; take its logarithm", lambda z, a, token: np.exp(_constrained(z, a, token))),
@@ -81,15 +79,14 @@ CONSTRAINED_LOG_PROB = Exercise(
     "only the allowed tokens share the probability.",
 )
 
-# Aligned: next_token_log_probs(logits [T, V], ids [T]) → [T − 1]; logits[t] predict ids[t + 1]
-
 
 def _aligned(logits: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return _at(_log_softmax(logits[:-1]), ids[1:])
 
 
-ALIGNED = Exercise(
-    "logits and tokens in step",
+check_next_token_log_probs = Exercise(
+    "aligned logits and tokens",
+    "``answer(logits, ids)``: [T, V], [T] → [T − 1] log-probabilities of ids[1:], each from the logits before it.",
     _aligned,
     ((_LOGITS, _IDS), (_LOGITS[:3], np.array([2, 2, 1])), (_LOGITS[2:], np.array([0, 3]))),
     (
@@ -99,7 +96,7 @@ ALIGNED = Exercise(
         ),
         Mistake(
             "logits[t] are compared with ids[t], the token that the model has just read; they predict ids[t + 1]. "
-            "Leaving out one of each end does not shift them",
+            "Dropping the first of both does not shift them",
             lambda z, ids: _at(_log_softmax(z[1:]), ids[1:]),
         ),
         Mistake(
@@ -112,20 +109,5 @@ ALIGNED = Exercise(
         ),
         Mistake("these are logits: subtract log Σ exp", lambda z, ids: _at(z[:-1], ids[1:])),
     ),
-    "what is read at t is judged by what comes at t + 1.",
+    "the logits at t score the token at t + 1.",
 )
-
-
-def check_sampled_log_prob(answer: Answer) -> bool:
-    """``answer(logits, ids, temperature)``: [T, V], [T], τ → [T] log-probabilities of ids at that temperature."""
-    return check(SAMPLED_LOG_PROB, answer)
-
-
-def check_constrained_log_prob(answer: Answer) -> bool:
-    """``answer(logits, allowed, token)``: [V], the ids that may be sampled, one of them → its log-probability."""
-    return check(CONSTRAINED_LOG_PROB, answer)
-
-
-def check_next_token_log_probs(answer: Answer) -> bool:
-    """``answer(logits, ids)``: [T, V], [T] → [T − 1] log-probabilities of ids[1:], each from the logits before it."""
-    return check(ALIGNED, answer)

@@ -1,4 +1,4 @@
-"""Notebooks 08 and 09: is a difference one, when was a level reached, and two axes of a hierarchy."""
+"""Notebooks 08 and 09: the sign-flip test, steps to a threshold, and two axes of a hierarchy."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from himac_lite.exercises.checking import Answer, Exercise, Mistake, check
-
-# Sign flips: sign_flip(differences) → p
+from himac_lite.exercises.checking import Exercise, Mistake
 
 
 def _sums(differences: Sequence[float]) -> np.ndarray:
@@ -24,26 +22,25 @@ def _p(differences: Sequence[float]) -> float:
     return float((abs(_sums(differences)) >= abs(sum(differences)) - 1e-12).mean())
 
 
-SIGN_FLIP = Exercise(
+check_sign_flip = Exercise(
     "sign flips",
+    "``answer(differences)``: list of n paired differences → two-sided p over all 2^n signs.",
     _p,
     (([1.0, 2.0, 3.0],), ([2.0, -1.0, 0.5],), ([0.25] * 5,), ([-1.0, -2.0, -1.0, 0.5],)),
     (
         Mistake(
-            "you count sums on one side only; a difference the other way would surprise as much",
+            "you count sums on one side only; the test is two-sided",
             lambda d: float((_sums(d) >= sum(d) - 1e-12).mean()),
         ),
         Mistake(
-            "sums that are exactly as large count too: the observed one is among them",
+            "sums that are exactly as large count too; the observed sum is one of them",
             lambda d: float((abs(_sums(d)) > abs(sum(d)) + 1e-12).mean()),
         ),
         Mistake("that is how often the sum is *smaller*: 1 − p", lambda d: 1 - _p(d)),
-        Mistake("that is a number of sums; divide by all 2^n of them", lambda d: _p(d) * 2 ** len(d)),
+        Mistake("that is the number of sums; divide by all 2^n", lambda d: _p(d) * 2 ** len(d)),
     ),
-    "no distribution was assumed: if nothing is different, every sign was as likely.",
+    "no distribution is assumed: without a real difference, both signs are equally likely.",
 )
-
-# Steps to a level: steps_to(spent, success, threshold) → float
 
 
 def _steps_to(spent: Sequence[float], success: Sequence[float], threshold: float) -> float:
@@ -60,14 +57,15 @@ def _below(spent: Sequence[float], success: Sequence[float], threshold: float) -
 
 
 def _last(spent: Sequence[float], success: Sequence[float], threshold: float) -> float:
-    """Where it reaches the threshold for the last time."""
+    """The last crossing of the threshold."""
     below = [i for i, y in enumerate(success) if y < threshold]
     start = below[-1] if below else 0
     return _steps_to(spent[start:], success[start:], threshold)
 
 
-STEPS_TO = Exercise(
-    "steps to a level",
+check_steps_to = Exercise(
+    "steps to a threshold",
+    "``answer(spent, success, threshold)`` → where the curve first reaches the threshold, by linear interpolation.",
     _steps_to,
     (
         ([0.0, 100.0, 200.0], [0.4, 0.6, 0.9], 0.5),
@@ -76,19 +74,24 @@ STEPS_TO = Exercise(
     ),
     (
         Mistake(
-            "that is the first *point* above it; between two points go along the straight line",
+            "that is the first *point* above the threshold; interpolate linearly between the two points",
             lambda x, y, level: float(next(a for a, b in zip(x, y, strict=True) if b >= level)),
         ),
-        Mistake("the curve may fall again: take the first time, not the last", lambda x, y, level: _last(x, y, level)),
-        Mistake("that is the last point below it", lambda x, y, level: float(max([0.0, *_below(x, y, level)]))),
+        Mistake(
+            "the curve may fall again: take the first crossing, not the last", lambda x, y, level: _last(x, y, level)
+        ),
+        Mistake(
+            "that is the last point below the threshold; interpolate",
+            lambda x, y, level: float(max([0.0, *_below(x, y, level)])),
+        ),
     ),
-    "a curve of one seed wobbles: the first time is an optimist. Look at several.",
+    "the first crossing of a noisy curve is optimistic, so look at several seeds.",
 )
 
-# An advantage of your own: median_advantage(return_pn [P, N]) → [P, N]
 
-MEDIAN = Exercise(
+check_median_advantage = Exercise(
     "median advantage",
+    "``answer(return_pn)``: float [P, N] → float [P, N], each return minus the median of its group.",
     lambda r: r - np.median(r, axis=1, keepdims=True),
     ((np.array([[1.0, 0.0, 0.0, 0.0, 1.0], [0.2, 0.4, 0.9, 0.0, 0.4]]),), (np.array([[3.0, 0.0, 0.0]]),)),
     (
@@ -96,51 +99,30 @@ MEDIAN = Exercise(
         Mistake("that is the median of all levels together: a group is a row", lambda r: r - np.median(r)),
         Mistake("you took the median of a column: a group is a row", lambda r: r - np.median(r, axis=0)),
         Mistake(
-            "that is the median itself; what counts is how much better each one was",
+            "that is the median itself; subtract it from each return",
             lambda r: np.median(r, axis=1, keepdims=True) + np.zeros_like(r),
         ),
     ),
-    "one great success no longer makes all the others look bad.",
+    "one success no longer makes all other members look bad.",
 )
-
-# A schedule: who_learns(iteration, planner, executor) → "planner" or "executor"
 
 
 def _turn(iteration: int, planner: int, executor: int) -> str:
     return "planner" if iteration % (planner + executor) < planner else "executor"
 
 
-WHO_LEARNS = Exercise(
+check_who_learns = Exercise(
     "who learns",
+    '``answer(iteration, planner, executor)`` → "planner" or "executor": each for so many iterations, in turn.',
     _turn,
     tuple((i, 2, 3) for i in range(11)) + tuple((i, 1, 1) for i in range(3)),
     (
-        Mistake("they change places every time, whatever their turns are", lambda i, p, e: _turn(i, 1, 1)),
-        Mistake("the first iteration is number 0", lambda i, p, e: _turn(i + 1, p, e)),
         Mistake(
-            "the planner's turn comes only once: begin again after both", lambda i, p, e: ["executor", "planner"][i < p]
+            "they alternate every iteration; each role should keep its turn for several", lambda i, p, e: _turn(i, 1, 1)
         ),
-        Mistake("the planner begins", lambda i, p, e: ["planner", "executor"][i % (p + e) < e]),
+        Mistake("the first iteration has number 0", lambda i, p, e: _turn(i + 1, p, e)),
+        Mistake("the planner's turn comes only once; repeat the cycle", lambda i, p, e: ["executor", "planner"][i < p]),
+        Mistake("the planner comes first", lambda i, p, e: ["planner", "executor"][i % (p + e) < e]),
     ),
-    "`Hierarchy(schedule=…)` takes exactly such a function of the iteration.",
+    "`Hierarchy(schedule=…)` takes a function like this one.",
 )
-
-
-def check_sign_flip(answer: Answer) -> bool:
-    """``answer(differences)``: list of n paired differences → two-sided p over all 2^n signs."""
-    return check(SIGN_FLIP, answer)
-
-
-def check_steps_to(answer: Answer) -> bool:
-    """``answer(spent, success, threshold)`` → where the curve first reaches the threshold, on straight lines."""
-    return check(STEPS_TO, answer)
-
-
-def check_median_advantage(answer: Answer) -> bool:
-    """``answer(return_pn)``: float [P, N] → float [P, N], each return minus the median of its group."""
-    return check(MEDIAN, answer)
-
-
-def check_who_learns(answer: Answer) -> bool:
-    """``answer(iteration, planner, executor)`` → "planner" or "executor": so many iterations each, in turn."""
-    return check(WHO_LEARNS, answer)

@@ -1,16 +1,18 @@
 # %% [markdown]
 # # Quickstart: who deserves the credit?
 #
-# [Open in
-# Colab](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/00_quickstart.ipynb) ·
-# [Open on Binder](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/00_quickstart.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/00_quickstart.ipynb)
+# [![Open on Binder](https://mybinder.org/badge_logo.svg)](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/00_quickstart.ipynb)
 #
-# A small language model plays Sokoban in two roles. As **planner** it reads the board and writes a **blueprint**, a
-# few sub-goals in plain words. As **executor** it carries out one sub-goal after another and says `<sub_done>` after
-# each.
+# A small language model plays Sokoban in two roles.
+# As **planner** (the macro policy) it reads the board and writes a **blueprint**: a few sub-goals in plain words.
+# As **executor** (the micro policy) it carries out one sub-goal after another and writes `<sub_done>` after each.
 #
-# **The question.** It wrote eight blueprints for one board, and some of them worked. Which tokens should become more
-# likely, and by how much? And if a good plan was played badly, who is to blame?
+# **The question.** The planner wrote eight blueprints for one board, and some of them worked.
+# Which tokens should become more likely, and by how much?
+# And if a good blueprint was executed badly, which role should change?
+#
+# The [glossary](https://github.com/himac-lite/himac-lite/blob/main/docs/glossary.md) defines every term of the course in one sentence.
 
 # %%
 import sys
@@ -29,11 +31,13 @@ explorer
 # %% [markdown]
 # ## What you see
 #
-# Above, the **macro group**: eight blueprints of one board. The executor played each of them greedily; the return is
-# 1 if both boxes ended on targets. The best one is **z\***, with a star. Below, the **micro group**: the executor
-# played z\* eight times, at random. Each bar is an **advantage**: how much better than its own group a member was.
+# The upper half is the **macro group**: eight blueprints for one board.
+# The executor played each of them greedily; the return is 1 if both boxes ended on targets.
+# The best blueprint is **z\***, marked with a star.
+# The lower half is the **micro group**: eight sampled executions of z\*.
+# Each bar is an **advantage**: how much better a member was than its own group.
 #
-# Try it, and say first what you expect:
+# Try the following, and predict each result first:
 #
 # 1. Set the scale to *none*. Which bars shrink, and do any change their order?
 # 2. Move ε to the far right. Which of the two groups loses more, and why?
@@ -43,9 +47,9 @@ explorer
 # %% [markdown]
 # ## By hand
 #
-# Eight returns, two successes. Their mean is 2/8 = 0.25. The squared distances are 2 × 0.75² + 6 × 0.25² = 1.5, so
-# the standard deviation is √(1.5/8) = 0.433. A success is worth (1 − 0.25)/0.433 = **+1.73**, a failure (0 −
-# 0.25)/0.433 = **−0.58**.
+# There are eight returns and two successes, so the mean is 2/8 = 0.25.
+# The squared distances add up to 2 × 0.75² + 6 × 0.25² = 1.5, so the standard deviation is √(1.5/8) = 0.433.
+# A success gets (1 − 0.25)/0.433 = **+1.73**, and a failure gets (0 − 0.25)/0.433 = **−0.58**.
 
 # %%
 returns = [1, 0, 0, 0, 1, 0, 0, 0]
@@ -55,7 +59,7 @@ by_hand = [(r - mean) / std for r in returns]
 print(f"mean {mean}, std {std:.3f}:", ", ".join(f"{a:+.2f}" for a in by_hand))
 
 # %% [markdown]
-# The library does the same, for many groups at once: row p is a level, column n a member of its group.
+# The library does the same for many groups at once: row p is a level, column n is a member of its group.
 
 # %%
 import numpy as np
@@ -68,9 +72,9 @@ assert np.allclose(advantage_pn, [by_hand], atol=1e-4)
 advantage_bars(returns, advantage_pn[0], best=0)
 
 # %% [markdown]
-# **What can go wrong.** If all members do equally well, or equally badly, there is nothing to compare: every
-# advantage is 0, and the rollouts were spent for nothing. Early in training most groups fail together, late in
-# training most succeed together.
+# **What can go wrong.** If all members have the same return, there is nothing to compare.
+# Every advantage is 0, and the rollouts taught nothing.
+# Early in training most groups fail together; late in training most succeed together.
 
 # %%
 print(group_advantage([[0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 1]]).round(2))
@@ -78,19 +82,18 @@ print(group_advantage([[0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 1]]).round(2))
 # %% [markdown]
 # ## Two levels, two comparisons
 #
-# Blueprints are compared with blueprints. Executions are compared with executions *of the same blueprint*: what
-# differs between them is not the plan's doing. So neither role is praised or blamed for the other. These are the
-# numbers of the board above, from the recorded returns alone.
+# Blueprints are compared with blueprints.
+# Executions are compared with executions *of the same blueprint*, so the differences between them cannot come from the plan.
+# In this way neither role gets credit or blame for the other.
+# The next cell computes the advantages of the board above from its recorded returns.
 
 # %%
 record = explorer.record
-print(record["level"])
-
 return_pg = [[member["return"] for member in record["macro"]["members"]]]
 return_pn = [[member["return"] for member in record["micro"]["members"]]]
 credit = hierarchical_advantage(return_pg, return_pn)
-print("macro", credit.macro_pg.round(2), f"z* is number {credit.best_p[0] + 1}")
-print("micro", credit.micro_pn.round(2))
+print("macro", credit.macro_pg[0].round(2), f"z* is blueprint {credit.best_p[0] + 1}")
+print("micro", credit.micro_pn[0].round(2))
 recorded = [member["advantage"] for member in record["macro"]["members"]]
 assert np.allclose(credit.macro_pg[0], recorded, atol=1e-4)
 
@@ -100,8 +103,9 @@ widgets.RolloutPlayer(record, "macro")
 # %% [markdown]
 # ### Exercise 1: the advantage of a group
 #
-# Write it for one group: `returns` is a NumPy array. The check tells you what is probably wrong. *Hint:
-# `returns.mean()`, `returns.std()`; ε belongs where it keeps 0/0 away.*
+# Write the function for one group; `returns` is a NumPy array.
+# If your answer is wrong, the check names the likely mistake.
+# *Hint: `returns.mean()`, `returns.std()`; add ε where it prevents 0/0.*
 
 
 # %%
@@ -120,28 +124,31 @@ check_group_advantage(my_group_advantage)
 # %% [markdown]
 # ## Which tokens learn?
 #
-# An advantage is one number for a whole blueprint, or a whole execution. It trains the tokens that the model *chose*.
-# In phase A these are the blueprint's tokens, in phase B the actions and `<sub_done>`. The prompt was given; the
-# observations after each action were written by the environment. A chosen token has a mark below it.
+# An advantage is one number for a whole blueprint or a whole execution.
+# It trains the tokens that the model *chose*.
+# In phase A these are the blueprint's tokens; in phase B they are the actions and `<sub_done>`.
+# The prompt was given, and the environment wrote the observation after each action.
+# Chosen tokens are underlined below.
 
 # %%
 from himac_lite.exercises import course
 
 best = record["macro"]["members"][record["macro"]["best"]]
-print(f"PLANNER, phase A, advantage {best['advantage']:+.2f}")
+print(f"planner, phase A, advantage {best['advantage']:+.2f}")
 course.marked(best["tokens"], best["sampled"])
 
 # %%
 execution = next(member for member in record["micro"]["members"] if member["sequences"])
-print(f"EXECUTOR, phase B, first sub-goal, advantage {execution['advantage']:+.2f}")
+print(f"executor, phase B, first sub-goal, advantage {execution['advantage']:+.2f}")
 course.marked(execution["sequences"][0]["tokens"], execution["sequences"][0]["sampled"])
 
 # %% [markdown]
 # ### Exercise 2: the mask of trained tokens
 #
-# `kinds` says of each token of one sequence what it is: `prompt`, `plan`, `end` (the planner's end token), `action`,
-# `observation` or `sub_done`. `phase` is `"A"` or `"B"`. Return a list with True for each token that is trained.
-# *Hint: who chose it, and whose turn is it to learn?*
+# `kinds` holds the kind of each token of one sequence: `prompt`, `plan`, `end` (the planner's end token), `action`, `observation` or `sub_done`.
+# `phase` is `"A"` or `"B"`.
+# Return a list that is True for each token that this phase trains.
+# *Hint: who chose the token, and which role learns in this phase?*
 
 
 # %%
@@ -159,24 +166,24 @@ check_trained_tokens(my_trained_tokens)
 # %% [markdown]
 # ## Did it learn?
 #
-# The recorded run, from its first iteration to its last. Points are single iterations and jump about, because each
-# has other levels; the lines are their running means. Only the validation curve plays the same levels every time,
-# greedily. The two horizontal lines say where chance and the untrained model stand: without them no curve means
-# anything.
+# This is the recorded run, from its first iteration to its last.
+# A point is one iteration; points jump because each iteration plays other levels, and the lines are running means.
+# The validation curve plays the same levels every time, greedily.
+# The two horizontal lines show the random policy and the untrained base model; without them a curve has no scale.
 
 # %%
 widgets.TrainingDashboard(run)
 
 # %% [markdown]
-# Look at *groups without a difference* too. What share of the rollouts taught nothing, and why does it fall or rise?
+# Look at *groups without a difference* too.
+# What share of the rollouts taught nothing, and why does it fall or rise?
 #
 # ## Train one yourself
 #
-# The same method, for one minute on this machine: the shipped model in 4 bit, LoRA weights that learn, and both
-# phases in turn. The curve is drawn while it trains.
+# The same method for one minute on this machine: the shipped model in 4 bit, trainable LoRA weights, and both phases in turn.
+# The curve is updated during training.
 
 # %%
-import os
 import tempfile
 from dataclasses import replace
 from importlib.util import find_spec
@@ -187,17 +194,14 @@ from IPython.display import display
 import himac_lite
 from himac_lite.config import TRAIN_PRESETS
 
-FAST = os.environ.get("HIMAC_FAST") == "1"  # the tests set it: one iteration on few levels
 config = replace(TRAIN_PRESETS["quick"], minutes=1, validate_every=5, validate_on=64, test_limit=128)
-if FAST:
-    few = replace(config.rollout, levels=2, group=4)
-    config = replace(config, iterations=1, validate_on=4, test_limit=4, rollout=few)
+config = course.brief(config)  # the tests shorten it
 
 mine = None
 needed = ("torch", "transformers", "peft", "bitsandbytes")
 missing = ", ".join(name for name in needed if find_spec(name) is None)
 if missing:
-    print(f"Training needs {missing} (pip install 'himac-lite[qlora]'); all above works without.")
+    print(f"Training needs {missing} (pip install 'himac-lite[qlora]'). All cells above work without.")
 else:
     folder = Path(tempfile.mkdtemp()) / "run"
     live = widgets.TrainingDashboard(folder)
@@ -206,24 +210,18 @@ else:
     live.refresh()
 
 # %% [markdown]
-# The scores, on levels that neither the base model nor this run has seen. One minute is short: look at the intervals
-# before you believe a difference.
+# Below are the scores on test levels that neither the base model nor this run has seen.
+# One minute is short: look at the intervals before you believe a difference.
 
 # %%
 if mine:
-    for name in ("random", "base", "trained"):
-        score = mine.results[name]
-        low, high = score["ci95"]
-        solved = f"{100 * score['success']:5.1f} % of {score['n']} levels solved"
-        print(f"{name:8} {solved} ({100 * low:.0f}–{100 * high:.0f} %)")
+    display(course.score_table({name: mine.results[name] for name in ("random", "base", "trained")}))
     display(widgets.AdvantageExplorer(mine))
 
 # %% [markdown]
 # ## To discuss
 #
-# 1. A group of eight with one success gives it +2.65; a group with four gives each +1.00. Is a rare success worth
-#    more?
+# 1. In a group of eight, one success gets +2.65, but each of four successes gets +1.00. Is a rare success worth more?
 # 2. z\* is chosen by one greedy execution. What if that execution was lucky?
 # 3. Phase B practises only the best blueprints. What does the executor never learn?
-# 4. Both roles share one set of weights. What may happen to the planner in phase B, although none of its tokens is
-#    trained?
+# 4. Both roles share one set of weights. What may happen to the planner in phase B, although none of its tokens is trained?

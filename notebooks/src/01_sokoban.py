@@ -1,15 +1,16 @@
 # %% [markdown]
 # # Sokoban: why is a game of four moves hard?
 #
-# [Open in
-# Colab](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/01_sokoban.ipynb) ·
-# [Open on Binder](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/01_sokoban.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/01_sokoban.ipynb)
+# [![Open on Binder](https://mybinder.org/badge_logo.svg)](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/01_sokoban.ipynb)
 #
-# **The question.** A player knows the rules perfectly and chooses a good move nine times out of ten. Why does it fail
-# at almost every level? And when it has failed, after fifty moves: *which move was it?*
+# **The question.** A player knows the rules perfectly and chooses a good move nine times out of ten.
+# Why does it fail at almost every level?
+# And after a failure of fifty moves: *which move was the mistake?*
 #
-# Push every box (the crosses) onto a target (the rings). You can push, never pull, and only one box at a time. No
-# PyTorch in this notebook.
+# Push every box (a cross) onto a target (a ring).
+# You can push but not pull, and only one box at a time.
+# This notebook needs no PyTorch.
 
 # %%
 import sys
@@ -32,23 +33,24 @@ course.boards({caption: board_from_level(level) for caption, level in first.item
 # %% [markdown]
 # ## The rules, by hand
 #
-# A cell is (row, column), counted from the upper left corner, as the numbers on the walls say. A level is text: `#`
-# wall, `$` box, `.` target, `@` player, `*` box on target, `+` player on target. What a move does depends on two
-# characters only: the cell *ahead*, and the cell *beyond* it.
+# A cell is (row, column), counted from the upper left corner, as the numbers on the walls show.
+# A level is text: `#` wall, `$` box, `.` target, `@` player, `*` box on target, `+` player on target.
+# The outcome of a move depends on only two characters: the cell *ahead* and the cell *beyond* it.
 
 # %%
 level = splits["warmup"][0]
 board = board_from_level(level)
 print(level.text)
-for move in "udlr":
-    after, outcome = step(board, move)
-    print(f"{move}: {outcome.name.lower():8} player {board.player} → {after.player}")
+after = {move: step(board, move) for move in "udlr"}
+rows = [(move, outcome.name.lower(), now.player) for move, (now, outcome) in after.items()]
+course.table(("move", "outcome", f"player from {board.player} to"), rows)
 
 # %% [markdown]
 # ### Exercise 1: the whole rule book
 #
-# `ahead` and `beyond` are two characters of the board, for the next cell and the one after it. Say what happens:
-# `"moved"`, `"pushed"` or `"blocked"`. *Hint: there are two characters for a box.*
+# `ahead` and `beyond` are two characters of the board: the next cell and the one after it.
+# Return `"moved"`, `"pushed"` or `"blocked"`.
+# *Hint: there are two characters for a box.*
 
 
 # %%
@@ -71,15 +73,16 @@ check_outcome(my_outcome)
 # %% [markdown]
 # ## What the solver knows
 #
-# `solve` searches all positions, breadth first, so what it finds is as short as can be. Capitals push. Play it: the
-# buttons work without the kernel.
+# `solve` searches all positions breadth-first, so its solution has the fewest moves possible.
+# Capital letters are pushes.
+# Play it: the buttons work without the kernel.
 
 # %%
 from himac_lite import widgets
 
 
 def as_record(level, moves, success, title):
-    """One episode in the form that runs are recorded in, for the player."""
+    """One episode in the form of a run's records, for the player."""
     segment = {"end": "success" if success else "truncated", "steps": len(moves), "subgoal": ""}
     member = {"return": float(success), "advantage": 0.0, "success": success, "moves": moves}
     member["segments"] = [segment]
@@ -93,8 +96,10 @@ print(solution.lurd, "·", solution.moves, "moves, of which", solution.pushes, "
 widgets.RolloutPlayer(as_record(longest, solution.lurd, True, "a longest level of core"))
 
 # %% [markdown]
-# How long are the levels? A level that takes four moves needs no plan, and chance will find it. Much published work on
-# Sokoban plays levels like that. So the levels here are frozen in files, and counted by their optimal length.
+# How long are the levels?
+# A level of four moves needs no plan, because chance will solve it.
+# Many published results on Sokoban use such levels.
+# Here the levels are frozen in files and grouped by their optimal length.
 
 # %%
 from itertools import pairwise
@@ -108,19 +113,20 @@ course.bars(names, share, "optimal length in moves", "% of the split")
 # %% [markdown]
 # ## No way back
 #
-# In most games a bad move costs time. In Sokoban it can cost the game: a box in a corner never comes out again. From
-# then on everything is in vain, but nothing tells you.
+# In most games a bad move costs time.
+# In Sokoban it can cost the game: a box in a corner never comes out again.
+# From then on no move helps, but nothing tells you so.
 #
 # ### Exercise 2: the dead corner
 #
-# `rows` are the rows of a level, `cell` a floor cell. Is a box there lost for ever, because it stands in a corner that
-# is not a target? *Hint: `r, c = cell`, and `rows[r - 1][c]` lies above it. One wall above or below **and** one to the
-# left or right. Which characters are targets?*
+# `rows` are the rows of a level, and `cell` is a floor cell.
+# Is a box in this cell lost for good, because the cell is a corner and not a target?
+# *Hint: with `r, c = cell`, the cell above is `rows[r - 1][c]`. A corner has a wall above or below **and** a wall to the left or right. Which characters are targets?*
 
 
 # %%
 def my_dead_corner(rows, cell):
-    """Whether a box in this cell could never move again and is on no target."""
+    """Whether a box in this cell can never move again and the cell is not a target."""
     ### BEGIN SOLUTION
     r, c = cell
     upright = "#" in (rows[r - 1][c], rows[r + 1][c])
@@ -133,8 +139,10 @@ def my_dead_corner(rows, cell):
 check_dead_corner(my_dead_corner)
 
 # %% [markdown]
-# Corners are the beginning. The solver marks every cell from which a lone box can no longer reach any target: often
-# the whole side of a room. Below `x` marks these cells. Why is one beside a wall dead, if it is no corner?
+# Corners are only the beginning.
+# The solver marks every cell from which a lone box can no longer reach any target; often that is a whole side of a room.
+# These cells are marked `x` below.
+# Why can a cell along a wall be dead although it is not a corner?
 
 # %%
 from himac_lite.tasks.sokoban.bounds import FAR, push_distances
@@ -152,18 +160,20 @@ print(f"{len(dead)} of {len(geometry.cells)} floor cells are dead for a box")
 # %% [markdown]
 # ## Nine good moves out of ten
 #
-# Toy numbers: if every move has to be right, and each is right with chance q, then n moves are right with chance qⁿ.
-# With q = 0.9 that is 0.9⁴ = 0.66 for a short level and 0.9²⁰ = 0.12 for a long one. Nothing is wrong with the player;
-# the level is just long. (Real levels forgive a detour, and never forgive a corner.)
+# Toy numbers: if every move must be right, and each is right with probability q, then n moves are right with probability qⁿ.
+# With q = 0.9 this is 0.9⁴ = 0.66 for a short level and 0.9²⁰ = 0.12 for a long one.
+# The player is the same; only the level is longer.
+# (Real levels forgive a detour, but never a box in a corner.)
 
 # %%
 n = np.arange(1, 26)
 chances = {f"q = {q}": q**n for q in (0.99, 0.95, 0.9)}
-course.lines(n, chances, "moves that must be right", "chance", markers=False)
+course.lines(n, chances, "moves that must be right", "probability", markers=False)
 
 # %% [markdown]
-# And pure chance? All levels of `warmup` and `core`, fifty random moves each, all boards at once in Gymnasium's
-# vector environment. Whatever chance solves, no curve should be proud of.
+# How well does pure chance do?
+# The next cell plays fifty random moves on every level of `warmup` and `core`, all boards at once in Gymnasium's vector environment.
+# A learning curve has to be compared with this.
 
 # %%
 import gymnasium
@@ -179,27 +189,29 @@ def random_success(levels, moves=50):
     running = np.ones(len(levels), bool)
     for _ in range(moves):
         _, _, terminated, truncated, _ = envs.step(rng.integers(0, 4, len(levels)))
-        solved |= running & terminated  # a board that has ended starts another level: not counted
+        solved |= running & terminated  # a finished board starts another level, which does not count
         running &= ~(terminated | truncated)
     return solved
 
 
+rows = []
 for name in ("warmup", "core"):
     solved = random_success(splits[name])
     short = np.array([lv.optimal_moves <= 6 for lv in splits[name]])
-    print(f"{name}: {solved.mean():.1%} of all levels,", end=" ")
-    print(f"{solved[short].mean():.1%} of those of up to six moves")
+    rows.append((name, f"{solved.mean():.1%}", f"{solved[short].mean():.1%}"))
+course.table(("random play", "all levels", "levels of up to six moves"), rows)
 
 # %% [markdown]
 # ### Exercise 3: eight attempts
 #
-# One attempt succeeds with chance p. What is the chance that at least one of n independent attempts does? *Hint: first
-# the chance that none does.*
+# One attempt succeeds with probability p.
+# What is the probability that at least one of n independent attempts succeeds?
+# *Hint: first compute the probability that none does.*
 
 
 # %%
 def my_at_least_one(p, n):
-    """The chance that at least one of n attempts succeeds."""
+    """The probability that at least one of n attempts succeeds."""
     ### BEGIN SOLUTION
     return 1 - (1 - p) ** n
     ### END SOLUTION
@@ -211,17 +223,18 @@ check_at_least_one(my_at_least_one)
 # %% [markdown]
 # ## What can go wrong: a language model plays flat
 #
-# The shipped base model played some levels *flat*: one move after another, no plan, eight times each. This was
-# recorded; you need no model to look at it. The solver knows the distance to the nearest solution for every position
-# of a layout. So we can say, after every move, whether the level can still be solved. We take the recorded level whose
-# episodes ended in the most different ways, and play one that failed.
+# The shipped base model played some levels *flat*: one move after another, without a plan, eight times each.
+# The episodes were recorded, so you need no model here.
+# For every position of a layout, the solver knows the number of moves to the nearest solution.
+# So after every move we can say whether the level can still be solved.
+# We take the recorded level with the most different kinds of ending, and play an episode that failed.
 
 # %%
 from himac_lite.types import Level
 
 
 def distance_lines(record):
-    """For each episode: moves from a solution, at first and after each move; nan once there is none."""
+    """For each episode: moves to a solution at the start and after each move; nan if there is none."""
     layout = board_from_level(Level(tuple(record["level"].split("\n"))))
     table, out = distances(layout), []
     for member in record["micro"]["members"]:
@@ -232,12 +245,12 @@ def distance_lines(record):
 
 
 def ending(member, line):
-    """How an episode ended: solved, lost for ever, or walking about until the steps ran out."""
-    return "solved" if member["success"] else "lost for ever" if np.isnan(line[-1]) else "out of steps"
+    """How an episode ended: solved, unsolvable, or out of steps on a solvable board."""
+    return "solved" if member["success"] else "unsolvable" if np.isnan(line[-1]) else "out of steps"
 
 
 flat = widgets.recorded_run("flat")
-episodes = []  # a level each: its record, and (ending, number, line) of each of its episodes
+episodes = []  # per level: its record, and (ending, number, line) of each of its episodes
 for record in flat.rollouts(flat.recorded_iterations()[0]):
     pairs = enumerate(zip(record["micro"]["members"], distance_lines(record), strict=True))
     episodes.append((record, [(ending(member, line), i, line) for i, (member, line) in pairs]))
@@ -247,8 +260,9 @@ failed = next((i for kind, i, _ in ended if kind != "solved"), 0)
 widgets.RolloutPlayer(record, "micro", failed)
 
 # %% [markdown]
-# Now the whole story of one episode of each kind. A line that falls one step a move is perfect play, a zigzag is
-# walking about, and a line that *ends* early has become unsolvable: there the game was lost, whatever came after.
+# Now one episode of each kind, from start to end.
+# A line that falls by one per move is perfect play, and a zigzag is aimless walking.
+# A line that *stops* early has become unsolvable: the game was lost at that move, whatever came after.
 
 # %%
 firsts = {}
@@ -259,27 +273,29 @@ curves = {
     f"episode {i + 1}: {kind}": [*line, *[np.nan] * (width - len(line))]
     for kind, (i, line) in firsts.items()
 }
-course.lines(range(width), curves, "move", "moves from a solution")
+course.lines(range(width), curves, "move", "moves to a solution")
 
 # %% [markdown]
-# Over all recorded flat failures: how did they end, and how many moves were made after the fatal one?
+# How did all the recorded flat failures end, and how many moves were made after the fatal one?
 
 # %%
 every = [episode for _, ended in episodes for episode in ended]
 failures = [(kind, np.isnan(line).sum()) for kind, _, line in every if kind != "solved"]
-after = [moves for kind, moves in failures if kind == "lost for ever"]
+after = [moves for kind, moves in failures if kind == "unsolvable"]
 print(f"{len(failures)} failures: {len(after)} had become unsolvable,", end=" ")
 print(f"{len(failures) - len(after)} could still be solved")
 if after:
     print(f"moves made after the fatal one: {np.mean(after):.0f} on average")
 
 # %% [markdown]
-# **This is the reason one can see.** Some failures are one fatal push, followed by many moves that could not
-# matter. In the others nothing is lost at all: the player forgets where it was going and walks about until the steps
-# run out. Yet training sees one number for the whole episode, return 0, and blames all moves alike.
+# **This is the cause that the figures show.**
+# Some failures are one fatal push, followed by many moves that could not matter.
+# In the others nothing is lost: the player forgets where it was going and walks until the steps run out.
+# Training, however, sees one number for the whole episode, return 0, and blames all moves equally.
 #
-# Does length matter? The scores of the recorded flat and hierarchical base models on the test levels, by optimal
-# length (the same weights, asked in two ways):
+# Does length matter?
+# The next plot shows the recorded flat and hierarchical scores of the base model on the test levels, by optimal length.
+# Both use the same weights with different prompts.
 
 # %%
 scores = {}
@@ -293,8 +309,8 @@ course.bars(common, solved, "optimal length", "% solved")
 # %% [markdown]
 # ## To discuss
 #
-# 1. Reward every box that is put on a target: does that help to find the fatal move, or does it teach something else?
-# 2. Could the model be told that a position is dead? Who would tell it outside a game?
-# 3. qⁿ says that long tasks fail. What would you change: q, or n?
+# 1. Suppose every box on a target earns a reward. Does that help to find the fatal move, or does it teach something else?
+# 2. Could the model be told that a position is dead? Who could tell it outside a game?
+# 3. qⁿ says that long tasks fail. Which would you change, q or n?
 #
-# **Next**: 02 makes n small. A plan of three sub-goals is three decisions, not twenty.
+# **Next**: notebook 02 makes n small. A plan of three sub-goals is three decisions, not twenty.

@@ -1,15 +1,14 @@
 # %% [markdown]
 # # Blueprints: a plan that somebody else has to carry out
 #
-# [Open in
-# Colab](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/02_blueprints.ipynb) ·
-# [Open on Binder](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/02_blueprints.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/02_blueprints.ipynb)
+# [![Open on Binder](https://mybinder.org/badge_logo.svg)](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/02_blueprints.ipynb)
 #
-# **The question.** Twenty moves in a row are too many decisions to get right (notebook 01). Suppose the model first
-# writes down what it wants to do, in a few sub-goals. What exactly should it write, who decides that a sub-goal is
-# *done*, and what is a plan worth that fails?
+# **The question.** Twenty moves in a row are too many decisions to get right (notebook 01).
+# Suppose the model first writes what it wants to do, in a few sub-goals.
+# What exactly should it write, who decides that a sub-goal is *done*, and what return should a failed plan get?
 #
-# No PyTorch in this notebook: we look at recorded plans.
+# This notebook needs no PyTorch: we look at recorded blueprints.
 
 # %%
 import sys
@@ -30,7 +29,7 @@ from himac_lite.tasks.sokoban.task import SokobanTask
 task = SokobanTask()
 core = himac_lite.load_levels("core/validation")
 level = next(lv for lv in core if lv.optimal_moves >= 15)
-plan = task.oracle(level)  # the solver's solution, told as sub-goals
+plan = task.oracle(level)  # the solver's solution as sub-goals
 print(himac_lite.solve(level).lurd)
 print(plan.text.strip())
 course.boards({level.title: board_from_level(level)}, 220)
@@ -38,9 +37,9 @@ course.boards({level.title: board_from_level(level)}, 220)
 # %% [markdown]
 # ## Many moves, few sub-goals
 #
-# By hand: read the moves above, capitals push. Every straight run of pushes of one box is one sub-goal; walking round
-# the box is not mentioned. Now count for all levels: how many decisions has the planner, and how many has a flat
-# player?
+# By hand: read the moves above; capital letters are pushes.
+# Every straight run of pushes of one box is one sub-goal; the walk around the box is not mentioned.
+# Now count for all levels: how many decisions does the planner make, and how many does a flat player make?
 
 # %%
 lengths = np.array([lv.optimal_moves for lv in core])
@@ -50,14 +49,15 @@ counts = {"moves (flat)": list(by_length), "sub-goals (planner)": list(by_length
 course.lines(list(by_length), counts, "optimal length", "decisions in a row")
 
 # %% [markdown]
-# If each decision is right with chance 0.9, twenty moves succeed with 0.9²⁰ = 0.12, and four sub-goals with 0.9⁴ =
-# 0.66. This is the whole hope of hierarchy, in one line. (It is a hope: each sub-goal has to be carried out as well.
-# But that is a *short* task.)
+# If each decision is right with probability 0.9, twenty moves succeed with 0.9²⁰ = 0.12, but four sub-goals succeed with 0.9⁴ = 0.66.
+# This is the main argument for a hierarchy.
+# (It is not a proof: each sub-goal has to be executed as well. But that is a *short* task.)
 #
 # ## What may be written
 #
-# A language model can write anything. `parse_blueprint` therefore never raises an error: what cannot be executed gets
-# a **reason**, and counts as a failed member of its group. Guess the reasons before you run the cell.
+# A language model can write anything.
+# Therefore `parse_blueprint` never raises: a blueprint that cannot be executed gets a **reason** and counts as a failed member of its group.
+# Guess the reasons before you run the cell.
 
 # %%
 from himac_lite.tasks.sokoban.language import parse_blueprint
@@ -70,21 +70,23 @@ attempts = {
     "backwards": "push the box at (2,3) right to (2,1)",
     "too much": "push the box at (2,3) right to (2,5)\n" * 13,
 }
-for name, text in attempts.items():
-    found = parse_blueprint(text)
-    says = f"✗ {found.invalid.value}" if found.invalid else f"{len(found.subgoals)} sub-goals"
-    print(f"{name:13} {says}")
+parsed = {name: parse_blueprint(text) for name, text in attempts.items()}
+rows = [
+    (name, b.invalid.value if b.invalid else "valid", len(b.subgoals)) for name, b in parsed.items()
+]
+course.table(("attempt", "reason", "sub-goals"), rows)
 
 # %% [markdown]
 # ### Exercise 1: a straight push
 #
-# Two cells (row, column) and a word. Is that one straight push, in that direction, of at least one step? *Hint: rows
-# grow downwards. Which coordinate stays the same for `left`?*
+# You get two cells (row, column) and a direction.
+# Is this one straight push, in that direction, of at least one step?
+# *Hint: rows grow downwards. Which coordinate stays the same for `left`?*
 
 
 # %%
 def my_straight_push(box, direction, target):
-    """Whether the target lies straight in that direction, at least one step away."""
+    """Whether the target lies on a straight line in that direction, at least one step away."""
     ### BEGIN SOLUTION
     down, right = target[0] - box[0], target[1] - box[1]
     if direction in ("left", "right"):
@@ -101,9 +103,10 @@ check_straight_push(my_straight_push)
 # %% [markdown]
 # ## What each role reads
 #
-# Same model, two prompts. The **planner** reads the board (twice: the second time it can look at the whole board while
-# it reads). The **executor** reads the board *as it is when the sub-goal begins*, and the active sub-goal. It sees
-# neither the rest of the plan nor what happened before: this is HiMAC's **temporal mask**.
+# One model, two prompts.
+# The **planner** reads the board twice: on the second reading every token can attend to the whole board.
+# The **executor** reads the board *as it is when the sub-goal begins*, and the active sub-goal.
+# It sees neither the rest of the blueprint nor the earlier segments: this is HiMAC's **temporal mask**.
 
 # %%
 from himac_lite.types import Role
@@ -115,8 +118,10 @@ print("EXECUTOR\n" + episode.prompt(Role.EXECUTOR, plan.subgoals[0]))
 # %% [markdown]
 # ## Who says that it is done?
 #
-# The executor does, with the token `<sub_done>`. If it never does, a budget of actions ends the sub-goal all the same.
-# Here is a recorded plan with its execution. The player shows the active sub-goal and how each one ended.
+# The executor does, with the token `<sub_done>`.
+# If it never writes this token, the **budget** of actions ends the sub-goal.
+# Here is a recorded blueprint with its execution.
+# The player shows the active sub-goal and how each one ended.
 
 # %%
 run = widgets.recorded_run("quickstart")
@@ -135,8 +140,9 @@ course.boards(shown, 150)
 # %% [markdown]
 # ### Exercise 2: the active sub-goal
 #
-# `tokens` is what the executor chose, one after another: moves and `<sub_done>`. A sub-goal ends with `<sub_done>`, or
-# when it has used up `budget` moves. Return for each token the number of the sub-goal that was active, from 0.
+# `tokens` are the executor's choices in order: moves and `<sub_done>`.
+# A sub-goal ends with `<sub_done>`, or when it has used up `budget` moves.
+# Return the number of the active sub-goal for each token, counted from 0.
 # *Hint: two variables are enough, the number of the sub-goal and the moves that it has used.*
 
 
@@ -158,8 +164,8 @@ def my_active_subgoals(tokens, budget):
 check_active_subgoals(my_active_subgoals)
 
 # %% [markdown]
-# How do sub-goals end in the recorded run, early and late in training? A *budget* that is used up means: the plan
-# asked for something that cannot be done, or the executor got lost.
+# How do sub-goals end in the recorded run, early and late in training?
+# If the *budget* ends a sub-goal, the blueprint asked for something impossible, or the executor got lost.
 
 # %%
 names = {
@@ -176,9 +182,10 @@ for iteration in (run.recorded_iterations()[0], run.recorded_iterations()[-1]):
 course.bars(list(names.values()), ends, "how a sub-goal ended", "% of sub-goals")
 
 # %% [markdown]
-# Note what `<sub_done>` does *not* mean. The executor may say it at once and be wrong, and a sub-goal that was done
-# perfectly may ruin the level. That is the planner's fault. Look for such a plan: all its sub-goals end with
-# `<sub_done>`, and the level is not solved.
+# Note what `<sub_done>` does *not* mean.
+# The executor may write it at once and be wrong.
+# A sub-goal may also be executed perfectly and still ruin the level; then the blueprint is at fault.
+# The next cell looks for such a blueprint: all its sub-goals end with `<sub_done>`, but the level is not solved.
 
 # %%
 recorded = [r for i in run.recorded_iterations() for r in run.rollouts(i)]
@@ -190,16 +197,17 @@ useless = [
     and not m["success"]
     and all(s["end"] == "sub_done" for s in m["segments"])
 ]
-print(f"{len(useless)} of {len(every)} recorded plans were carried out to the end", end=" ")
+print(f"{len(useless)} of {len(every)} recorded blueprints were executed to the end", end=" ")
 print("and did not solve their level")
 widgets.RolloutPlayer(*(useless[0][0], "macro", useless[0][1]) if useless else (record, "macro"))
 
 # %% [markdown]
 # ## What can go wrong: a planner that learns to fail early
 #
-# "Steps cost time, so let every step cost a little." It sounds harmless, and it is how many environments are defined.
-# Let us score a recorded group that way: return = success − 0.01 × steps. We take the recorded level on which failures
-# differ most in length.
+# "Steps cost time, so let every step cost a little."
+# This sounds harmless, and many environments are defined in this way.
+# Let us score a recorded group accordingly: return = success − 0.01 × steps.
+# We take the recorded level whose failures differ most in length.
 
 # %%
 from himac_lite.advantage import group_advantage
@@ -207,7 +215,7 @@ from himac_lite.widgets.plots import advantage_bars
 
 
 def spread(r):
-    """How much the failures of a macro group differ in length; 0 if somebody succeeded."""
+    """How much the failures of a macro group differ in length; 0 if a member succeeded."""
     if any(m["success"] for m in r["macro"]["members"]):
         return 0
     return float(np.ptp([m["steps"] for m in r["macro"]["members"]]))
@@ -221,20 +229,21 @@ advantage_n = group_advantage([penalised])[0]
 advantage_bars(penalised, advantage_n, labels)
 
 # %% [markdown]
-# Nobody solved the level (if the record has such a group), and yet somebody is praised: whoever gave up first. The
-# most comfortable plan is the one that cannot even be executed, because it costs nothing. Within twenty iterations a
-# planner that is paid like this writes empty plans. It happened, in the first sketch of this
-# package.
+# Nobody solved the level (if the record has such a group), yet one member has a positive advantage: the one that gave up first.
+# The cheapest blueprint is one that cannot be executed at all, because it costs nothing.
+# Within twenty iterations, a planner with this return writes empty blueprints.
+# This happened in the first sketch of this package.
 #
 # ### Exercise 3: an honest return
 #
-# Let steps cost something for those who succeed, but let a failure cost the same **however early it ends**: as much as
-# if it had used all `max_steps`. *Hint: an `if`.*
+# Let steps cost something in a success.
+# Let a failure cost the same **however early it ends**: as much as if it had used all `max_steps`.
+# *Hint: an `if`.*
 
 
 # %%
 def my_honest_return(success, steps, max_steps, penalty):
-    """1 − penalty × steps for a success; a failure pays for all max_steps."""
+    """1 − penalty × steps for a success; a failure costs the penalty for all max_steps."""
     ### BEGIN SOLUTION
     if success:
         return 1 - penalty * steps
@@ -246,9 +255,9 @@ def my_honest_return(success, steps, max_steps, penalty):
 check_honest_return(my_honest_return)
 
 # %% [markdown]
-# The same group with the honest return: all equal, all advantages zero. It teaches nothing, and nothing is better than
-# something wrong. This package goes one step further and has no cost a step at all: the return is 1 for success, else
-# 0.
+# Now the same group with the honest return: all returns are equal, and all advantages are zero.
+# The group teaches nothing, which is better than teaching something wrong.
+# This package goes one step further and has no cost per step: the return is 1 for success and 0 otherwise.
 
 # %%
 honest = [1 - 0.01 * m["steps"] if m["success"] else -0.01 * task.max_steps for m in members]
@@ -257,10 +266,9 @@ advantage_bars(honest, group_advantage([honest])[0], labels)
 # %% [markdown]
 # ## To discuss
 #
-# 1. Who should say that a sub-goal is done: the executor, a rule that looks at the board, or a clock? What could each
-#    of them do wrong?
+# 1. Who should decide that a sub-goal is done: the executor, a rule that checks the board, or a clock? What could each of them do wrong?
 # 2. The executor does not see the earlier segments. When would it need them?
-# 3. Sub-goals here are pushes. What would be a sub-goal for "book a flight", and how long should it be?
-# 4. An optional plan of one sub-goal, "solve the level", is legal in your language. What happens to the hierarchy?
+# 3. Here a sub-goal is a push. What would be a sub-goal for "book a flight", and how long should it be?
+# 4. Suppose a blueprint with the single sub-goal "solve the level" were legal. What would happen to the hierarchy?
 #
-# **Next**: 03 turns returns into advantages, at both levels.
+# **Next**: notebook 03 turns returns into advantages, at both levels.

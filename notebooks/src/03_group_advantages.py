@@ -1,15 +1,16 @@
 # %% [markdown]
 # # Group advantages: better than whom?
 #
-# [Open in
-# Colab](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/03_group_advantages.ipynb) ·
-# [Open on Binder](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/03_group_advantages.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/03_group_advantages.ipynb)
+# [![Open on Binder](https://mybinder.org/badge_logo.svg)](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/03_group_advantages.ipynb)
 #
-# **The question.** Eight attempts at one level, one success. How much credit does the success get, and how much blame
-# the failures? That sounds like one formula. It is at least five, and they disagree by a factor of six. Then the
-# harder half: if a plan was good and its execution was not, *which of the two* should hear about it?
+# **The question.** There are eight attempts at one level, and one succeeds.
+# How much credit does the success get, and how much blame do the failures get?
+# This sounds like one formula, but there are at least five, and they disagree by a factor of six.
+# The second half is harder: if a plan was good but its execution was not, *which of the two* should change?
 #
-# You need: mean and standard deviation, a little NumPy. No PyTorch in this notebook.
+# You need: mean and standard deviation, and a little NumPy.
+# This notebook needs no PyTorch.
 
 # %%
 import sys
@@ -21,9 +22,10 @@ if "google.colab" in sys.modules:
 # %% [markdown]
 # ## One success in eight, by hand
 #
-# The mean is 1/8. The squared distances are 0.875² + 7 × 0.125² = 0.875, so the std is √(0.875 / 8) = 0.331. The
-# success gets 0.875 / 0.331 = **+2.65**, each failure −0.125 / 0.331 = **−0.38**. The sum is zero: praise and blame
-# are only shared out, never made.
+# The mean is 1/8.
+# The squared distances add up to 0.875² + 7 × 0.125² = 0.875, so the std is √(0.875 / 8) = 0.331.
+# The success gets 0.875 / 0.331 = **+2.65**, and each failure gets −0.125 / 0.331 = **−0.38**.
+# The sum is zero: a group advantage only distributes credit among its members.
 
 # %%
 import numpy as np
@@ -38,39 +40,45 @@ assert np.allclose(group_advantage([returns])[0], by_hand, atol=1e-4)
 # %% [markdown]
 # ## Five things called "the group advantage"
 #
-# Papers and trainers write the same name for different formulas. Here each choice is a keyword, so you can see it.
-# First say which of them you expect to be the largest.
+# Papers and trainers use the same name for different formulas.
+# Here each choice is a keyword, so you can see it.
+# First predict which of them is the largest.
 
 # %%
 from himac_lite.advantage import group_advantage_over_steps
+from himac_lite.exercises import course
 
-steps = np.array([[10, 50, 50, 50, 50, 50, 50, 50]])  # failures are long: they use up every step
+steps = np.array([[10, 50, 50, 50, 50, 50, 50, 50]])  # failures are long: they use all steps
 variants = {
     "GRPO": group_advantage([returns]),
     "GRPO with ddof=1, as torch.std": group_advantage([returns], ddof=1),
     "Dr. GRPO: no division": group_advantage([returns], scale="none"),
     "RLOO: mean of the others": group_advantage([returns], baseline="leave_one_out", scale="none"),
-    "GRPO, one row a step": group_advantage_over_steps([returns], steps),
+    "GRPO, one row per step": group_advantage_over_steps([returns], steps),
 }
-for name, advantage_pn in variants.items():
-    print(f"{name:32} success {advantage_pn[0, 0]:+.2f}   failure {advantage_pn[0, 1]:+.2f}")
+rows = [(name, f"{a_pn[0, 0]:+.2f}", f"{a_pn[0, 1]:+.2f}") for name, a_pn in variants.items()]
+course.table(("formula", "success", "failure"), rows)
 
 # %% [markdown]
-# The last line is no joke. Trainers that keep one row for every *step* take mean and std over rows; the long failures
-# fill most of them, so a success looks rarer than it was. With 2 wins of 4 steps and 6 losses of 15, a win is worth
-# +1.62 in one trainer and +3.34 in the other, from the same episodes. This is a **length bias**, and it is silent.
+# The last row is a real implementation.
+# Some trainers keep one row per *step* and take mean and std over those rows.
+# Long failures then fill most of the rows, so a success looks rarer than it was.
+# With 2 wins of 4 steps and 6 losses of 15 steps, a win gets +1.62 in one trainer and +3.34 in the other, from the same episodes.
+# This is a **length bias**, and no error message reports it.
 
 # %%
 wins_and_losses = [[1, 1, 0, 0, 0, 0, 0, 0]]
 lengths = np.array([[4, 4, 15, 15, 15, 15, 15, 15]])
-print("over trajectories", group_advantage(wins_and_losses, ddof=1)[0, 0].round(2))
-print("over steps       ", group_advantage_over_steps(wins_and_losses, lengths, ddof=1)[0, 0].round(2))
+over_trajectories = group_advantage(wins_and_losses, ddof=1)[0, 0]
+over_steps = group_advantage_over_steps(wins_and_losses, lengths, ddof=1)[0, 0]
+print(f"a win gets {over_trajectories:+.2f} over trajectories, {over_steps:+.2f} over steps")
 
 # %% [markdown]
 # ### Exercise 1: leave one out
 #
-# RLOO compares a member with the mean of the *others*. Write it for one group, a NumPy array. *Hint: the sum of the
-# others is the whole sum minus the member's own return.*
+# RLOO compares a member with the mean of the *others*.
+# Write it for one group, a NumPy array.
+# *Hint: the sum of the others is the whole sum minus the member's own return.*
 
 
 # %%
@@ -90,13 +98,15 @@ check_leave_one_out(my_leave_one_out)
 # %% [markdown]
 # ## What the std does to hard levels
 #
-# Let k of 8 members succeed. Below: the advantage of one success, for every k. Dividing by the std makes a rare
-# success (k = 1) loud, and by symmetry a rare failure (k = 7: it gets −2.65). Is that good? A group with one success
-# is perhaps a hard level that was solved for once, and perhaps a lucky accident. GRPO shouts in both cases; Dr. GRPO
-# does not. This is the **std bias**.
+# Let k of 8 members succeed.
+# The plot shows the advantage of one success for every k.
+# Division by the std gives a rare success (k = 1) a large advantage, and by symmetry a rare failure too (k = 7: it gets −2.65).
+# Is that good?
+# A group with one success may be a hard level that was solved at last, or a lucky accident.
+# GRPO gives a large advantage in both cases; Dr. GRPO does not.
+# This is the **std bias**.
 
 # %%
-from himac_lite.exercises import course
 from himac_lite.widgets import plots
 
 ks = range(1, 8)
@@ -111,23 +121,25 @@ course.lines(list(ks), success, "successes among 8", "advantage of one success")
 # %% [markdown]
 # ## When a group says nothing
 #
-# If all eight succeed, or all eight fail, nobody is better than anybody. The advantages are zero, and eight episodes
-# were played for nothing. The library returns exact zeros here; a careless 0/0 would give nan, and a nan in one group
-# destroys the whole update.
+# If all eight members succeed, or all eight fail, no member is better than another.
+# All advantages are zero, and eight episodes taught nothing.
+# The library returns exact zeros here.
+# A careless 0/0 would give nan, and one nan destroys the whole update.
 
 # %%
 print(group_advantage([[1, 1, 1, 1], [0, 0, 0, 0], [0, 1, 0, 0]]).round(2))
 
 # %% [markdown]
-# ### Exercise 2: how often does a group speak?
+# ### Exercise 2: how often does a group teach something?
 #
-# A level is solved with probability p, each member for itself. What is the chance that n members do **not** all get
-# the same return? *Hint: take away the two ways in which they do.*
+# Each member solves a level independently, with probability p.
+# What is the probability that n members do **not** all get the same return?
+# *Hint: subtract the two cases in which they do.*
 
 
 # %%
 def my_useful_group(p, n):
-    """The chance that n returns of 0 or 1 are not all equal."""
+    """The probability that n returns of 0 or 1 are not all equal."""
     ### BEGIN SOLUTION
     return 1 - p**n - (1 - p) ** n
     ### END SOLUTION
@@ -137,8 +149,9 @@ def my_useful_group(p, n):
 check_useful_group(my_useful_group)
 
 # %% [markdown]
-# The formula, simulated: 4,000 groups for every p, and the share that `zero_variance` does not throw away. Where would
-# you take your training levels from? And what happens to a level on which the model has become good?
+# Now a simulation of the formula: 4,000 groups for every p, and the share of groups that `zero_variance` keeps.
+# Which training levels would you choose?
+# And what happens to a level that the model has learned to solve?
 
 # %%
 from himac_lite.advantage import zero_variance
@@ -149,11 +162,12 @@ useful = {
     f"groups of {n}": [1 - zero_variance(rng.random((4000, n)) < p).mean() for p in p_axis]
     for n in (2, 4, 8, 16)
 }
-course.lines(p_axis, useful, "chance p that one member succeeds", "share of groups that teach")
+course.lines(p_axis, useful, "probability p that a member succeeds", "share of groups that teach")
 
 # %% [markdown]
-# And in the recorded run? These are the shares of groups *without* a difference, at both levels. (The lines
-# are running means over ten iterations.)
+# And in the recorded run?
+# The plot shows the share of groups *without* a difference, at both levels.
+# (The lines are running means over ten iterations.)
 
 # %%
 from himac_lite import widgets
@@ -165,32 +179,37 @@ plots.metric_curves(run.metrics(), shares, "groups without a difference")
 # %% [markdown]
 # ## Why two levels?
 #
-# Now the harder half. Suppose a level has good plans and bad ones, half and half. A good plan, well executed, solves
-# the level; but the executor slips 30 % of the time. A bad plan works 5 % of the time, by accident.
+# Now the harder half.
+# Suppose half of the plans for a level are good and half are bad.
+# A good plan solves the level if it is executed well, but the executor makes a mistake 30 % of the time.
+# A bad plan works 5 % of the time, by accident.
 #
-# - *One level*: eight episodes, each with its own plan and its own dice. A good plan that was badly executed is blamed.
-# - *Two levels*: each plan is scored by a **greedy** execution, the same for all, without dice (let us say that it
-#   finds out the truth nine times in ten). Executions are compared with executions of the *same* plan.
+# - *One level*: eight episodes, each with its own plan and its own sampled execution. A good plan with a bad execution is blamed.
+# - *Two levels*: each plan is scored by one **greedy** execution, without sampling noise (let us say that this score is right nine times in ten). Executions are compared with executions of the *same* plan.
 #
 # How often does a good plan get a negative advantage?
 
 # %%
 groups_n, size = 20_000, 8
 good = rng.random((groups_n, size)) < 0.5  # [P, N]: was the plan good?
-dice = np.where(rng.random((groups_n, size)) < 0.7, good, rng.random((groups_n, size)) < 0.05)
+sampled = np.where(rng.random((groups_n, size)) < 0.7, good, rng.random((groups_n, size)) < 0.05)
 greedy = np.where(rng.random((groups_n, size)) < 0.9, good, ~good)
-for name, r in (("one level, with dice", dice), ("macro group, greedy", greedy)):
+rows = []
+for name, r in (("one level: sampled execution", sampled), ("macro group: greedy execution", greedy)):
     a = group_advantage(r.astype(float))
     blamed, gap = (a[good] < 0).mean(), a[good].mean() - a[~good].mean()
-    print(f"{name:22} good plans blamed: {blamed:.0%}   good minus bad plan, in advantage: {gap:.2f}")
+    rows.append((name, f"{blamed:.0%}", f"{gap:.2f}"))
+course.table(("score of a plan", "good plans blamed", "advantage of good − bad plans"), rows)
 
 # %% [markdown]
-# Change 0.9 to 0.7 and run again: with a greedy execution that is wrong so often, the macro group has no advantage
-# left. Scoring plans greedily is worth what the greedy executor is worth. Keep that in mind for notebook 06.
+# Change 0.9 to 0.7 and run the cell again: if the greedy score is wrong that often, the macro group has no benefit left.
+# A greedy score of a plan is only as good as the greedy executor.
+# Remember this for notebook 06.
 #
 # ## Both levels on a recorded board
 #
-# **Macro**: blueprints against blueprints. z\* is the best of them. **Micro**: executions of z\* against each other.
+# **Macro**: blueprints against blueprints; z\* is the best of them.
+# **Micro**: executions of z\* against each other.
 # The explorer opens on the first recorded level where both groups have a difference (if there is one).
 
 # %%
@@ -211,9 +230,9 @@ print("z* is blueprint", credit.best_p[0] + 1)
 # %% [markdown]
 # ### Exercise 3: credit at two levels
 #
-# Two arrays: returns of blueprints [P, G] and of executions [P, N]; a row is a level. Return one array [P, G + N]:
-# macro advantages, then micro advantages. *Hint: `axis=1, keepdims=True`; `np.concatenate(…, axis=1)`. Which mean
-# belongs to which group?*
+# You get two arrays: returns of blueprints [P, G] and of executions [P, N]; a row is a level.
+# Return one array [P, G + N]: macro advantages, then micro advantages.
+# *Hint: `axis=1, keepdims=True`; `np.concatenate(…, axis=1)`. Which mean belongs to which group?*
 
 
 # %%
@@ -234,27 +253,27 @@ check_credit(my_credit)
 # %% [markdown]
 # ## What can go wrong: the lucky z\*
 #
-# z\* is the *maximum* of eight noisy scores, and the maximum of noise is optimistic. Eight plans that all work half of
-# the time; the best of the eight greedy scores is almost always 1. Then we execute it eight times. What do we see?
+# z\* has the *maximum* of eight noisy scores, and the maximum of noise is optimistic.
+# Take eight plans that all work half of the time: the best of the eight greedy scores is almost always 1.
+# Then execute that plan eight times.
+# What do we see?
 
 # %%
 true_chance = 0.5
 scores = rng.random((10_000, 8)) < true_chance
 print(f"score of z*: {scores.max(1).mean():.2f}")
-print(f"success of its executions: {(rng.random((10_000, 8)) < true_chance).mean():.2f}")
+print(f"mean return of its executions: {(rng.random((10_000, 8)) < true_chance).mean():.2f}")
 
 # %% [markdown]
-# Nothing is wrong with the micro group: it still compares like with like. But whoever reads the curve "score of z\*"
-# as "how good we are" fools himself. That is why every figure of this package is scored greedily on levels that no
-# update has seen.
+# The micro group is still correct: it compares executions of one blueprint.
+# But the curve "score of z\*" is too optimistic as a measure of the policy.
+# Therefore this package scores every model greedily, on levels that no update has seen.
 #
 # ## To discuss
 #
-# 1. The macro group of a level: one blueprint succeeds, seven fail. The micro group of its z\*: eight successes. Who
-#    learns what?
-# 2. Would you rather have 32 levels × 8 members or 8 levels × 32 members for the same number of episodes? Look at the
-#    curves of exercise 2.
+# 1. In the macro group of a level, one blueprint succeeds and seven fail. In the micro group of its z\*, all eight succeed. Which role learns what?
+# 2. For the same number of episodes, would you rather have 32 levels × 8 members or 8 levels × 32 members? Look at the curves of exercise 2.
 # 3. In which of the five formulas does multiplying all returns by 10 change the update?
-# 4. The recorded run has more silent groups in phase B than in phase A, or fewer? Why may that be?
+# 4. Does the recorded run have more groups without a difference in phase B or in phase A? What may be the reason?
 #
-# **Next**: 04 looks at what an advantage is attached to: tokens, their probabilities and their masks.
+# **Next**: notebook 04 looks at what an advantage is attached to: tokens, their probabilities and their masks.

@@ -1,16 +1,16 @@
 # %% [markdown]
 # # Rollouts, tokens, masks: what exactly was chosen?
 #
-# [Open in
-# Colab](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/04_rollouts_tokens_masks.ipynb)
-# · [Open on
-# Binder](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/04_rollouts_tokens_masks.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/04_rollouts_tokens_masks.ipynb)
+# [![Open on Binder](https://mybinder.org/badge_logo.svg)](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/04_rollouts_tokens_masks.ipynb)
 #
-# **The question.** To you the model writes *up, up, right*. To the optimizer it drew numbers from distributions. For
-# every token the update has to know three things: which number it was, whether the *model* chose it, and with what
-# probability **at that moment**. Each of the three can be silently wrong, and training then fails without an error.
+# **The question.** You see that the model writes *up, up, right*.
+# The optimizer sees numbers that were sampled from distributions.
+# For every token the update must know three things: its id, whether the *model* chose it, and its probability **at that moment** (the behaviour log-prob).
+# Each of the three can be wrong without an error message, and then training fails silently.
 #
-# You need: what a softmax is; a little PyTorch. The model is small (a few million weights) and runs on any CPU.
+# You need: what a softmax is, and a little PyTorch.
+# The model is small (a few million weights) and runs on any CPU.
 
 # %%
 import sys
@@ -41,8 +41,9 @@ course.boards({level.title: board_from_level(level)}, 200)
 # %% [markdown]
 # ## Text becomes numbers
 #
-# A tokenizer cuts text into pieces of its vocabulary. The one of this model is made for the game: a cell of the board,
-# a coordinate, a whole observation is one token each. A tokenizer from a hub would need four times as many.
+# A tokenizer splits text into pieces of its vocabulary.
+# This model's tokenizer is made for the game: a cell of the board, a coordinate or a whole observation is one token.
+# A general tokenizer from the Hugging Face hub would need four times as many tokens.
 
 # %%
 prompt = policy.encode(task.start(level).prompt(Role.PLANNER))
@@ -54,10 +55,12 @@ assert policy.text(prompt) == task.start(level).prompt(Role.PLANNER)
 # %% [markdown]
 # ## Log-probabilities, by hand
 #
-# A model gives one number for every token of the vocabulary, a **logit**. Toy: three tokens with logits 2, 1, 0.
-# Softmax: e² = 7.39, e¹ = 2.72, e⁰ = 1, sum 11.11, so the first has probability 0.665 and log-probability log 0.665 =
-# **−0.41**. At temperature 2 the logits are halved first: 2.72, 1.65, 1, sum 5.37, probability 0.506. Higher
-# temperature, flatter choice.
+# A model returns one number for every token of the vocabulary, its **logit**.
+# Take three tokens with logits 2, 1, 0.
+# The exponentials are e² = 7.39, e¹ = 2.72 and e⁰ = 1, and their sum is 11.11.
+# So the first token has probability 0.665 and log-probability log 0.665 = **−0.41**.
+# At temperature 2 the logits are halved first: the exponentials are 2.72, 1.65 and 1, their sum is 5.37, and the probability is 0.506.
+# A higher temperature gives a flatter distribution.
 
 # %%
 from himac_lite.objective import token_log_probs
@@ -70,10 +73,11 @@ for temperature in (1.0, 2.0):
     assert np.isclose(library.item(), np.log(p[0]))
 
 # %% [markdown]
-# ### Exercise 1: the log-probability of what was sampled
+# ### Exercise 1: the log-probability of a sampled token
 #
-# `logits` is [T, V], `ids` [T] the sampled tokens, and they were sampled at `temperature`. Return T log-probabilities.
-# *Hint: divide, then subtract `np.log(np.exp(z).sum(axis=1))`; `z[np.arange(len(ids)), ids]` picks.*
+# `logits` is [T, V], and `ids` [T] are the tokens that were sampled at `temperature`.
+# Return T log-probabilities.
+# *Hint: divide, then subtract `np.log(np.exp(z).sum(axis=1))`; `z[np.arange(len(ids)), ids]` selects one column per row.*
 
 
 # %%
@@ -95,11 +99,12 @@ from himac_lite.exercises import (
 check_sampled_log_prob(my_sampled_log_prob)
 
 # %% [markdown]
-# ### Exercise 2: in step
+# ### Exercise 2: logits and tokens aligned
 #
-# A model reads `ids` and returns as many rows of logits. Row t was computed *after* reading ids[t], so it speaks about
-# ids[t + 1]. Return the log-probabilities of ids[1:] (temperature 1). *Hint: which row of logits says something about
-# ids[1]? Which row about nothing that we have?*
+# A model reads `ids` and returns one row of logits per token.
+# Row t was computed *after* reading ids[t], so it predicts ids[t + 1].
+# Return the log-probabilities of ids[1:] at temperature 1.
+# *Hint: which row of logits predicts ids[1]? Which row predicts a token that we do not have?*
 
 
 # %%
@@ -115,13 +120,14 @@ def my_next_token_log_probs(logits, ids):
 check_next_token_log_probs(my_next_token_log_probs)
 
 # %% [markdown]
-# Out of step by one, nothing crashes: every token just gets the probability of another one. On a real blueprint you
-# can see what that does.
+# A shift by one raises no error: every token simply gets the probability of another token.
+# On a real blueprint you can see the effect.
 #
 # ## Eight blueprints
 #
-# The planner writes freely, at temperature 1. Below each token stands its log-probability as it was recorded when it
-# was drawn: near 0 is certain. Where does the planner hesitate, in the words or in the coordinates?
+# The planner samples freely, at temperature 1.
+# Below each token is its behaviour log-prob, recorded when it was sampled; a value near 0 means certainty.
+# Where is the planner uncertain: in the words or in the coordinates?
 
 # %%
 from himac_lite.rollout.play import execute, sample_blueprints
@@ -145,11 +151,12 @@ print(f"recomputed − recorded, in step:     {(now - scores.behaviour[0]).abs()
 print(f"recomputed − recorded, out of step: {(now - torch.tensor(shifted)).abs().max():.1e}")
 
 # %% [markdown]
-# ## The executor: actions, and what the world answers
+# ## The executor: actions and observations
 #
-# The executor's sequence is a conversation. It chooses an action, the environment writes an observation, and so on
-# until `<sub_done>`. Only the underlined tokens were chosen. The mask must say so: whoever trains the observations
-# trains the model to predict the world, which is something else.
+# The executor's sequence is a conversation.
+# It chooses an action, the environment writes an observation, and so on until `<sub_done>`.
+# Only the underlined tokens were chosen, and the mask must say so.
+# If you train on observations, you train the model to predict the world, which is a different task.
 
 # %%
 plan = task.oracle(level)
@@ -162,13 +169,14 @@ course.marked([policy.text([i]) for i in segment.ids[m:]], segment.action_mask[m
 # %% [markdown]
 # ## Under a constraint
 #
-# The executor may only say one of the four moves or `<sub_done>`; everything else is forbidden while sampling. Its
-# probabilities then sum to 1 over *five* tokens, not over the vocabulary. By hand, with the toy logits 2, 1, 0: if
-# only the last two are allowed, the second has e¹ / (e¹ + e⁰) = 0.731, not 2.72 / 11.11 = 0.245.
+# The executor may only write one of the four moves or `<sub_done>`; all other tokens are forbidden during sampling.
+# Its probabilities therefore sum to 1 over *five* tokens, not over the vocabulary.
+# By hand, with the toy logits 2, 1, 0: if only the last two tokens are allowed, the second has e¹ / (e¹ + e⁰) = 0.731, not 2.72 / 11.11 = 0.245.
 #
 # ### Exercise 3: the log-probability under a constraint
 #
-# `logits` [V], `allowed` a tuple of ids, `token` one of them. *Hint: subtract log Σ exp over the allowed logits only.*
+# `logits` is [V], `allowed` is a tuple of ids, and `token` is one of them.
+# *Hint: subtract log Σ exp over the allowed logits only.*
 
 
 # %%
@@ -185,9 +193,10 @@ check_constrained_log_prob(my_constrained_log_prob)
 # %% [markdown]
 # ## What can go wrong: the ratio that is not 1
 #
-# Before the first step of an update the new policy *is* the old one. So the ratio ρ = π_new / π_old of every chosen
-# token must be exactly 1 (up to rounding). This is the cheapest and best test of a rollout. Here are 16 executions,
-# scored four ways. Only one is right.
+# Before the first step of an update, the new policy *is* the old one.
+# So the ratio ρ = π_new / π_old of every chosen token must be exactly 1 (up to rounding).
+# This is the cheapest and best test of a rollout.
+# Here are 16 executions, scored in four ways; only one is right.
 
 # %%
 jobs = [(lv, task.oracle(lv)) for lv in levels[: 4 if course.FAST else 16]]
@@ -221,30 +230,30 @@ middle = (edges[1:] + edges[:-1]) / 2
 course.lines(middle, heights, "ratio ρ before the first step", "share of tokens", markers=False)
 
 # %% [markdown]
-# Tokens outside [0.8, 1.2] are what the clip of the next notebook throws away. With a forgotten temperature a part of
-# the batch is dead before anything was learnt, and nobody gets an error message.
+# The clip of the next notebook cuts off tokens outside [0.8, 1.2].
+# With a forgotten temperature, a part of the batch has no gradient before anything was learned, and no error is raised.
 #
 # ## How much does sampling cost?
 #
-# Sampling explores, and it spoils: the same blueprints, executed greedily (temperature 0) and at random. How often
-# does the executor finish a *good* plan (the solver's) in each case?
+# Sampling explores, but it also makes mistakes.
+# Here the same blueprints are executed greedily (temperature 0) and by sampling.
+# How often does the executor complete a *good* blueprint (the solver's) in each case?
 
 # %%
-few = levels[: 8 if course.FAST else 48]
+few, rows = levels[: 8 if course.FAST else 48], []
 for temperature in (0.0, 1.0, 2.0):
     how = Sampling(temperature, np.random.default_rng(2))
     done = execute(policy, task, [(lv, task.oracle(lv)) for lv in few], how, ReturnRule())
     solved, steps = np.mean([t.success for t in done]), np.mean([t.steps for t in done])
-    print(f"temperature {temperature:.0f}: {solved:.0%} of {len(few)} levels solved, {steps:.1f} steps")
+    rows.append((f"{temperature:.0f}", f"{solved:.0%} of {len(few)}", f"{steps:.1f}"))
+course.table(("temperature", "solved", "mean steps"), rows)
 
 # %% [markdown]
 # ## To discuss
 #
-# 1. Token ids are carried from the rollout to the loss, and text is only for people. What could happen if the text
-#    were tokenized again?
-# 2. The executor's prompt is longer than what it writes. Eight members of a group share it. What can be saved?
-# 3. The last action of a solved level is followed by nothing, and a sub-goal whose budget is used up ends without
-#    `<sub_done>`. Which tokens are trained in each case?
-# 4. Why is a macro group executed greedily, and a micro group sampled?
+# 1. Token ids are carried from the rollout to the loss, and text is only for people. What could happen if the text were tokenized again?
+# 2. The executor's prompt is longer than its answer, and the eight members of a group share it. What can be saved?
+# 3. The last action of a solved level has no observation after it, and a sub-goal that uses up its budget ends without `<sub_done>`. Which tokens are trained in each case?
+# 4. Why is a macro group executed greedily, but a micro group sampled?
 #
-# **Next**: 05 puts advantages and log-probabilities together: the loss.
+# **Next**: notebook 05 combines advantages and log-probabilities in the loss.

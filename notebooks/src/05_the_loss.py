@@ -1,15 +1,15 @@
 # %% [markdown]
 # # The loss: from one number to a step
 #
-# [Open in
-# Colab](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/05_the_loss.ipynb) ·
-# [Open on Binder](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/05_the_loss.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/05_the_loss.ipynb)
+# [![Open on Binder](https://mybinder.org/badge_logo.svg)](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/05_the_loss.ipynb)
 #
-# **The question.** A blueprint has advantage +1.7. Which way do the weights move, and how far? And why does the log of
-# a training that works well say `loss 0.0000`, again and again?
+# **The question.** A blueprint has advantage +1.7.
+# In which direction do the weights move, and how far?
+# And why does the log of a successful training run say `loss 0.0000`, again and again?
 #
-# You need: derivatives of a function of one variable, and that PyTorch computes them. Everything here is small enough
-# to check by hand, and we do.
+# You need: derivatives of a function of one variable, and the fact that PyTorch computes them.
+# Everything here is small enough to check by hand, and we do.
 
 # %%
 import sys
@@ -21,9 +21,10 @@ if "google.colab" in sys.modules:
 # %% [markdown]
 # ## The direction, by hand
 #
-# Three actions, one logit each, all zero: every action has probability 1/3. We drew action 0, and its advantage is
-# +2. The policy gradient pushes its log-probability up: ∂ log π(0) / ∂ logit_j is (1 if j = 0, else 0) − π(j). So the
-# logits should move by 2 × (2/3, −1/3, −1/3) = (**+1.33, −0.67, −0.67**).
+# Take three actions with one logit each, all zero: every action has probability 1/3.
+# We sampled action 0, and its advantage is +2.
+# The policy gradient increases its log-probability: ∂ log π(0) / ∂ logit_j is (1 if j = 0, else 0) − π(j).
+# So the logits should move by 2 × (2/3, −1/3, −1/3) = (**+1.33, −0.67, −0.67**).
 
 # %%
 import numpy as np
@@ -41,13 +42,16 @@ assert torch.allclose(logits.grad, torch.tensor([4 / 3, -2 / 3, -2 / 3]))
 # %% [markdown]
 # ## The distance: clipped
 #
-# One phase of rollouts is expensive, so we take several steps on it. After the first, the policy is no longer the one
-# that sampled. The **ratio** ρ = π_new / π_old says how far it has gone. The clipped surrogate is
+# One phase of rollouts is expensive, so we take several optimizer steps on it.
+# After the first step, the policy is no longer the one that sampled.
+# The **ratio** ρ = π_new / π_old measures how far it has moved.
+# The clipped surrogate is
 #
 # J = min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)
 #
-# By hand, ε = 0.2, A = +1: at ρ = 1.1, J = 1.1; at ρ = 1.5, J = 1.2 and stays there. With A = −1: at ρ = 0.5, J =
-# −0.8 and stays there, but at ρ = 1.5, J = −1.5: what went wrong too far may still come back.
+# By hand, with ε = 0.2 and A = +1: at ρ = 1.1, J = 1.1; at ρ = 1.5, J = 1.2, and it stays there.
+# With A = −1: at ρ = 0.5, J = −0.8, and it stays there.
+# But at ρ = 1.5, J = −1.5: a token that moved too far the wrong way keeps its gradient.
 
 # %%
 rho = torch.linspace(0.02, 2, 100)[None]
@@ -65,8 +69,9 @@ course.lines(rho[0].numpy(), both, "ratio ρ", "surrogate J", markers=False)
 # %% [markdown]
 # ### Exercise 1: the clipped surrogate as a loss
 #
-# NumPy arrays [T]: new and old log-probabilities, advantages, and ε. Return the **loss** of each token. *Hint: an
-# optimizer goes down. `np.exp`, `np.clip`, `np.minimum`.*
+# The arguments are NumPy arrays [T]: new log-probabilities, behaviour log-probs and advantages; and the clip ε.
+# Return the **loss** of each token.
+# *Hint: an optimizer minimises. `np.exp`, `np.clip`, `np.minimum`.*
 
 
 # %%
@@ -84,9 +89,10 @@ from himac_lite.exercises import check_clipped_surrogate, check_surrogate_gradie
 check_clipped_surrogate(my_clipped_surrogate)
 
 # %% [markdown]
-# ### Exercise 2: its slope
+# ### Exercise 2: its gradient
 #
-# The derivative of J with respect to log π, token by token. *Hint: dρ / d log π = ρ. Where is J a constant?*
+# Return the derivative of J with respect to log π for each token.
+# *Hint: dρ / d log π = ρ. Where is J constant?*
 
 
 # %%
@@ -103,8 +109,9 @@ def my_surrogate_gradient(logp, behaviour, advantage, clip):
 check_surrogate_gradient(my_surrogate_gradient)
 
 # %% [markdown]
-# Three ways to the same slope: the formula, a difference quotient, and PyTorch's backward pass through the library's
-# function. They have to agree; this is a **gradient check**, and the cheapest insurance there is.
+# There are three ways to the same derivative: the formula, a difference quotient, and PyTorch's backward pass through the library's function.
+# They must agree.
+# This is a **gradient check**, and it is cheap.
 
 # %%
 rng = np.random.default_rng(0)
@@ -125,16 +132,17 @@ ratio = np.exp(new - old)
 formula = np.where(((adv > 0) & (ratio > 1.2)) | ((adv < 0) & (ratio < 0.8)), 0, ratio * adv)
 print(f"backward − quotient:   {(x.grad - quotient).abs().max():.1e}")
 print(f"backward − by formula: {abs(x.grad.numpy() - formula).max():.1e}")
-print(f"{np.mean(formula == 0):.0%} of these tokens are switched off by the clip")
+print(f"the clip sets the gradient of {np.mean(formula == 0):.0%} of these tokens to zero")
 assert np.allclose(x.grad, formula)
 assert np.allclose(quotient, formula, atol=1e-5)
 
 # %% [markdown]
 # ## Why is the loss 0?
 #
-# At the first step of an update ρ = 1, so J = A for every token, and the loss is minus the mean advantage. The
-# advantages of a group sum to zero. So **the loss of the first step is zero** (if all members have as many tokens),
-# while its gradient is not. The number means nothing; the slope does the work.
+# At the first step of an update ρ = 1, so J = A for every token, and the loss is minus the mean advantage.
+# The advantages of a group sum to zero.
+# So **the loss of the first step is zero** (if all members have equally many tokens), but its gradient is not.
+# The value says nothing; the gradient changes the weights.
 
 # %%
 from himac_lite.advantage import group_advantage
@@ -144,52 +152,56 @@ logp_bt = torch.log(torch.full((4, 5), 0.5, dtype=torch.float64)).requires_grad_
 mask_bt = torch.ones(4, 5, dtype=torch.bool)
 loss = objective.policy_loss(logp_bt, logp_bt.detach(), None, adv_bt, mask_bt, denominator=20, beta=0)
 loss.backward()
-print(f"loss {loss.item():+.6f}, length of the gradient {logp_bt.grad.norm():.3f}")
-print("slope of the loss at one token of each member:", logp_bt.grad[:, 0].numpy().round(3))
+print(f"loss {loss.item():+.6f}, norm of the gradient {logp_bt.grad.norm():.3f}")
+print("gradient at one token of each member:", logp_bt.grad[:, 0].numpy().round(3))
 assert abs(loss.item()) < 1e-9 < logp_bt.grad.norm()
 
 # %% [markdown]
-# So what should one watch? Success on held-out levels, the KL from the base, the entropy, the share of clipped tokens.
-# Not the loss. In the recorded run (its loss is not exactly zero: members differ in length, and it takes several steps
-# on one phase):
+# So what should you watch?
+# Watch success on held-out levels, the KL from the base model, the entropy, and the share of clipped tokens, but not the loss.
+# (In the recorded run the loss is not exactly zero: members differ in length, and one phase takes several steps.)
 
 # %%
 from himac_lite import widgets
 from himac_lite.widgets import plots
 
 metrics = widgets.recorded_run("quickstart").metrics()
-for name in ("macro/loss", "macro/kl", "macro/grad_norm", "macro/success"):
-    _, values = plots.series(metrics, name)
-    first, last = (" ".join(f"{v:6.3f}" for v in part) for part in (values[:4], values[-4:]))
-    print(f"{name:16} first four {first}   last four {last}")
+names = ("macro/loss", "macro/kl", "macro/grad_norm", "macro/success")
+values = {name: plots.series(metrics, name)[1] for name in names}
+rows = [(n, *(f"{x:.3f}" for x in (*v[:4], *v[-4:]))) for n, v in values.items()]
+course.table(("metric", *(f"{which} {i}" for which in ("first", "last") for i in range(1, 5))), rows)
 
 # %% [markdown]
 # ## What can go wrong: length
 #
-# Members have different lengths: a failed episode is long. How are tokens averaged? Take a win of 4 tokens with A =
-# +1 and a failure of 16 tokens with A = −1. By hand, the weight of *one token* of the failure:
+# Members have different lengths: a failed episode is long.
+# How should we average over tokens?
+# Take a success of 4 tokens with A = +1 and a failure of 16 tokens with A = −1.
+# By hand, the weight of *one token* of the failure is:
 #
-# - mean of each sequence, then over sequences (GRPO): 1/16 × 1/2 = 0.031. A long failure is blamed *less* a token: it
-#   pays to fail at length.
-# - mean over all tokens (DAPO, and here): 1/20 = 0.05, the same for every token.
-# - a constant denominator (Dr. GRPO), say 2 × 16 = 32: 0.031 for every token.
+# - The mean of each sequence, then over sequences (GRPO): 1/16 × 1/2 = 0.031. A long failure gets *less* blame per token, so long failures are rewarded.
+# - The mean over all tokens (DAPO, and this package): 1/20 = 0.05, the same for every token.
+# - A constant denominator (Dr. GRPO), say 2 × 16 = 32: 0.031 for every token.
 
 # %%
 mask_bt = torch.zeros(2, 16, dtype=torch.bool)
 mask_bt[0, :4], mask_bt[1] = True, True
 adv_bt = torch.tensor([[1.0], [-1.0]]).expand(2, 16)
 lengths_b = mask_bt.sum(1, keepdim=True)
+rows = []
 for name, d in (("GRPO", 2 * lengths_b), ("over tokens", mask_bt.sum()), ("constant", 32)):
     logp_bt, old_bt = torch.zeros(2, 16, requires_grad=True), torch.zeros(2, 16)
     objective.policy_loss(logp_bt, old_bt, None, adv_bt, mask_bt, denominator=d, beta=0).backward()
     win, failure = -logp_bt.grad[:, 0]
-    print(f"{name:12} a token of the win {win:+.4f}, of the failure {failure:+.4f}")
+    rows.append((name, f"{win:+.4f}", f"{failure:+.4f}"))
+course.table(("weight of a token", "of the success", "of the failure"), rows)
 
 # %% [markdown]
 # ### Exercise 3: the mean over tokens
 #
-# `x` [B, T] and a mask of the same shape. What stands where the mask is false is rubbish, perhaps even `nan`. *Hint:
-# choose, do not multiply.*
+# You get `x` [B, T] and a mask of the same shape.
+# Where the mask is false, `x` is meaningless and may even be `nan`.
+# *Hint: select, do not multiply.*
 
 
 # %%
@@ -204,8 +216,10 @@ def my_token_mean(x, mask):
 check_token_mean(my_token_mean)
 
 # %% [markdown]
-# A second trap: large batches are cut into micro-batches to save memory. If each one divides by its *own* tokens, the
-# gradient depends on how you cut. The denominator belongs to the whole update. The same 6 sequences, whole and cut:
+# There is a second trap: large batches are split into micro-batches to save memory.
+# If each micro-batch divides by its *own* number of tokens, the gradient depends on the split.
+# One denominator must serve the whole update.
+# Here are the same 6 sequences, whole and split:
 
 # %%
 torch.manual_seed(0)
@@ -216,7 +230,7 @@ weights = torch.randn(6, 12)
 
 
 def gradient(parts, own_denominator):
-    """The slope at one shared parameter, summed over micro-batches."""
+    """The gradient of one shared parameter, summed over micro-batches."""
     theta = torch.zeros((), requires_grad=True)
     for part in parts:
         logp_bt = theta * weights[part]
@@ -235,31 +249,31 @@ print(f"cut, each its own denominator {gradient(cut, True):+.5f}")
 assert np.isclose(gradient(whole, False), gradient(cut, False))
 
 # %% [markdown]
-# ## Not too far from home: KL
+# ## Not too far from the base: KL
 #
-# A penalty β KL(π ‖ π_ref) keeps the model near its base. It is estimated from the sampled tokens, d = log π_ref −
-# log π: **k1** = −d, **k2** = d²/2, **k3** = eᵈ − 1 − d. Two distributions over three tokens, 20,000 samples, and the
-# exact value, Σ π log(π / π_ref):
+# A penalty β KL(π ‖ π_ref) keeps the policy near its base model.
+# It is estimated from the sampled tokens with d = log π_ref − log π: **k1** = −d, **k2** = d²/2, **k3** = eᵈ − 1 − d.
+# The next cell takes two distributions over three tokens and 20,000 samples, and compares the estimates with the exact value Σ π log(π / π_ref).
 
 # %%
 p, q = torch.tensor([0.6, 0.3, 0.1]), torch.tensor([0.4, 0.4, 0.2])
 exact = (p * (p / q).log()).sum()
 y = torch.multinomial(p, 20_000, replacement=True, generator=torch.Generator().manual_seed(0))
-print(f"exact {exact:.4f}")
+rows = [("exact", f"{exact:.4f}", "", "")]
 for k in ("k1", "k2", "k3"):
-    estimates = objective.kl(p[y].log()[None], q[y].log()[None], estimator=k)
-    print(f"{k}: mean {estimates.mean():.4f}, spread of one sample {estimates.std():.3f},", end=" ")
-    print(f"smallest {estimates.min():+.3f}")
+    found = objective.kl(p[y].log()[None], q[y].log()[None], estimator=k)
+    rows.append((k, f"{found.mean():.4f}", f"{found.std():.3f}", f"{found.min():+.3f}"))
+course.table(("estimator", "mean", "std of one sample", "smallest sample"), rows)
 
 # %% [markdown]
-# k1 is right on average and noisy, and single samples are negative; k3 is right on average, calmer, never negative.
-# That is why GRPO took k3.
+# k1 is unbiased but noisy, and single samples can be negative.
+# k3 is unbiased, less noisy, and never negative; this is why GRPO uses it.
 #
 # ## All together: a bandit
 #
-# Four arms with different chances of a reward. A policy of four logits, groups of eight pulls, group advantages, and
-# the library's loss. Forty updates of two steps each. Only the log-probabilities are different from training a
-# language model.
+# Four arms pay a reward with different probabilities.
+# The policy has four logits, and it is trained with groups of eight pulls, group advantages and the library's loss, for forty updates of two steps each.
+# Only the log-probabilities differ from the training of a language model.
 
 # %%
 chances = torch.tensor([0.2, 0.4, 0.6, 0.8])
@@ -289,13 +303,13 @@ arms_shown = {f"arm {i}, pays {c:.0%}": [h[i] for h in history] for i, c in enum
 course.lines(range(1, 41), arms_shown, "update", "probability", markers=False)
 
 # %% [markdown]
-# The loss at every first step was zero, and the policy learnt all the same.
+# The loss of every first step was zero, and still the policy learned.
 #
 # ## To discuss
 #
-# 1. Clip-higher (DAPO) takes ε = 0.28 upwards and 0.2 downwards. For which tokens does it matter?
-# 2. With one step an update the ratio is always 1. What does the clip do then?
-# 3. Which of the three denominators would you take if the model learnt to write longer and longer plans?
-# 4. A group without a difference has advantage 0 but, with β > 0, not loss 0. Should it be in the update?
+# 1. Clip-higher (DAPO) uses ε = 0.28 upwards and 0.2 downwards. For which tokens does it matter?
+# 2. With one step per update the ratio is always 1. What does the clip do then?
+# 3. Which of the three denominators would you choose if the model learned to write longer and longer blueprints?
+# 4. A group without a difference has advantage 0, but with β > 0 its loss is not 0. Should it be part of the update?
 #
-# **Next**: 06 lets planner and executor learn in turn, on your machine.
+# **Next**: notebook 06 trains planner and executor in turn, on your machine.

@@ -1,16 +1,18 @@
 # %% [markdown]
 # # Co-evolution: who learns first?
 #
-# [Open in
-# Colab](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/06_coevolution.ipynb) ·
-# [Open on Binder](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/06_coevolution.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/06_coevolution.ipynb)
+# [![Open on Binder](https://mybinder.org/badge_logo.svg)](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/06_coevolution.ipynb)
 #
-# **The question.** The planner's return depends on the executor, and the executor practises only what the planner
-# writes. Each is the other's environment. If both learn at the same moment, each learns to answer somebody who is no
-# longer there. Does that matter? HiMAC says yes: let them learn *in turn*. Here you can see it in a toy, and then
-# train both ways on your own machine and look whether it can be seen there too.
+# **The question.** The planner's return depends on the executor, and the executor practises only what the planner writes.
+# Each role is part of the other's environment.
+# If both learn at the same moment, each adapts to a partner that has already changed.
+# Does that matter?
+# HiMAC says yes, and trains them *in turn*: this is **co-evolution**.
+# First you see the problem in a toy.
+# Then you train both ways on your own machine, and check whether the difference is visible there.
 #
-# About five minutes on two cores, most of it live training.
+# This takes about five minutes on two cores, most of it live training.
 
 # %%
 import sys
@@ -22,13 +24,14 @@ if "google.colab" in sys.modules:
 # %% [markdown]
 # ## Two who want to meet, by hand
 #
-# The planner says *left* with probability p, the executor is practised in going *left* with probability q. They get 1
-# if the two agree, so the expected return is pq + (1 − p)(1 − q). Let p = 0.9 and q = 0.1: return 0.18. The slope for
-# the planner is 2q − 1 = −0.8: it should say *right*. The slope for the executor is 2p − 1 = +0.8: it should go
-# *left*.
+# The planner says *left* with probability p, and the executor goes *left* with probability q.
+# They get 1 if they agree, so the expected return is pq + (1 − p)(1 − q).
+# Let p = 0.9 and q = 0.1: the expected return is 0.18.
+# The planner's gradient is 2q − 1 = −0.8: it should say *right*.
+# The executor's gradient is 2p − 1 = +0.8: it should go *left*.
 #
-# Both are right, and if both do it at once they pass each other in the corridor. If the planner moves first and the
-# executor answers what the planner is *now*, they meet.
+# Both are right, but if both move at once, they miss each other.
+# If the planner moves first and the executor adapts to the *new* planner, they meet.
 
 # %%
 import numpy as np
@@ -53,14 +56,15 @@ toy = {"in turn": meet(together=False, steps=120), "at once": meet(together=True
 course.lines(range(120), toy, "update", "expected return", markers=False)
 
 # %% [markdown]
-# At once, p = 1 − q for ever, so the return can never exceed one half. The toy is too tidy (a little noise would free
-# them at last), but the direction of the trouble is real. In a real model the two also share *weights*, which can help
-# or hurt.
+# If both learn at once, p = 1 − q holds forever, so the expected return can never exceed one half.
+# The toy is idealised (a little noise would end the deadlock), but the problem is real.
+# In a real model the two roles also share *weights*, which can help or hurt.
 #
 # ## One iteration, verb by verb
 #
-# Explore, credit, learn; adapt, credit, learn. These are the library's own functions, on very few levels. Watch which
-# numbers belong to which phase.
+# Explore, credit, learn; adapt, credit, learn.
+# These are the library's own functions, on very few levels.
+# Watch which numbers belong to which phase.
 
 # %%
 import torch
@@ -102,8 +106,8 @@ if plans:
 # %% [markdown]
 # ### Exercise 1: z\*
 #
-# From the macro returns [P, G], choose one blueprint a level: the number of the best, the first of several. *Hint:
-# `argmax` along the right axis.*
+# From the macro returns [P, G], choose one blueprint per level: the index of the best, or the first on a tie.
+# *Hint: `argmax` along the right axis.*
 
 
 # %%
@@ -133,8 +137,9 @@ if actions:
 # %% [markdown]
 # ### Exercise 2: the learning rate
 #
-# A run has a budget. `spent` is the share of it that is used up. The learning rate falls on a straight line towards 0
-# and is held at `floor` times the start when it gets there. *Hint: `max`.*
+# A run has a budget, and `spent` is the share that is used up.
+# The learning rate falls linearly towards 0, but it never falls below `floor` times its start value.
+# *Hint: `max`.*
 
 
 # %%
@@ -151,8 +156,9 @@ check_learning_rate(my_learning_rate)
 # %% [markdown]
 # ## Live: in turn
 #
-# The real thing, on this machine: the shipped model in 4 bit, LoRA weights that learn. The curve is drawn while it
-# trains. Before it starts, write down what you expect: how many percent, and which phase rises first?
+# Now a real run on this machine: the shipped model in 4 bit, with trainable LoRA weights.
+# The curve is updated during training.
+# Before you start it, write down your prediction: what success rate, and which phase improves first?
 
 # %%
 import tempfile
@@ -164,9 +170,7 @@ from IPython.display import display
 from himac_lite import widgets
 
 config = replace(TRAIN_PRESETS["quick"], minutes=1.25, validate_every=5, validate_on=64, test_limit=128)
-if course.FAST:
-    few = replace(config.rollout, levels=2, group=4)
-    config = replace(config, iterations=1, validate_on=4, test_limit=4, rollout=few)
+config = course.brief(config)  # the tests shorten it
 place = Path(tempfile.mkdtemp())
 live = widgets.TrainingDashboard(place / "in-turn")
 display(live)
@@ -176,8 +180,8 @@ live.refresh()
 # %% [markdown]
 # ## Live: at once
 #
-# The same budget, the same levels, the same seed. One word is different: both roles are updated in one step, from
-# rollouts of the same weights.
+# The same budget, the same levels and the same seed.
+# Only the variant differs: both roles are updated in one step, from rollouts of the same weights.
 
 # %%
 live = widgets.TrainingDashboard(place / "at-once")
@@ -187,15 +191,15 @@ at_once = himac_lite.train(joint, place / "at-once", progress=live.refresh)
 live.refresh()
 
 # %% [markdown]
-# ## Is the difference a difference?
+# ## Is the difference real?
 #
-# A success rate on 128 levels is a number with dice in it. **Wilson's interval** says where the true rate may lie, p =
-# k/n and z = 1.96 for 95 %:
+# A success rate on 128 levels is a random quantity.
+# **Wilson's interval** estimates where the true rate lies; p = k/n, and z = 1.96 for 95 %:
 #
 # (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n)
 #
-# By hand for 5 of 10: the middle is (0.5 + 0.192) / 1.384 = 0.5, the half width 1.96 × √(0.025 + 0.0096) / 1.384 =
-# 0.263. So 24 % to 76 %. Ten levels say almost nothing.
+# By hand, for 5 of 10: the middle is (0.5 + 0.192) / 1.384 = 0.5, and the half-width is 1.96 × √(0.025 + 0.0096) / 1.384 = 0.263.
+# So the interval is 24 % to 76 %: ten levels say almost nothing.
 #
 # ### Exercise 3: the interval
 #
@@ -216,37 +220,33 @@ def my_wilson(successes, n):
 check_wilson(my_wilson)
 
 # %%
-for name, mine in (("in turn", in_turn), ("at once", at_once)):
-    for who in ("base", "trained"):
-        score = mine.results[who]
-        low, high = (100 * end for end in score["ci95"])
-        solved = f"{100 * score['success']:5.1f} % of {score['n']} ({low:.0f}–{high:.0f} %)"
-        print(f"{name:8} {who:8} {solved}")
-    spent = mine.results
-    print(f"{name:8} {spent['iterations']} iterations, {spent['env_steps']:,} environment steps")
+both = {"in turn": in_turn.results, "at once": at_once.results}
+for name, spent in both.items():
+    print(f"{name}: {spent['iterations']} iterations, {spent['env_steps']:,} environment steps")
+course.score_table({f"{name}, {who}": both[name][who] for name in both for who in ("base", "trained")})
 
 # %% [markdown]
-# Do the intervals of the two trained models overlap? Then you have seen *nothing* about the order of updates, however
-# clear the toy was: one seed, little more than a minute, a hundred levels. The paper reports a loss of several points
-# without the alternation, for models a thousand times as large. Saying "we cannot tell" is a result too. What *can*
-# you tell: trained against base.
+# Do the intervals of the two trained models overlap?
+# Then this comparison shows *nothing* about the order of updates, however clear the toy was: it has one seed, little more than a minute of training, and about a hundred levels.
+# The paper reports a loss of several points without the alternation, for models a thousand times as large.
+# "We cannot tell" is a result too.
+# What you *can* compare is the trained model with its base.
 #
 # ## What can go wrong in longer runs
 #
-# The recorded runs of this package, several seeds each: HiMAC beside flat GRPO, from the same base, with the same
-# environment steps. Look at all seeds before you believe a mean.
+# Below are the recorded runs of this package: HiMAC and flat GRPO from the same base model, with several seeds and equal environment steps.
+# Look at all seeds before you believe a mean.
 
 # %%
 from himac_lite.storage import data_dir
 
 recorded = sorted(f.parent for f in (data_dir() / "runs" / "core").glob("*/results.json"))
-by_variant = {}
+by_variant, scores = {}, {}
 for folder in recorded:
     results = himac_lite.load_run(folder).results
-    low, high = (100 * end for end in results["trained"]["ci95"])
-    base, trained = results["base"]["success"], results["trained"]["success"]
-    print(f"{folder.name:14} base {base:.1%}, trained {trained:.1%} ({low:.0f}–{high:.0f} %)")
+    scores |= {f"{folder.name}, {who}": results[who] for who in ("base", "trained")}
     by_variant.setdefault(folder.name.rsplit("-", 1)[0], []).append(results["trained"]["by_length"])
+display(course.score_table(scores))
 bins = list(next(iter(by_variant.values()))[0])
 means = {
     f"{v}, {len(s)} seeds": [100 * np.mean([one[b]["success"] for one in s]) for b in bins]
@@ -255,8 +255,9 @@ means = {
 course.bars(bins, means, "optimal length", "% solved by the trained model")
 
 # %% [markdown]
-# And one recorded run in full. Choose *groups without a difference* and *KL from the base model* in its menu: how many
-# rollouts taught nothing, and how far has each role moved?
+# And one recorded run in full.
+# Choose *groups without a difference* and *KL from the base model* in its menu.
+# How many rollouts taught nothing, and how far did each role move from the base?
 
 # %%
 widgets.TrainingDashboard(widgets.recorded_run("quickstart"))
@@ -265,10 +266,8 @@ widgets.TrainingDashboard(widgets.recorded_run("quickstart"))
 # ## To discuss
 #
 # 1. z\* is the best of eight. What does the executor never practise, and when would that hurt?
-# 2. Both roles share one set of LoRA weights. What may phase B do to the planner, although no blueprint token is
-#    trained? Which curve would show it?
-# 3. Where in the recorded bars does the hierarchy help most: on short levels or on long ones? Is that what notebook 01
-#    predicted?
-# 4. Your run was short. Which single number would you look at to decide whether a longer one is worth it?
+# 2. Both roles share one set of LoRA weights. What may phase B do to the planner, although no blueprint token is trained? Which curve would show it?
+# 3. Where in the recorded bars does the hierarchy help most: on short levels or on long ones? Is that what notebook 01 predicted?
+# 4. Your run was short. Which single number would you use to decide whether a longer run is worth it?
 #
-# **Next**: 07 asks how a model of half a billion weights fits on one small GPU.
+# **Next**: notebook 07 asks how a model of half a billion weights fits on one small GPU.

@@ -1,15 +1,14 @@
 # %% [markdown]
 # # 4 bit and LoRA: a model in your pocket
 #
-# [Open in
-# Colab](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/07_four_bit_and_lora.ipynb)
-# · [Open on Binder](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/07_four_bit_and_lora.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/07_four_bit_and_lora.ipynb)
+# [![Open on Binder](https://mybinder.org/badge_logo.svg)](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/07_four_bit_and_lora.ipynb)
 #
-# **The question.** A model of half a billion weights takes 2 GB in ordinary numbers, and training it in the ordinary
-# way takes four times that. How can it learn on one small GPU, and what is lost?
+# **The question.** A model of half a billion weights takes 2 GB in float32, and ordinary training takes four times that.
+# How can it learn on one small GPU, and what is lost?
 #
-# Everything up to the last section runs on a CPU. The last section wants a GPU with CUDA (on Colab: *Runtime, Change
-# runtime type, T4*); without one it says what it would have done.
+# Everything up to the last section runs on a CPU.
+# The last section needs a GPU with CUDA (on Colab: *Runtime, Change runtime type, T4*); without one it prints what it would do.
 
 # %%
 import sys
@@ -21,9 +20,12 @@ if "google.colab" in sys.modules:
 # %% [markdown]
 # ## One weight in 4 bit, by hand
 #
-# With 4 bit one can name 16 values. NF4 takes 16 between −1 and 1 that are dense where weights are: near zero. A
-# **block** of 64 weights shares one scale, its largest absolute value. Toy: weights 0.02, −0.05, 0.03. The scale is
-# 0.05; divided by it: 0.4, −1, 0.6; the nearest codes: 0.44, −1, 0.56; back: 0.022, −0.05, 0.028. That is all.
+# Four bits can name 16 values.
+# **NF4** uses 16 values between −1 and 1 that are dense near zero, where most weights are.
+# A **block** of 64 weights shares one scale, its largest absolute value.
+# Take the weights 0.02, −0.05, 0.03.
+# The scale is 0.05, and the scaled weights are 0.4, −1, 0.6.
+# The nearest codes are 0.44, −1, 0.56, so the dequantised weights are 0.022, −0.05, 0.028.
 
 # %%
 import numpy as np
@@ -47,13 +49,14 @@ print("read back:", (nearest * 0.05).round(4))
 # %% [markdown]
 # ### Exercise 1: quantise a block
 #
-# `weights` [n], `codes` the allowed values between −1 and 1. Return the weights as they are read back. *Hint: scale,
-# nearest code (`np.abs(x[:, None] - codes).argmin(axis=1)`), scale back.*
+# `weights` is [n], and `codes` are the allowed values between −1 and 1.
+# Return the dequantised weights.
+# *Hint: scale, find the nearest code (`np.abs(x[:, None] - codes).argmin(axis=1)`), scale back.*
 
 
 # %%
 def my_quantise(weights, codes):
-    """Each weight by its nearest code, in units of the largest absolute value."""
+    """Each weight replaced by its nearest code, scaled by the largest absolute value."""
     ### BEGIN SOLUTION
     scale = np.abs(weights).max()
     nearest = np.abs(weights[:, None] / scale - codes).argmin(axis=1)
@@ -69,8 +72,8 @@ check_quantise(my_quantise)
 # %% [markdown]
 # ## A real weight matrix
 #
-# The shipped model, once in full precision and once in NF4. We read one matrix of it back (bitsandbytes does that on a
-# CPU too), and do the same by hand, block by block.
+# We load the shipped model twice, in full precision and in NF4.
+# We dequantise one matrix with bitsandbytes (which works on a CPU too), and do the same by hand, block by block.
 
 # %%
 from bitsandbytes.functional import dequantize_4bit
@@ -108,19 +111,22 @@ picture.add_scatter(x=codes, y=[0] * 16, mode="markers", name="the 16 codes", ma
 picture.update_layout(showlegend=True)
 
 # %% [markdown]
-# The codes stand close together where most weights are. What if they were evenly spaced? The same by hand:
+# The codes are close together where most weights are.
+# What if they were evenly spaced?
+# Again by hand:
 
 # %%
 even = np.linspace(-1, 1, 16)
 by_even = even[np.abs((blocks / scales)[..., None] - even).argmin(-1)] * scales
-for name, values in (("NF4", by_hand), ("even codes", by_even)):
-    print(f"{name:10} mean error of a weight {np.abs(values - blocks).mean():.4f}")
+rows = [(n, f"{np.abs(v - blocks).mean():.4f}") for n, v in (("NF4", by_hand), ("even", by_even))]
+course.table(("codes", "mean error of a weight"), rows)
 
 # %% [markdown]
 # ## Does it still play?
 #
-# Every weight is a little wrong (you just saw how much). What does the *model* say? We ask both for the
-# log-probabilities of the same blueprints.
+# Every weight has a small error, as you just saw.
+# What does the *model* say?
+# We ask both models for the log-probabilities of the same blueprints.
 
 # %%
 import himac_lite
@@ -143,12 +149,13 @@ print(f"{full.logp[four.mask].mean().exp():.3f} in full precision")
 # %% [markdown]
 # ## The arithmetic of memory
 #
-# By hand, for 64 weights: 64 × 4 bit = 32 bytes, and one scale in float32, 4 bytes. So 36 bytes for 64 weights, 4.5
-# bit each.
+# By hand, for 64 weights: 64 × 4 bit = 32 bytes, plus one float32 scale of 4 bytes.
+# So 64 weights take 36 bytes, or 4.5 bits each.
 #
 # ### Exercise 2: bytes
 #
-# How many bytes do so many `weights` take, if every `block` of them shares a float32 scale? *Hint: a byte has 8 bit.*
+# How many bytes do `weights` weights take if every `block` of them shares one float32 scale?
+# *Hint: a byte has 8 bits.*
 
 
 # %%
@@ -163,11 +170,15 @@ def my_nf4_bytes(weights, block):
 check_nf4_bytes(my_nf4_bytes)
 
 # %% [markdown]
-# Training needs more than weights: a gradient for each weight that learns, and Adam keeps two numbers for it. If all
-# weights learn, that is 4 + 4 + 8 = 16 bytes a weight in float32. With LoRA only a few percent of them learn. (What
-# the forward pass keeps for the backward pass comes on top: it grows with the tokens of a micro-batch.)
+# Training needs more than the weights.
+# Each trainable weight also needs a gradient, and Adam keeps two numbers for it.
+# If all weights are trained, this is 4 + 4 + 8 = 16 bytes per weight in float32.
+# With LoRA only a few percent of the weights are trained.
+# (The activations that the forward pass keeps for the backward pass come on top; they grow with the number of tokens in a micro-batch.)
 
 # %%
+from IPython.display import display
+
 sizes = {"0.5 billion": 0.5e9, "1.5 billion": 1.5e9, "7 billion": 7e9}
 learning = 0.02  # LoRA of rank 16 on all linear layers: roughly two percent of the weights
 ways = {
@@ -175,22 +186,23 @@ ways = {
     "half precision base + LoRA": [(2 * n + 16 * learning * n) / 1e9 for n in sizes.values()],
     "NF4 base + LoRA": [(4.5 / 8 * n + 16 * learning * n) / 1e9 for n in sizes.values()],
 }
-for name, gigabytes in ways.items():
-    each = (f"{size}: {g:6.1f} GB" for size, g in zip(sizes, gigabytes, strict=True))
-    print(f"{name:32}", "   ".join(each))
+rows = [(name, *(f"{g:.1f} GB" for g in gigabytes)) for name, gigabytes in ways.items()]
+display(course.table(("training", *sizes), rows))
 picture = course.bars(list(sizes), ways, "weights of the model", "GB (logarithmic)")
 picture.update_yaxes(type="log", dtick=1)
 picture.add_hline(y=15, line={"dash": "dot", "color": plots.TEXT})
-# On a logarithmic axis words stand at the logarithm.
+# On a logarithmic axis a label is placed at the logarithm.
 where = {"x": 0, "xref": "paper", "y": np.log10(15), "yanchor": "bottom"}
 picture.add_annotation(text="a T4: 15 GB", showarrow=False, **where)
 
 # %% [markdown]
-# ## LoRA: learn a thin product
+# ## LoRA: learn a low-rank product
 #
-# The base W [out, in] never changes. Two small matrices learn, A [r, in] and B [out, r], and the layer computes with
-# W + (alpha / r) B A. By hand for out = in = 128 and r = 16: W has 16,384 weights, A and B together 4,096. For 4,096 ×
-# 4,096 it is 131,072 of 16.8 million, less than one percent: the larger the model, the thinner LoRA.
+# The base weight W [out, in] never changes.
+# Two small matrices are trained, A [r, in] and B [out, r], and the layer computes with W + (alpha / r) B A.
+# Together they are the **adapter**.
+# By hand, for out = in = 128 and r = 16: W has 16,384 weights, and A and B together have 4,096.
+# For 4,096 × 4,096 they have 131,072 of 16.8 million, less than one percent: the larger the model, the smaller LoRA's share.
 #
 # ### Exercise 3: the merged weight
 #
@@ -209,15 +221,16 @@ def my_merged(w, a, b, alpha):
 check_merged(my_merged)
 
 # %% [markdown]
-# B starts at zero, so before the first step the model with LoRA *is* the base. (That is why turning LoRA off gives the
-# reference for the KL for free.) Here A and B of one layer of the loaded policy, merged by hand and by the library:
+# B starts at zero, so before the first step the model with LoRA *is* the base model.
+# (For the same reason, the reference for the KL term costs no memory: the model with LoRA turned off is the base.)
+# The next cell merges A and B of one layer of the loaded policy, by hand and with the library:
 
 # %%
 layer = next(m for n, m in policy.peft_model.named_modules() if n.endswith("layers.0.mlp.down_proj"))
 a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
 with torch.no_grad():
     print("B at the start:", b.abs().max().item())
-    # as if it had learnt something
+    # as if it had learned something
     b += 0.01 * torch.randn(b.shape, generator=torch.Generator().manual_seed(0))
     by_hand = read_back + layer.scaling["default"] * (b @ a)
     policy.changed()
@@ -232,27 +245,32 @@ print(f"{learn:,} LoRA weights learn; the {base:,} of the base do not")
 # %% [markdown]
 # ## What can go wrong: half precision
 #
-# A GPU computes in 16 bit. There are two kinds. **float16** has fine steps and a small range: what is larger than
-# 65,504 becomes infinite, what is smaller than 6e-8 becomes zero. **bfloat16** has the range of float32 and coarse
-# steps. Predict each line before you run it.
+# A GPU computes in 16 bit, and there are two formats.
+# **float16** has fine steps and a small range: values above 65,504 become infinite, and values below 6e-8 become zero.
+# **bfloat16** has the range of float32, but coarse steps.
+# Predict each row before you run the cell.
 
 # %%
+rows = []
 for kind in (torch.float16, torch.bfloat16, torch.float32):
     large, small = torch.tensor(70_000.0, dtype=kind), torch.tensor(1e-8, dtype=kind)
     weight, step = torch.tensor(1.0, dtype=kind), torch.tensor(0.001, dtype=kind)  # a typical step
-    print(f"{str(kind)[6:]:9} 70000 → {large.item():8.0f}   1e-8 → {small.item():.0e}", end="   ")
-    print(f"1 + 0.001 → {(weight + step).item():.4f}")
+    sums = f"{large.item():.0f}", f"{small.item():.0e}", f"{(weight + step).item():.4f}"
+    rows.append((str(kind).removeprefix("torch."), *sums))
+course.table(("format", "70000", "1e-8", "1 + 0.001"), rows)
 
 # %% [markdown]
-# In bfloat16 a step of 0.001 on a weight of 1 *is lost*: the model trains for hours and does not move. So LoRA's
-# weights and Adam's numbers stay in float32, whatever the base computes in. And a T4 has no bfloat16 units (PyTorch
-# says it has: it emulates them), so there one computes in float16.
+# In bfloat16, a step of 0.001 on a weight of 1 *is lost*: the model trains for hours and does not change.
+# So LoRA's weights and Adam's numbers stay in float32, whatever the base computes in.
+# A T4 has no bfloat16 units (PyTorch reports support because it emulates them), so there the base computes in float16.
 #
 # ## On a GPU
 #
-# One step with a model from a hub: load it in 4 bit, let it write blueprints, pretend that half of them were good, and
-# learn from that. It has never seen a blueprint, so it writes none that is valid. That is not the point here: look at
-# the memory and the seconds. The same function runs with the shipped model on a CPU.
+# The next cell makes one update of a model from the Hugging Face hub.
+# It loads the model in 4 bit, samples blueprints, pretends that half of them were good, and learns from that.
+# The model has never seen a blueprint, so none of its blueprints is valid.
+# Here only memory and time matter.
+# The same function runs with the shipped model on a CPU.
 
 # %%
 import time
@@ -300,14 +318,14 @@ else:
     print("memory and how many seconds that took.")
 
 # %% [markdown]
-# Compare the figure with your own arithmetic. What is the rest? (The KV cache of 16 rollouts, and what the forward
-# pass keeps for the backward pass.) To train such a model, teach it to write blueprints first; `himac-lite train
-# --preset colab` is the command.
+# Compare the memory with your own arithmetic.
+# What is the rest?
+# (It is the KV cache of 16 rollouts, and the activations that the forward pass keeps for the backward pass.)
+# To train such a model, first teach it to write blueprints; the command is `himac-lite train --preset colab`.
 #
 # ## To discuss
 #
 # 1. One outlier in a block of 64 makes the scale large. What happens to the other 63 weights?
 # 2. The base is never updated in 4 bit. Why not simply train the 4-bit weights?
-# 3. The planner and the executor share one LoRA. What would two cost, in memory and in what they can share?
-# 4. A rollout generates thousands of tokens for one update. Where should the time go into: faster kernels or fewer
-#    tokens?
+# 3. Planner and executor share one LoRA adapter. What would two adapters cost, in memory and in what the roles can share?
+# 4. A rollout generates thousands of tokens for one update. What would you improve first: faster kernels or fewer tokens?

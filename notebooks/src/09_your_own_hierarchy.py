@@ -1,16 +1,15 @@
 # %% [markdown]
 # # Your own hierarchy
 #
-# [Open in
-# Colab](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/09_your_own_hierarchy.ipynb)
-# · [Open on
-# Binder](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/09_your_own_hierarchy.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/09_your_own_hierarchy.ipynb)
+# [![Open on Binder](https://mybinder.org/badge_logo.svg)](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/09_your_own_hierarchy.ipynb)
 #
-# **The question.** HiMAC is one point in a space with eleven axes: who learns when, what a blueprint is worth, how a
-# sub-goal ends, who gets the credit … What does it take to try another point? At most twenty lines, in a cell of your
-# own. Here are three of them, trained on the same levels with the same environment steps, and compared.
+# **The question.** HiMAC is one point in a space with eleven axes: who learns when, how a blueprint is scored, how a sub-goal ends, who gets the credit …
+# What does it take to try another point?
+# At most twenty lines, in one cell.
+# Here are three variants, trained on the same levels with the same environment steps, and compared.
 #
-# About five minutes on two cores, nearly all of it training.
+# This takes about five minutes on two cores, nearly all of it training.
 
 # %%
 import sys
@@ -22,20 +21,21 @@ if "google.colab" in sys.modules:
 # %% [markdown]
 # ## A variant is a value
 #
-# These are all the axes, and what HiMAC does on each. A variant names only what it does otherwise.
+# These are all the axes, with HiMAC's value on each.
+# A variant names only the axes that it changes.
 
 # %%
 from dataclasses import fields
 
+from himac_lite.exercises import course
 from himac_lite.hierarchy import PRESETS, Hierarchy
 
-for axis in fields(Hierarchy):
-    value = getattr(PRESETS["himac"], axis.name)
-    print(f"{axis.name:16} {getattr(value, '__name__', value)}")
-print("\npresets:", ", ".join(PRESETS))
+print("presets:", ", ".join(PRESETS))
+values = {axis.name: getattr(PRESETS["himac"], axis.name) for axis in fields(Hierarchy)}
+course.table(("axis", "himac"), [(n, getattr(v, "__name__", v)) for n, v in values.items()])
 
 # %% [markdown]
-# What cannot be is refused when the value is made, and the two axes that clash are named.
+# An impossible combination is refused when the value is created, and the error names the two axes that conflict.
 
 # %%
 from himac_lite.errors import ConfigError
@@ -49,10 +49,11 @@ except ConfigError as error:
 # %% [markdown]
 # ## Credit, by hand
 #
-# Four blueprints of one level returned 1, 0, 0 and 0. HiMAC compares with the mean, ¼: the success is worth 0.75
-# before it is divided by the standard deviation, each failure −0.25. Compared with the *median*, 0, the success is
-# worth 1 and the failures nothing: nobody is blamed for what most do. Which is better? Any function of the returns
-# may be tried.
+# Four blueprints of one level returned 1, 0, 0 and 0.
+# HiMAC compares with the mean, ¼: before the division by the standard deviation, the success gets 0.75 and each failure gets −0.25.
+# Compared with the *median*, 0, the success gets 1 and each failure gets 0: no member is blamed for what most members do.
+# Which is better?
+# You may try any function of the returns.
 #
 # ### Exercise 1: another advantage
 #
@@ -75,7 +76,7 @@ from himac_lite.exercises import check_median_advantage, check_who_learns
 check_median_advantage(my_median_advantage)
 
 # %% [markdown]
-# A function with the wrong shape is found at its first call, by name:
+# A function that returns a wrong shape is reported at its first call, by name:
 
 # %%
 try:
@@ -86,13 +87,15 @@ except ConfigError as error:
 # %% [markdown]
 # ### Exercise 2: who learns when
 #
-# HiMAC alternates within every iteration. A schedule of your own is a function of the iteration, counted from 0. Let
-# the planner learn for some iterations, then the executor for some, and again. *Hint: `%`.*
+# HiMAC alternates within every iteration.
+# Your own schedule is a function of the iteration, counted from 0.
+# Let the planner learn for some iterations, then the executor for some, and repeat.
+# *Hint: `%`.*
 
 
 # %%
 def my_turns(iteration, planner, executor):
-    """ "planner" or "executor": so many iterations each, the planner first, and again."""
+    """ "planner" or "executor": each for so many iterations, the planner first, then repeat."""
     ### BEGIN SOLUTION
     return "planner" if iteration % (planner + executor) < planner else "executor"
     ### END SOLUTION
@@ -104,9 +107,9 @@ check_who_learns(my_turns)
 # %% [markdown]
 # ## First: never stuck
 #
-# An executor that has used up its budget is lost: what it should have done was not done. So ask the planner again,
-# for the board as it is. And let the executor earn a little for each sub-goal that it really gets done, checked by a
-# function of our own.
+# An executor that has used up its budget is lost: its sub-goal was not reached.
+# So ask the planner for a new blueprint for the current board; this is **replanning**.
+# The executor also earns a small bonus for each sub-goal that it completes, and our own function checks this.
 
 # %%
 # VARIANT never_stuck
@@ -127,10 +130,10 @@ never_stuck = Hierarchy(exhausted="replan", reward=subgoal_bonus(done, 0.1))
 # %% [markdown]
 # ## Second: a sceptical judge
 #
-# HiMAC scores a blueprint by one *greedy* execution and practises the best. A plan that works only if nothing goes
-# wrong looks as good as a robust one. So: execute each blueprint twice, with the mistakes that this executor really
-# makes, and practise also what is second best. (All these executions are paid for: environment steps are counted
-# wherever they are spent.)
+# HiMAC scores a blueprint by one *greedy* execution and practises the best one.
+# A blueprint that works only if nothing goes wrong looks as good as a robust one.
+# This variant executes each blueprint twice by sampling, with the executor's real mistakes, and sometimes practises the second-best blueprint.
+# (All these executions count: environment steps are counted wherever they are spent.)
 
 # %%
 # VARIANT sceptical
@@ -156,8 +159,9 @@ sceptical = Hierarchy(score=twice, choose=softly)
 # %% [markdown]
 # ## Third: blame where paths part
 #
-# All executions of z\* begin alike. Until the segment in which they first differ, nobody has earned anything: leave
-# those out, and give the whole advantage to the rest.
+# All executions of z\* start in the same way.
+# Until the segment in which they first differ, no execution has earned anything.
+# This variant gives those segments no credit, and the remaining segments the whole advantage.
 
 # %%
 # VARIANT parting
@@ -178,7 +182,7 @@ parting = Hierarchy(credit=where_they_part)
 # %% [markdown]
 # ## The same levels, the same budget
 #
-# Before you run it: which will be first after so few steps? Write it down.
+# Before you run the cell, write down your prediction: which variant is first after so few steps?
 
 # %%
 import tempfile
@@ -186,23 +190,17 @@ from pathlib import Path
 
 import himac_lite
 from himac_lite.config import TRAIN_PRESETS
-from himac_lite.exercises import course
 
 quick = TRAIN_PRESETS["quick"]
 config = replace(quick, iterations=10**6, env_steps=25_000, probe_levels=0)
-config = replace(config, validate_every=1, validate_on=64, test_limit=128)
-if course.FAST:
-    few = replace(config.rollout, levels=2, group=4)
-    config = replace(config, env_steps=1, validate_on=2, test_limit=4, rollout=few)
+config = course.brief(replace(config, validate_every=1, validate_on=64, test_limit=128))
 ours = {"never_stuck": never_stuck, "sceptical": sceptical, "parting": parting}
 variants = {"himac": PRESETS["himac"], **ours}
 place, made = Path(tempfile.mkdtemp()), {}
 for name, variant in variants.items():
     made[name] = himac_lite.train(config, place / name, hierarchy=variant)
-    trained = made[name].results["trained"]
-    low, high = (100 * end for end in trained["ci95"])
-    steps = made[name].results["env_steps"]
-    print(f"{name:12} {100 * trained['success']:5.1f} % ({low:.0f}–{high:.0f}), {steps:,} steps")
+    print(f"{name}: {made[name].results['env_steps']:,} environment steps")
+course.score_table({name: run.results["trained"] for name, run in made.items()})
 
 # %%
 curves = {}
@@ -215,8 +213,9 @@ still = {who: results[who]["success"] for who in ("random", "base")}
 course.bands(curves, still, "environment steps", "validation success, 64 levels")
 
 # %% [markdown]
-# Do the intervals overlap? Then this was an exercise in building, not in ranking. To rank, do what notebook 08 does:
-# several seeds, all the levels, and enough steps.
+# Do the intervals overlap?
+# Then this was an exercise in building variants, not in ranking them.
+# To rank them, do what notebook 08 does: several seeds, all the levels, and enough steps.
 #
 # ```
 # himac_lite.train(replace(config, env_steps=410_000, seed=seed), folder, hierarchy=never_stuck)
@@ -224,19 +223,15 @@ course.bands(curves, still, "environment steps", "validation success, 64 levels"
 #
 # ## What can go wrong
 #
-# - *A reward that can be farmed.* A bonus for every push would be earned by pushing to and fro. A bonus that is a
-#   *potential*, paid for the difference between a segment's end and its start, cannot be.
-# - *A budget that is not counted.* A score that plays twice as often must pay for it.
-# - *A variant that is never different.* After training, look whether the new axis was used at all: how many blueprints
-#   were written on the way (`t.plans`)? How many segments were left out?
+# - *A reward that can be farmed.* A bonus for every push can be earned by pushing a box back and forth. A bonus that is a *potential* cannot: it pays the difference between the end and the start of a segment.
+# - *Steps that are not counted.* A scorer that plays twice as often must pay for it.
+# - *A variant that changes nothing.* After training, check that the new axis was used at all: how many times did the planner replan (`t.replans`)? How many segments got no credit?
 #
 # ## To discuss
 #
-# 1. `gain_over_flat` subtracts the same number from every blueprint of a level. Why does it change nothing in HiMAC,
-#    and where would it?
-# 2. An adapter a role (`sharing="each"`) gives up what the roles could teach each other. When would you want that?
-# 3. A third level needs a language of its own, between plans and moves. Read the docstring of `coevolution.divide`:
-#    what does the middle level of `PRESETS["three_levels"]` decide, and what would you rather have it decide?
+# 1. `gain_over_flat` subtracts the same number from every blueprint of a level. Why does it change nothing in HiMAC, and where would it?
+# 2. With one adapter per role (`sharing="each"`), the roles can no longer teach each other. When would you want that?
+# 3. A third level needs its own language, between blueprints and moves. Read the docstring of `coevolution.divide`: what does the middle level of `PRESETS["three_levels"]` decide, and what would you rather have it decide?
 # 4. Which axis is missing?
 #
-# **Next**: [the cookbook](https://github.com/himac-lite/himac-lite/blob/main/docs/cookbook.md) has one recipe an axis.
+# **Next**: [the cookbook](https://github.com/himac-lite/himac-lite/blob/main/docs/cookbook.md) has one recipe per axis.

@@ -1,16 +1,15 @@
 # %% [markdown]
 # # A shop, a household, a warehouse: what is a blueprint worth?
 #
-# [Open in
-# Colab](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/10_alfworld_and_webshop.ipynb)
-# · [Open on
-# Binder](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/10_alfworld_and_webshop.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/10_alfworld_and_webshop.ipynb)
+# [![Open on Binder](https://mybinder.org/badge_logo.svg)](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/10_alfworld_and_webshop.ipynb)
 #
-# **The question.** The paper's main results are not about Sokoban. They are about *ALFWorld*, where an agent tidies
-# up a household in words, and *WebShop*, where it buys what somebody asked for. What stays the same there, what is
-# different, and in which of the three worlds does a plan help most?
+# **The question.** The paper's main results are not about Sokoban, but about two text-action tasks.
+# In *ALFWorld* an agent tidies a household; in *WebShop* it buys a product that matches a request.
+# What stays the same there, what is different, and in which of the three worlds does a plan help most?
 #
-# Nothing is trained here. We play with scripted players, whose plans we can spoil as we like.
+# This notebook trains nothing.
+# It uses scripted players, whose plans we can make worse in a controlled way.
 
 # %%
 import sys
@@ -34,11 +33,13 @@ print(goal.title)
 print(shop.oracle(goal).text)
 
 # %% [markdown]
-# ## The same two roles, other words
+# ## The same two roles, another language
 #
-# The trainer does not know which world it serves. A task says what each role reads, and what an action does. The
-# planner reads the first page and writes lines; each line is a sub-goal. The executor reads the page *as it is when
-# the sub-goal begins*, and the sub-goal. Its actions are no longer four keys but **text**: `search[…]` or `click[…]`.
+# The trainer does not know which world it trains on.
+# A task defines what each role reads and what an action does.
+# The planner reads the first page and writes lines; each line is a sub-goal.
+# The executor reads the page *as it is when the sub-goal begins*, and the sub-goal.
+# Its actions are no longer four keys but **text**: `search[…]` or `click[…]`.
 
 # %%
 episode = shop.start(goal)
@@ -50,14 +51,16 @@ print(episode.prompt(Role.EXECUTOR, plan.subgoals[1])[-180:])
 # %% [markdown]
 # ### Exercise 1: reading what a model wrote
 #
-# The shop takes `verb[argument]`. By hand, with the rule of the original, `(.+)\[(.+)\]` at the start of the text:
-# what is `click[Buy Now]`? And `click[]`, `[red]`, `click[a] click[b]`? Return (verb, argument in lower case), or
-# `()` if it is no action. It must never raise: a model writes anything.
+# The shop accepts `verb[argument]`.
+# By hand, with the original's regular expression `(.+)\[(.+)\]` at the start of the text: what is `click[Buy Now]`?
+# And `click[]`, `[red]`, `click[a] click[b]`?
+# Return (verb, argument in lower case), or `()` if the text is not an action.
+# The function must never raise, because a model can write anything.
 
 
 # %%
 def my_read_action(text):
-    """(verb, argument in lower case), or () for what is no action."""
+    """(verb, argument in lower case), or () if the text is not an action."""
     ### BEGIN SOLUTION
     import re
 
@@ -74,17 +77,18 @@ check_read_action(my_read_action)
 # %% [markdown]
 # ## A reward with parts
 #
-# In Sokoban an episode is won or not. A purchase can be *nearly* right: R = r_type · (attribute hits + option hits +
-# [price ≤ limit]) / (attributes + options + 1). By hand: a goal with two attributes, one option and a limit; the mug
-# has both attributes, the wrong colour, and is cheap enough: (2 + 0 + 1) / 4 = 0.75. A lamp in the right colour has
-# r_type 0.
+# In Sokoban an episode is either solved or not.
+# A purchase can be *nearly* right: R = r_type · (attribute hits + option hits + [price ≤ limit]) / (attributes + options + 1).
+# By hand: a goal has two attributes, one option and a price limit.
+# The mug has both attributes and the wrong colour, and its price is within the limit: (2 + 0 + 1) / 4 = 0.75.
+# A lamp in the right colour has r_type 0.
 #
 # ### Exercise 2: the shop's reward
 
 
 # %%
 def my_shop_reward(r_type, attribute_hits, option_hits, price_fits, attributes, options):
-    """What a purchase is worth."""
+    """The reward of a purchase."""
     ### BEGIN SOLUTION
     return r_type * (attribute_hits + option_hits + price_fits) / (attributes + options + 1)
     ### END SOLUTION
@@ -96,9 +100,11 @@ check_shop_reward(my_shop_reward)
 # %% [markdown]
 # ## Four buyers
 #
-# The same executor carries out the plans of four planners. The *expert* asks for everything. The *vague* one asks for
-# one attribute at most, the *forgetful* one leaves out an option, the *hasty* one buys the first thing of the right
-# kind. Guess their scores before you run the cell.
+# The same executor carries out the plans of four planners.
+# The *expert* asks for everything.
+# The *vague* planner asks for one attribute at most, and the *forgetful* one omits an option.
+# The *hasty* one buys the first product of the right kind.
+# Guess their scores before you run the cell.
 
 # %%
 from himac_lite.pretraining.scripted import play_scripted
@@ -114,8 +120,10 @@ scores = {
 course.bars(list(writers), scores, "who wrote the plan", "%")
 
 # %% [markdown]
-# The score is much kinder than success. What does that do to a group's advantages? With success alone, a group of
-# hasty plans has return 0 for all, and nothing is learnt. With the score, the least bad one is better than the mean.
+# The score is much more generous than success.
+# What does this do to the advantages of a group?
+# With success alone, all plans in a group of hasty plans have return 0, and the group teaches nothing.
+# With the score, the least bad plan is better than the mean.
 
 # %%
 from himac_lite.advantage import group_advantage
@@ -133,9 +141,10 @@ widgets.RolloutPlayer(record, "micro", 0, beside=("micro", 3))
 # %% [markdown]
 # ## A household
 #
-# Here the agent does not see where things are: it has to open drawers. The games are small ones of our own, in the
-# words of ALFWorld's engine (they are **not** the ALFWorld benchmark). `Twin` says what the engine would say, so that
-# this notebook needs no engine; `pip install "himac-lite[alfworld]"` and `task_of("alfworld", 50, 20)` play in it.
+# Here the agent does not see where things are: it has to open drawers.
+# The games are small ones of our own, in the language of ALFWorld's engine (they are **not** the ALFWorld benchmark).
+# `Twin` predicts the engine's answers, so this notebook needs no engine.
+# With `pip install "himac-lite[alfworld]"`, `task_of("alfworld", 50, 20)` plays in the real engine.
 
 # %%
 from himac_lite.pretraining import alfworld as players
@@ -150,11 +159,12 @@ for step in players.play(house, players.plan_by("expert", game.house, rng), rng)
     print(">", step.action, "\n ", step.seen)
 
 # %% [markdown]
-# ### Exercise 3: once won is won
+# ### Exercise 3: once won, always won
 #
-# ALFWorld's reward is a *state*: the engine says `won` as long as the clean mug stands on the shelf. An agent that
-# goes on may take it away again. An episode should count as won from the first time on. Given the engine's word after
-# each step, return whether the episode counts as won after each step.
+# ALFWorld's reward is a *state*: the engine reports `won` as long as the clean mug is on the shelf.
+# If the agent continues, it may take the mug away again.
+# An episode should count as won from the first time on.
+# You get the engine's `won` after each step; return whether the episode counts as won after each step.
 
 
 # %%
@@ -175,8 +185,8 @@ check_latched(my_latched)
 # %% [markdown]
 # ## The three worlds side by side
 #
-# Now the same trick in all three: plans of an expert, and plans with a beginner's mistake, carried out by the same
-# script. In Sokoban the mistake is greed: every box straight to its nearest target, whatever stands in the way.
+# Now the same comparison in all three worlds: an expert's plans and plans with a beginner's mistake, carried out by the same script.
+# In Sokoban the mistake is greed: every box goes straight to its nearest target, whatever is in the way.
 
 # %%
 from himac_lite.tasks.sokoban.pushes import execute_push, greedy_pushes
@@ -185,7 +195,7 @@ from himac_lite.tasks.sokoban.task import pushes_of
 
 
 def carried_out(board, plan):
-    """Whether these pushes, as far as they can be done, solve the level."""
+    """Whether the possible pushes of this plan solve the level."""
     for push in plan:
         for move in execute_push(board, push) or ():
             board, _ = step(board, move)
@@ -198,7 +208,7 @@ solver = [pushes_of(b, himac_lite.solve(lv).lurd) for b, lv in zip(boards, level
 
 
 def tidied(who):
-    """Share of games that are won with plans of this writer."""
+    """Share of games won with plans of this writer."""
     won = []
     for g in games[:count]:
         twin = Twin(g.house)
@@ -221,15 +231,16 @@ worlds = ["Sokoban (greedy)", "WebShop (forgetful)", "household (forgetful)"]
 course.bars(worlds, worth, "world", "success, %")
 
 # %% [markdown]
-# Two kinds of failure hide in these bars. In Sokoban a bad plan *destroys*: the box is in the corner and nothing can
-# be done. In the shop and the household a bad plan *omits*: everything it says was carried out, and still the goal is
-# not reached.
+# These bars contain two kinds of failure.
+# In Sokoban a bad plan *destroys*: the box is in a corner, and nothing can be done.
+# In the shop and the household a bad plan *omits*: everything in it was carried out, and still the goal is not reached.
 #
 # ## A model instead of a script
 #
-# So far a script carried out every plan. `webshop-base` is a small model that watched all four buyers; it writes
-# plans, carries them out, and plays flat. Now the plan is only half of the matter. Before you run the cell: which bar
-# will be the lowest, and how much does an expert's plan help a model that reads badly?
+# So far a script carried out every plan.
+# `webshop-base` is a small model that was trained on demonstrations of all four buyers; it writes plans, carries them out, and plays flat.
+# Now the plan is only half of the problem.
+# Before you run the cell, predict: which bar will be the lowest, and how much does an expert's plan help a model that reads badly?
 
 # %%
 from himac_lite.policy.loading import load_policy, resolve_model
@@ -259,53 +270,54 @@ course.bars(list(played), found, "whose plan the model carries out", "%")
 # %% [markdown]
 # ## And after reinforcement learning?
 #
-# The records of `himac-lite reproduce webshop` and `reproduce alfworld`: HiMAC and flat GRPO from the same base, equal
-# environment steps, five to twenty-five minutes a run on one core. Success and score on test goals that nobody has
-# trained on, before → after.
+# These are the records of `himac-lite reproduce webshop` and `reproduce alfworld`: HiMAC and flat GRPO from the same base model, with equal environment steps, five to twenty-five minutes per run on one core.
+# The table shows success and score on held-out test goals, before → after training.
 
 # %%
 from himac_lite.evaluation import reproduce
 from himac_lite.storage import data_dir
 
+found = []
 for world in ("webshop", "alfworld"):
     rows = reproduce.read_rows(data_dir() / "runs" / world)
-    print(world if rows else f"{world}: no records yet; himac-lite reproduce {world} makes them")
-    for s in reproduce.summary(rows) if rows else ():
-        print(f"  {s.variant:10} success {100 * s.base:4.1f} → {100 * s.success:.1f} %,", end=" ")
-        print(f"score {100 * s.base_score:.1f} → {100 * s.score:.1f} %,", end=" ")
-        print(f"seeds: {s.seeds}, {s.env_steps:,.0f} steps, {s.minutes:.0f} min")
-    if rows:
-        chance = [
-            100 * np.mean([getattr(row, f"random_{what}") for row in rows])
-            for what in ("success", "score")
-        ]
-        print(f"  random     success {chance[0]:4.1f} %, score {chance[1]:.1f} %")
+    if not rows:
+        print(f"{world}: no records yet; himac-lite reproduce {world} makes them")
+        continue
+    for s in reproduce.summary(rows):
+        success, score = (
+            f"{100 * s.base:.1f} → {100 * s.success:.1f}",
+            f"{100 * s.base_score:.1f} → {100 * s.score:.1f}",
+        )
+        found.append(
+            (world, s.variant, success, score, s.seeds, f"{s.env_steps:,.0f}", f"{s.minutes:.0f}")
+        )
+    chance = (np.mean([getattr(r, f"random_{what}") for r in rows]) for what in ("success", "score"))
+    found.append((world, "random", *(f"{100 * share:.1f}" for share in chance), "–", "–", "–"))
+course.table(("world", "variant", "success, %", "score, %", "seeds", "steps", "minutes"), found)
 
 # %% [markdown]
-# ## What can go wrong: words are not what they say
+# ## What can go wrong: invalid actions cost steps
 #
-# A script reads a sub-goal by its form; a model reads it by what it has learnt. And the environment never complains:
-# what it does not know costs a step and changes nothing. Count the steps that this player wastes.
+# A script parses a sub-goal by its form; a model interprets it by what it has learned.
+# The environment never complains: an unknown action costs a step and changes nothing.
+# Count the steps that this player wastes.
 
 # %%
-lost = shop.start(goal)
+lost, wasted = shop.start(goal), []
 for action in ("Search[mug]", "click[Search]", "click[the red one]", "", "x" * 100_000, "search[mug]"):
     before = lost.prompt(Role.FLAT)
     lost.act(action)
     shown = action if len(action) < 30 else f"{action[:10]}… ({len(action):,} characters)"
-    says = "the page changed" if lost.prompt(Role.FLAT) != before else "nothing happened"
-    print(f"{shown!r:45}", says)
+    wasted.append(
+        (shown, "the page changed" if lost.prompt(Role.FLAT) != before else "nothing happened")
+    )
+course.table(("action", "result"), wasted)
 
 # %% [markdown]
 # ## To discuss
 #
-# 1. The shop's score gives partial credit, the household none. Which of the two needs a planner more, and why?
-# 2. In the household the executor has to *search*. Is "find and take a mug" one sub-goal or many? What would a plan
-# look like that says where to look first, and who should know that: planner or executor?
-# 3. Our executor is a script that carries out whatever it is told. A real executor fails too. How would you tell a
-# bad plan from a bad execution? (Notebook 03 has the answer that HiMAC gives.)
-# 4. The forgetful buyer's score is high and its success is low. If you paid a person by the score, what would they
-# learn to leave out?
-# 5. In the household HiMAC ends above flat GRPO. From an earlier base, with a better planner and a worse executor, it
-# ended below (one seed; `docs/experiments.md`). Where is there something to learn in each of the two? And what does an
-# episode cost that ends with its plan, beside one that searches on to the fiftieth step?
+# 1. The shop's score gives partial credit, but the household gives none. Which of the two needs a planner more, and why?
+# 2. In the household the executor has to *search*. Is "find and take a mug" one sub-goal or many? What would a plan look like that says where to look first, and which role should know that: planner or executor?
+# 3. Our executor is a script that carries out every instruction. A real executor fails too. How would you distinguish a bad plan from a bad execution? (Notebook 03 has HiMAC's answer.)
+# 4. The forgetful buyer's score is high, but its success is low. If you paid a person by the score, what would they learn to omit?
+# 5. In the household HiMAC ends above flat GRPO. From an earlier base model, with a better planner and a worse executor, it ended below (one seed; `docs/experiments.md`). Where is there something to learn in each of the two? And what does an episode cost that ends with its plan, compared with one that searches until the fiftieth step?

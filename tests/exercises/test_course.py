@@ -1,9 +1,11 @@
-"""What notebooks show (`himac_lite.exercises.course`), how runs are recorded and the gallery is made."""
+"""What notebooks show (`himac_lite.exercises.course`), the glossary, how runs are recorded and the gallery is made."""
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +15,7 @@ import plotly.graph_objects as go
 import pytest
 from test_notebooks import ROOT
 
-from himac_lite.config import validate
+from himac_lite.config import TRAIN_PRESETS, validate
 from himac_lite.exercises import course
 from himac_lite.storage import data_dir
 from himac_lite.tasks.sokoban.rules import board_from_level
@@ -57,7 +59,7 @@ def test_bars_keep_their_numbers_and_differ_without_colour():
     assert len({trace.marker.pattern.shape for trace in figure.data}) == 2
 
 
-def test_boards_stand_side_by_side_with_escaped_captions():
+def test_boards_are_side_by_side_with_escaped_captions():
     board = board_from_level(Level(("#####", "#@$.#", "#####")))
     html = course.boards({"start": board, "<evil>": board}, 120).data
     assert html.count("<svg") == 2
@@ -72,6 +74,58 @@ def test_marked_tokens_say_which_were_chosen():
     assert "−0.25" in html
     assert "0.00" not in html  # what was not chosen has no log-probability
     assert "&lt;sub_done&gt;" in html
+
+
+def test_a_table_is_html_in_a_notebook_and_aligned_text_elsewhere():
+    table = course.table(("player", "solved"), [("<base>", 0.5), ("random policy", 12)])
+    assert repr(table).splitlines() == ["player         solved", "<base>            0.5", "random policy      12"]
+    html = table._repr_html_()
+    assert html.count("<tr>") == 3
+    assert "&lt;base&gt;" in html
+    assert '<td style="text-align:right">12</td>' in html
+    assert repr(course.table(("player", "why"), [("a", "long text"), ("b", "short")])).endswith("b       short")  # left
+    assert repr(course.table(("player", "solved"), [])) == "player  solved"
+    with pytest.raises(ValueError, match="a row needs 2 values"):
+        course.table(("a", "b"), [(1, 2), (3,)])
+
+
+def test_scores_become_a_table():
+    scores = {"base": {"success": 0.25, "n": 16, "ci95": [0.1, 0.5]}}
+    assert repr(course.score_table(scores)).splitlines()[1].split() == ["base", "16", "25.0", "%", "10–50", "%"]
+
+
+def test_the_tests_train_briefly(monkeypatch):
+    config = TRAIN_PRESETS["quick"]
+    monkeypatch.setattr(course, "FAST", False)
+    assert course.brief(config) == config
+    monkeypatch.setattr(course, "FAST", True)
+    short = course.brief(config)
+    assert (short.iterations, short.rollout.levels, short.test_limit) == (1, 2, 4)
+    assert short.rollout == replace(config.rollout, levels=2, group=4)
+
+
+GLOSSARY = [line for line in (ROOT / "docs" / "glossary.md").read_text("utf-8").splitlines() if line.startswith("| ")]
+
+
+@pytest.mark.parametrize(
+    "row", [r for r in GLOSSARY if not r.startswith("| term")], ids=lambda r: r.split("|")[1].strip()
+)
+def test_the_glossary_has_one_sentence_and_real_code_for_each_term(row):
+    _, term, meaning, _, code, _ = (cell.strip() for cell in row.split("|"))
+    assert sum(other.split("|")[1].strip() == term for other in GLOSSARY) == 1
+    assert meaning.endswith(".")
+    assert ". " not in meaning, "one sentence"
+    parts = code.strip("`").split(".")
+    for used in range(len(parts), -1, -1):  # the longest prefix that is a module
+        try:
+            found = importlib.import_module(".".join(["himac_lite", *parts[:used]]))
+            break
+        except ModuleNotFoundError:
+            continue
+    for name in parts[used:]:
+        fields = {**getattr(found, "__dataclass_fields__", {}), **inspect.get_annotations(found)}
+        assert hasattr(found, name) or name in fields, f"{code}: {name}"
+        found = getattr(found, name, fields.get(name))
 
 
 def output(**data: str) -> nbformat.NotebookNode:
@@ -94,7 +148,7 @@ def test_a_page_has_no_widget_and_no_warning_left():
     assert "https://" not in made[1].data["text/html"].split("Plotly.newPlot")[0]
 
 
-def test_a_dashboard_stands_on_its_page_once_as_it_was_last():
+def test_a_dashboard_appears_on_its_page_once_in_its_last_state():
     figure = go.Figure().to_json()
     drawn = [f"<!--still:{n}-->{words}<!--plotly:{figure}-->" for n, words in ((7, "early"), (8, "other"), (7, "late"))]
     made = gallery.still([output(html=html) for html in drawn])
@@ -111,7 +165,7 @@ def test_the_gallery_shows_its_pictures_without_kernel_and_network(tmp_path):
     assert '<script src="plotly.min.js">' in page
     assert (tmp_path / "plotly.min.js").stat().st_size > 1e6
     assert page.count("Plotly.newPlot") == 3
-    assert "data:image/png;base64" in page  # the explorer, as it stood
+    assert "data:image/png;base64" in page  # the explorer in its last state
     assert '<script src="http' not in page
 
 
@@ -140,5 +194,5 @@ def test_a_finished_run_becomes_a_record_only_with_the_same_settings(capsys):
     other = data_dir() / "runs" / "flat"
     with pytest.raises(SystemExit):
         record.main(["quickstart", "--from", str(other)])
-    assert f"{other} is no finished run with the settings of 'quickstart'" in capsys.readouterr().err
+    assert f"{other} is not a finished run with the settings of 'quickstart'" in capsys.readouterr().err
     assert (data_dir() / "runs" / "quickstart" / "manifest.json").is_file()  # what was there stays

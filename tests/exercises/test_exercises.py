@@ -36,10 +36,10 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize(("check", "answer"), CHECKS.items(), ids=lambda f: f.__name__)
-def test_the_right_answer_passes(check, answer, capsys):
-    assert check(answer) is True
-    assert capsys.readouterr().out.startswith("✓ ")
+@pytest.mark.parametrize(("check", "answer"), CHECKS.items(), ids=lambda f: getattr(f, "name", ""))
+def test_the_right_answer_passes(check, answer):
+    assert check(answer)
+    assert repr(check(answer)).startswith("✓ ")
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,8 @@ def test_a_wrong_answer_is_diagnosed(check, answer, words):
         (lambda r: r, "raises TypeError"),
         (lambda r, eps: "high", "not str"),
         (lambda r, eps: (r - r.mean())[:1], r"shape is \(1,\)"),
-        (lambda r, eps: np.full(len(r), np.nan), "divided by zero"),
-        (3.0, "the function itself"),
+        (lambda r, eps: np.full(len(r), np.nan), "divide by zero"),
+        (3.0, "pass the function itself"),
     ],
 )
 def test_answers_that_are_no_answer(answer, words):
@@ -115,14 +115,16 @@ def test_a_function_may_not_change_its_arguments():
         check_group_advantage(greedy)
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda f: f.__name__)
-def test_an_exercise_not_begun_is_not_passed_and_not_an_error(check, capsys):
-    def stub(*_):
+@pytest.mark.parametrize("check", CHECKS, ids=lambda f: f.name)
+def test_an_exercise_not_started_is_not_passed_and_not_an_error(check, capsys):
+    def my_answer(*_):
         raise NotImplementedError
 
-    assert check(stub) is False
-    assert check(lambda *_: ...) is False
-    assert "not begun yet" in capsys.readouterr().out
+    for stub in (my_answer, lambda *_: ...):
+        assert not check(stub)
+        assert repr(check(stub)).startswith(f"○ {check.name}: not started yet.")
+    assert "Complete `my_answer` above" in repr(check(my_answer))
+    assert "False" not in capsys.readouterr().out + repr(check(my_answer))  # what a cell shows
 
 
 ALL = [
@@ -136,6 +138,7 @@ ALL = [
 def test_the_course_has_its_exercises():
     """Each is handed to the notebooks by one public check."""
     checks = [name for name in exercises.__all__ if name.startswith("check_")]
+    assert all("answer(" in getattr(exercises, name).__doc__ for name in checks)  # `help(check_…)` shows the task
     assert len(checks) == len(ALL) >= 20
     assert len({exercise.name for exercise in ALL}) == len(ALL)
 
@@ -146,7 +149,7 @@ def test_every_known_mistake_is_wrong_and_tells_its_own_story(exercise):
     assert len({m.why for m in exercise.mistakes}) == len(exercise.mistakes) >= 2
     for mistake in exercise.mistakes:
         with pytest.raises(CheckFailed) as caught:
-            exercises.check(exercise, mistake.answer)
+            exercise(mistake.answer)
         assert mistake.why in str(caught.value)
 
 
