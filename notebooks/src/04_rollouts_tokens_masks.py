@@ -130,12 +130,12 @@ check_next_token_log_probs(my_next_token_log_probs)
 # Where is the planner uncertain: in the words or in the coordinates?
 
 # %%
-from himac_lite.rollout.play import execute, sample_blueprints
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.types import Sampling
 
+arena = Arena(policy, task)  # where this policy plays
 sampling = Sampling(1.0, np.random.default_rng(0))
-groups = sample_blueprints(policy, task, levels[:8], 8, sampling)
+groups = arena.blueprints(levels[:8], 8, sampling)
 group = max(groups, key=lambda g: len({b.text for _, b in g}))  # the level on which it is least sure
 sequence, blueprint = max(group, key=lambda pair: len(pair[1].subgoals))
 print(f"{len({b.text for _, b in group})} different blueprints among 8,", end=" ")
@@ -144,7 +144,7 @@ n = sequence.prompt_len
 course.marked([policy.text([i]) for i in sequence.ids[n:]], sequence.action_mask[n:], sequence.logp[n:])
 
 # %%
-scores = policy.log_probs([sequence], None)
+scores = policy.log_probs([sequence])
 shifted = [*sequence.logp[n + 1 :], 0.0]  # the same numbers, one place too early
 now = scores.logp[0].detach()
 print(f"recomputed − recorded, in step:     {(now - scores.behaviour[0]).abs().max():.1e}")
@@ -160,7 +160,7 @@ print(f"recomputed − recorded, out of step: {(now - torch.tensor(shifted)).abs
 
 # %%
 plan = task.oracle(level)
-trajectory = execute(policy, task, [(level, plan)], sampling, ReturnRule())[0]
+(trajectory,) = arena.execute([(level, plan)], sampling)
 segment = trajectory.segments[0]
 m = segment.prompt_len
 print(plan.subgoals[0].text, "·", segment.end.value)
@@ -199,11 +199,13 @@ check_constrained_log_prob(my_constrained_log_prob)
 # Here are 16 executions, scored in four ways; only one is right.
 
 # %%
+from dataclasses import replace
+
 jobs = [(lv, task.oracle(lv)) for lv in levels[: 4 if course.FAST else 16]]
 warm = Sampling(1.5, np.random.default_rng(1))  # at temperature 1.5, to make the mistake visible
-segments = [s for t in execute(policy, task, jobs, warm, ReturnRule()) for s in t.segments]
-allowed = policy.allowed(task, Role.EXECUTOR)
-behaviour = policy.log_probs(segments, allowed, 1.5)
+segments = [s for t in arena.execute(jobs, warm) for s in t.segments]
+free = [replace(s, allowed=None) for s in segments]  # without the actions that it could choose from
+behaviour = policy.log_probs(segments, 1.5)
 
 
 def ratios(scored):
@@ -214,9 +216,9 @@ def ratios(scored):
 with torch.no_grad():
     found = {
         "as it was sampled": ratios(behaviour),
-        "temperature forgotten": ratios(policy.log_probs(segments, allowed, 1.0)),
-        "constraint forgotten": ratios(policy.log_probs(segments, None, 1.5)),
-        "both forgotten": ratios(policy.log_probs(segments, None, 1.0)),
+        "temperature forgotten": ratios(policy.log_probs(segments, 1.0)),
+        "constraint forgotten": ratios(policy.log_probs(free, 1.5)),
+        "both forgotten": ratios(policy.log_probs(free, 1.0)),
     }
 for name, rho in found.items():
     outside = np.mean(abs(rho - 1) > 0.2)
@@ -243,7 +245,7 @@ course.lines(middle, heights, "ratio ρ before the first step", "share of tokens
 few, rows = levels[: 8 if course.FAST else 48], []
 for temperature in (0.0, 1.0, 2.0):
     how = Sampling(temperature, np.random.default_rng(2))
-    done = execute(policy, task, [(lv, task.oracle(lv)) for lv in few], how, ReturnRule())
+    done = arena.execute([(lv, task.oracle(lv)) for lv in few], how)
     solved, steps = np.mean([t.success for t in done]), np.mean([t.steps for t in done])
     rows.append((f"{temperature:.0f}", f"{solved:.0%} of {len(few)}", f"{steps:.1f}"))
 course.table(("temperature", "solved", "mean steps"), rows)

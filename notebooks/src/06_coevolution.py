@@ -74,33 +74,28 @@ from himac_lite import advantage, coevolution
 from himac_lite.config import TRAIN_PRESETS
 from himac_lite.policy.loading import load_policy
 from himac_lite.policy.parallel import one_thread_a_worker
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.runs.training import resolve_model
 from himac_lite.tasks.sokoban.task import SokobanTask
 from himac_lite.types import Sampling
 
 one_thread_a_worker()
 policy = load_policy(resolve_model("sokoban-base"), device="cpu")
-task, rule = SokobanTask(), ReturnRule()
+task = SokobanTask()
 levels = [lv for lv in himac_lite.load_levels("core/train") if lv.optimal_moves >= 10]
 levels = levels[: 3 if course.FAST else 8]
-sampling, settings = Sampling(1.0, np.random.default_rng(0)), TRAIN_PRESETS["quick"].update
+arena = Arena(policy, task, sampling=Sampling(1.0, np.random.default_rng(0)))
+settings = TRAIN_PRESETS["quick"].update
 optimizer = torch.optim.AdamW(policy.trainable(), lr=settings.lr)
 rng = np.random.default_rng(0)
 
-
-def groups_of(groups, members):
-    """Returns as rows: a level each."""
-    return np.array([[t.ret for t in getattr(group, members)] for group in groups])
-
-
-macro = coevolution.explore(policy, task, levels, 8, sampling, rule)  # phase A
-return_pg = groups_of(macro, "executions")
+macro = coevolution.explore(arena, levels, 8)  # phase A
+return_pg = coevolution.scores_of(macro)
 print("macro returns, a level a row\n", return_pg.astype(int))
 plans = coevolution.credit_blueprints(macro, advantage.group_advantage(return_pg))
 print(f"{len(plans)} of {len(levels)} groups have a difference; they train blueprint tokens")
 if plans:
-    learnt = coevolution.learn(policy, task, optimizer, plans, settings, 1.0, rng)
+    learnt = coevolution.learn(policy, optimizer, plans, settings, 1.0, rng)
     print({name: round(value, 4) for name, value in learnt.items()})
 
 # %% [markdown]
@@ -126,13 +121,14 @@ check_best_blueprint(my_best_blueprint)
 # %%
 best_p = advantage.best(return_pg)
 # phase B: the planner has just moved
-micro = coevolution.adapt(policy, task, macro, best_p, 8, sampling, rule)
-return_pn = groups_of(micro, "trajectories")
+z_stars = coevolution.choose(task, macro, best_p)
+micro = coevolution.adapt(arena, levels, 8, z_stars)
+return_pn = coevolution.returns_of(micro)
 print("z* of each level", best_p + 1, "\nmicro returns\n", return_pn.astype(int))
 actions = coevolution.credit_actions(micro, advantage.group_advantage(return_pn))
 print(f"{len(actions)} of {len(levels)} groups have a difference; they train action tokens")
 if actions:
-    coevolution.learn(policy, task, optimizer, actions, settings, 1.0, rng)
+    coevolution.learn(policy, optimizer, actions, settings, 1.0, rng)
 
 # %% [markdown]
 # ### Exercise 2: the learning rate

@@ -130,16 +130,16 @@ course.table(("codes", "mean error of a weight"), rows)
 
 # %%
 import himac_lite
-from himac_lite.rollout.play import sample_blueprints
+from himac_lite.rollout.play import Arena
 from himac_lite.tasks.sokoban.task import SokobanTask
 from himac_lite.types import Sampling
 
 task = SokobanTask()
 levels = himac_lite.load_levels("core/validation")[: 2 if course.FAST else 16]
-plans = sample_blueprints(policy, task, levels, 4, Sampling(1.0, np.random.default_rng(0)))
+plans = Arena(policy, task).blueprints(levels, 4, Sampling(1.0, np.random.default_rng(0)))
 sequences = [sequence for group in plans for sequence, _ in group]
 with torch.no_grad():
-    four, full = policy.log_probs(sequences, None), exact_policy.log_probs(sequences, None)
+    four, full = policy.log_probs(sequences), exact_policy.log_probs(sequences)
 difference = (four.logp - full.logp)[four.mask].abs()
 print(f"{difference.numel()} blueprint tokens:", end=" ")
 print(f"log-probabilities differ by {difference.mean():.3f} on average")
@@ -285,7 +285,7 @@ def one_step(path):
         torch.cuda.reset_peak_memory_stats()
     begun, mine = time.monotonic(), load_policy(resolve_model(path))
     loaded = time.monotonic()
-    groups = sample_blueprints(mine, task, levels[:2], 8, Sampling(1.0, np.random.default_rng(0)))
+    groups = Arena(mine, task).blueprints(levels[:2], 8, Sampling(1.0, np.random.default_rng(0)))
     written = time.monotonic()
     credited = [
         [coevolution.Credited(sequence, (-1.0) ** i) for i, (sequence, _) in enumerate(group, 1)]
@@ -293,7 +293,7 @@ def one_step(path):
     ]
     optimizer = torch.optim.AdamW(mine.trainable(), lr=2e-4)
     settings, rng = TRAIN_PRESETS["colab"].update, np.random.default_rng(0)
-    found = coevolution.learn(mine, task, optimizer, credited, settings, 1.0, rng)
+    found = coevolution.learn(mine, optimizer, credited, settings, 1.0, rng)
     learnt = time.monotonic()
     valid = sum(not blueprint.invalid for group in groups for _, blueprint in group)
     print(f"{path} on {mine.device}: {valid} of 16 blueprints valid, gradient {found['grad_norm']:.3f}")

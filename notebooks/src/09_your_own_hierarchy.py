@@ -144,8 +144,8 @@ import numpy as np
 from himac_lite.hierarchy import Hierarchy
 
 
-def twice(table, jobs, planner):
-    done = table.execute([job for job in jobs for _ in range(2)], table.sampling)
+def twice(arena, jobs, planner):
+    done = arena.execute([job for job in jobs for _ in range(2)], arena.sampling)
     return [replace(a, ret=(a.ret + b.ret) / 2) for a, b in zip(done[::2], done[1::2], strict=True)]
 
 

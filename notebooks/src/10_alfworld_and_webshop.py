@@ -126,16 +126,20 @@ course.bars(list(writers), scores, "who wrote the plan", "%")
 # With the score, the least bad plan is better than the mean.
 
 # %%
+from dataclasses import replace
+
 from himac_lite.advantage import group_advantage
 from himac_lite.runs.records import level_record
-from himac_lite.types import MicroGroup
+from himac_lite.types import Group
 
-members = tuple(bought[who][0] for who in writers)
+members = tuple(
+    replace(bought[who][0], blueprint=None) for who in writers
+)  # each had a plan of its own
 kinds = {"success": [t.success for t in members], "score": [t.progress for t in members]}
 for name, returns in kinds.items():
     return_n = np.array(returns, float)
     print(f"{name:8} {return_n.round(2)} → {group_advantage(return_n[None])[0].round(2)}")
-record = level_record(MicroGroup(goal, None, members), [0.0] * len(members), str)
+record = level_record(Group(goal, members), [0.0] * len(members), str)
 widgets.RolloutPlayer(record, "micro", 0, beside=("micro", 3))
 
 # %% [markdown]
@@ -244,23 +248,18 @@ course.bars(worlds, worth, "world", "success, %")
 
 # %%
 from himac_lite.policy.loading import load_policy, resolve_model
-from himac_lite.rollout.play import execute, play_flat, sample_blueprints
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.tasks.text import written_plan
-from himac_lite.types import GREEDY
 
-policy, rule = load_policy(resolve_model("webshop-base")), ReturnRule()
+arena = Arena(load_policy(resolve_model("webshop-base")), shop)
 some = goals[: 4 if course.FAST else 48]
 plans = {
-    "its own": [plan for [(_, plan)] in sample_blueprints(policy, shop, some, 1, GREEDY)],
+    "its own": [plan for [(_, plan)] in arena.blueprints(some, 1)],
     "an expert's": [shop.oracle(g) for g in some],
     "a hasty one's": [written_plan(plan_by("hasty", g, g.noun, rng)) for g in some],
 }
-played = {
-    who: execute(policy, shop, list(zip(some, plan, strict=True)), GREEDY, rule)
-    for who, plan in plans.items()
-}
-played["none: flat play"] = play_flat(policy, shop, some, GREEDY, rule)
+played = {who: arena.execute(list(zip(some, plan, strict=True))) for who, plan in plans.items()}
+played["none: flat play"] = arena.play_flat(some)
 found = {
     "success": [100 * np.mean([t.success for t in made]) for made in played.values()],
     "score": [100 * np.mean([t.progress for t in made]) for made in played.values()],
