@@ -76,14 +76,9 @@ WITHOUT_TORCH = [path for path in BOOKS if path.stem < "04"]
 
 @pytest.fixture
 def fast(monkeypatch):
-    """The least that a notebook can do; the test process keeps its threads."""
-    import torch
-
-    threads = torch.get_num_threads()
+    """The least that a notebook can do."""
     monkeypatch.setenv("HIMAC_FAST", "1")
     monkeypatch.setattr("himac_lite.exercises.course.FAST", True)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
