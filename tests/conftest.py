@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,44 @@ import pytest
 
 from himac_lite.tasks.sokoban.levels import parse_levels
 from himac_lite.types import Group, Level, Role, SubGoal, TokenSequence, Trajectory
+
+# Sums over several threads are split as the load of the machine allows, so their last bits differ from call to call.
+# Torch's libraries read this when they are first imported; processes that tests start inherit it.
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+OPTIONAL = "torch transformers tokenizers peft bitsandbytes safetensors bm25s rapidfuzz nbformat".split()
+ABSENT = [name for name in OPTIONAL if find_spec(name) is None]
+"""Packages of the extras that are not installed: a test that needs one is skipped, wherever the import fails."""
+
+
+def missing(error: BaseException | None) -> str | None:
+    """The absent package that caused an error; None for any other cause."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in ABSENT:
+            return error.name
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def skip_if_missing(report: Any, error: BaseException | None, path: Path) -> None:
+    if report.failed and (name := missing(error)):
+        report.outcome, report.longrepr = "skipped", (str(path), 0, f"Skipped: needs {name}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    report = yield
+    call = getattr(report, "call", None)
+    skip_if_missing(report, call and call.excinfo and call.excinfo.value, collector.path)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    report = yield
+    skip_if_missing(report, call.excinfo and call.excinfo.value, item.path)
+    return report
+
 
 TOY_TEXT = """
 ; right

@@ -152,3 +152,9 @@ def test_import_is_light(module):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "", f"import {module} also imports {done.stdout.strip()}"
+
+
+def test_no_test_module_is_imported_from_another_folder():
+    for path in (ROOT / "tests").rglob("*.py"):
+        for name in re.findall(r"^\s*(?:from|import) (test_\w+)", path.read_text("utf-8"), re.MULTILINE):
+            assert (path.parent / f"{name}.py").is_file(), f"{path}: move what it takes from {name} to tests/"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import json
 import os
@@ -10,16 +9,14 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
-from IPython.core.inputtransformer2 import TransformerManager
+from notebook_runs import ROOT, run_in_process
 from recorded_runs import make_run
 
 from himac_lite.storage import data_dir
 
-ROOT = Path(__file__).resolve().parents[1]
 BOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SOLVED = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 
@@ -73,34 +70,15 @@ def test_a_solution_mark_without_its_partner_is_an_error():
         build.notebook("# %%\ndef f():\n    ### BEGIN SOLUTION\n    return 1\n", solved=False)
 
 
-def run_in_process(path: Path) -> dict:
-    """Every code cell in order, as a kernel would; the text of a last line's value is printed."""
-    names: dict = {"__name__": "__main__"}
-    for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
-        if cell.cell_type == "code":
-            code = ast.parse(TransformerManager().transform_cell(cell.source))
-            if code.body and isinstance(last := code.body[-1], ast.Expr):
-                code.body[-1] = ast.parse("_ = None").body[0]
-                code.body[-1].value = last.value
-                code.body.append(ast.parse("if _ is not None: print(repr(_))").body[0])
-            exec(compile(code, f"{path.name}, cell {number}", "exec"), names)
-    return names
-
-
 TORCH = ("torch", "transformers", "peft", "bitsandbytes")
 WITHOUT_TORCH = [path for path in BOOKS if path.stem < "04"]
 
 
 @pytest.fixture
 def fast(monkeypatch):
-    """The least that a notebook can do; the test process keeps its threads."""
-    import torch
-
-    threads = torch.get_num_threads()
+    """The least that a notebook can do."""
     monkeypatch.setenv("HIMAC_FAST", "1")
     monkeypatch.setattr("himac_lite.exercises.course.FAST", True)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -195,7 +173,7 @@ import resource, sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
 sys.modules |= dict.fromkeys({TORCH!r})
 from pathlib import Path
-from test_notebooks import run_in_process
+from notebook_runs import run_in_process
 run_in_process(Path({str(path)!r}))
 print("LARGEST", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 """

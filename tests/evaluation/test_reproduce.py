@@ -393,7 +393,7 @@ LINES = [
     ids=["core", "prompted", "part"],
 )
 def test_notebook_08_draws_what_there_is_and_says_what_is_missing(rows, words, tmp_path, monkeypatch, capsys):
-    from test_notebooks import ROOT, run_in_process
+    from notebook_runs import ROOT, run_in_process
 
     from himac_lite.storage import data_dir
 

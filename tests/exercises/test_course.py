@@ -13,7 +13,7 @@ import nbformat
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from test_notebooks import ROOT
+from notebook_runs import ROOT
 
 from himac_lite.config import TRAIN_PRESETS, validate
 from himac_lite.exercises import course

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_coevolution import one_iteration
+from iterations import one_iteration
 
 from himac_lite.hierarchy import Hierarchy
 from himac_lite.policy.loading import LoraSettings, load_policy

@@ -10,7 +10,21 @@ import numpy as np
 import pytest
 import torch
 from conftest import ScriptedPolicy
-from test_coevolution import CONFIG, CORRIDOR, FAR, FOUR, NEAR, PLAYED, SAMPLED, TASK, flat, one_iteration
+from iterations import (
+    CONFIG,
+    CORRIDOR,
+    FAR,
+    FOUR,
+    NEAR,
+    PLAYED,
+    SAMPLED,
+    TASK,
+    flat,
+    gradient,
+    macro_items,
+    one_iteration,
+    shake,
+)
 
 from himac_lite import coevolution
 from himac_lite.errors import ConfigError
@@ -152,8 +166,6 @@ def test_every_preset_learns_on_policy(policy, toy_levels, monkeypatch, variant)
 
 
 def test_an_advantage_a_token_is_the_one_of_the_sequence_where_all_are_equal(policy, toy_levels):
-    from test_coevolution import gradient, macro_items, shake
-
     items = flat(macro_items(shake(policy), toy_levels))
     spread = [Credited(i.sequence, (i.advantage,) * (len(i.sequence.ids) - i.sequence.prompt_len)) for i in items]
     for g, h in zip(gradient(policy, items), gradient(policy, spread), strict=True):

@@ -1,4 +1,4 @@
-"""Memory that is freed and asked for again: the kernel's own count of page faults, in a process of its own."""
+"""Threads of a process, and memory that is freed and asked for again: the kernel's count of page faults."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 GROWING = """
 import resource, torch
@@ -30,6 +31,14 @@ def faults(ask: bool, **variables: str) -> tuple[str, int]:
     )
     told, count = done.stdout.split()
     return told, int(count)
+
+
+def test_tests_and_the_processes_they_start_compute_on_one_thread():
+    """tests/conftest.py: sums over several threads differ in their last bits."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import torch; print(torch.get_num_threads())"], capture_output=True, check=True
+    )
+    assert int(done.stdout) == torch.get_num_threads() == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")

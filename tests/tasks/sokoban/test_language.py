@@ -9,7 +9,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sokoban_boards import boards
 
-from himac_lite.pretraining.tokenizers import build_tokenizer
 from himac_lite.tasks import marks
 from himac_lite.tasks.sokoban import language
 from himac_lite.tasks.sokoban.language import (
@@ -31,6 +30,8 @@ PUSH = "push the box at (2,3) right to (2,5)"
 
 @pytest.fixture(scope="module")
 def tokenizer():
+    from himac_lite.pretraining.tokenizers import build_tokenizer
+
     return build_tokenizer()
 
 
