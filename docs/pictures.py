@@ -3,8 +3,8 @@
     python -m pytest -m browser -n 0 tests/widgets/test_browser.py -k pictures
     python docs/pictures.py
 
-The tests leave whole cells in .browser/, named theme-width-cell.png. Here some are cut at an edge, reduced to few
-colours, and written to docs/img/.
+The tests leave whole cells in .browser/, named theme-width-cell.png.
+This script crops some of them, reduces their colours, and writes them to docs/img/.
 """
 
 from __future__ import annotations
@@ -16,20 +16,24 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 TAKEN, KEPT = ROOT / ".browser", ROOT / "docs" / "img"
+WIDE, NARROW = (70, 55, 1180, 828), (70, 190, 700, 760)
+"""Left, top, right, bottom: the explorer with its controls and the board, and its two groups alone."""
 PICTURES = {
-    "explorer": ("light-1280-1", None),
+    "explorer": ("light-1280-1", WIDE),
+    "explorer-dark": ("dark-1280-1", WIDE),
+    "explorer-narrow": ("light-800-1", NARROW),
+    "explorer-narrow-dark": ("dark-800-1", NARROW),
     "player": ("light-1280-2", None),
     "dashboard": ("light-1280-3", None),
     "strip": ("light-1280-4", None),
 }
-"""Name → which picture of the tests, and its height in pixels (None: all of it)."""
+"""Name → which picture of the tests, and what is cut out of it (None: all of it)."""
 LARGEST = 150_000
 
 
-def shrink(taken: Path, kept: Path, height: int | None) -> int:
-    """Write one picture with as many colours as fit into `LARGEST` bytes; its size."""
-    image = Image.open(taken).convert("RGB")
-    image = image.crop((0, 0, image.width, min(height or image.height, image.height)))
+def shrink(taken: Path, kept: Path, box: tuple[int, int, int, int] | None) -> int:
+    """Write one picture with as many colours as fit into `LARGEST` bytes; return its size."""
+    image = Image.open(taken).convert("RGB").crop(box)
     for colours in (128, 64, 32, 16):
         image.quantize(colours, dither=Image.Dither.NONE).save(kept, "PNG", optimize=True)
         if kept.stat().st_size <= LARGEST:
@@ -43,8 +47,8 @@ def main() -> int:
         print(f"no {missing[0]}.png in {TAKEN}: pytest -m browser -n 0 tests/widgets/test_browser.py -k pictures")
         return 2
     KEPT.mkdir(exist_ok=True)
-    for name, (taken, height) in PICTURES.items():
-        size = shrink(TAKEN / f"{taken}.png", KEPT / f"{name}.png", height)
+    for name, (taken, box) in PICTURES.items():
+        size = shrink(TAKEN / f"{taken}.png", KEPT / f"{name}.png", box)
         print(f"docs/img/{name}.png {size:,} bytes")
     return 0
 

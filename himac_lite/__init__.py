@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 try:  # so that gymnasium.make("himac_lite/Sokoban-v0") works after `import himac_lite`; imports nothing heavy
     from himac_lite.tasks.sokoban.env import register as _register

@@ -1,5 +1,5 @@
-"""README.md opens with the two commands that a newcomer pastes; no file names a machine or a registry of ours; figures
-are those of the records."""
+"""README.md opens with one sentence, one picture and the two commands that a newcomer pastes; its links lead somewhere;
+no file names a machine or a registry of ours; figures are those of the records; one version everywhere."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import himac_lite
 from himac_lite.evaluation import reproduce
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +22,63 @@ HOST = re.compile(
 )
 """Package indexes are the reader's choice; PyTorch's CPU index is the one exception."""
 MACHINE = re.compile(r"(?<![\w.:/-])/(?:work|root|opt|home/\w+|Users/\w+)/\w")
+
+
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/teaching.md")
+REPOSITORY = "himac-lite/himac-lite/blob/main"
+
+
+def links(text: str) -> list[str]:
+    """What a page links to or shows, in its own repository, without the part behind #."""
+    found = re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"", text)
+    return [link.partition("#")[0] for pair in found for link in pair if link and not re.match(r"https?:|#", link)]
+
+
+def test_it_opens_with_a_sentence_and_a_picture():
+    head = README.split("```")[0].strip()
+    paragraphs = [part for part in head.split("\n\n") if not part.startswith(("#", "[!["))]
+    sentence, picture, introduction = paragraphs
+    assert re.fullmatch(r"[^.\n]+\.", sentence)
+    assert len(re.findall(r"<img src=\"docs/img/[\w-]+\.png\" alt=\"[^\"]{40,}\"", picture)) == 1
+    assert re.fullmatch(r"[^.\n]+:", introduction)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page):
+    found = links((ROOT / page).read_text("utf-8"))
+    gone = [link for link in found if not (ROOT / page).parent.joinpath(link).exists()]
+    assert not gone, f"{page} links to {gone}"
+
+
+def test_every_notebook_has_its_badges():
+    for book in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        assert README.count(f"](notebooks/{book.name})") >= 1
+        assert f"](https://colab.research.google.com/github/{REPOSITORY}/notebooks/{book.name})" in README
+        binder = f"](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/{book.name})"
+        assert binder in README
+
+
+def test_one_version_everywhere():
+    version = himac_lite.__version__
+    for name, pattern in (
+        ("pyproject.toml", r"^version = \"(.+)\"$"),
+        ("CITATION.cff", r"^version: (.+)$"),
+        ("CHANGELOG.md", r"^## \[(.+)\] – \d{4}-\d\d-\d\d$"),
+    ):
+        found = re.search(pattern, (ROOT / name).read_text("utf-8"), re.M)
+        assert found
+        assert found[1] == version, f"{name} says {found[1]}, himac_lite.__version__ is {version}"
+
+
+def test_the_changelog_knows_where_every_module_went():
+    """A row's left side is a module that is gone, its right side one that is there."""
+    table = (ROOT / "CHANGELOG.md").read_text("utf-8").partition("| old module | new module |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `([\w.]+)` \| `([\w.]+)` \|$", table, re.M)
+    assert len(rows) > 70
+    for old, new in rows:
+        path = ROOT / "himac_lite" / new.replace(".", "/")
+        assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), f"{old} went to no {new}"
+        assert not (ROOT / "himac_lite" / old.replace(".", "/")).with_suffix(".py").is_file(), f"{old} is still there"
 
 
 def test_the_first_two_blocks_are_the_two_commands():
@@ -105,27 +163,31 @@ def test_the_table_of_the_ablations_is_what_the_records_say():
         if s.variant.startswith("prompt_"):
             continue
         low, high = (100 * end for end in s.over_seeds)
-        line = f"| `{s.variant}` | {s.seeds} | {100 * s.success:.1f} ({low:.1f}–{high:.1f}) | {100 * s.base:.1f} | "
+        line = f"| `{s.variant}` | {s.seeds} | {100 * s.success:.1f} | {low:.1f}–{high:.1f} | {100 * s.base:.1f} | "
         if s.variant != "himac":
             found = reproduce.compare(rows, "himac", s.variant)
             assert found.interval is not None
             low, high = (f"{100 * end:.1f}".replace("-", "−") for end in found.interval)
-            line += f"{100 * found.difference:.1f} ({low} to {high}) | "
-        assert line in README, line
+            line += f"{100 * found.difference:.1f} | {low} to {high} | "
+        assert line.rstrip() in README, line
 
 
-@pytest.mark.parametrize("world", ["webshop", "alfworld"])
-def test_the_tables_in_words_are_what_the_records_say(world):
+@pytest.mark.parametrize(("world", "name"), [("webshop", "WebShop"), ("alfworld", "ALFWorld's engine")])
+def test_the_tables_of_text_action_tasks_are_what_the_records_say(world, name):
     rows = reproduce.read_rows(ROOT / "data" / "runs" / world)
-    for variant in ("himac", "flat_grpo"):
+    scored = world == "webshop"  # a household's score is its success
+    lines = []
+    for variant, mode in (("himac", "with blueprints"), ("flat_grpo", "flat")):
         own = [row for row in rows if row.variant == variant]
         assert [row.seed for row in own] == [0, 1, 2]
-        line = f"| `{variant}` | {' / '.join(f'{100 * row.success:.1f}' for row in own)} | "
-        line += f"{100 * own[0].base_success:.1f} | "
-        if world == "webshop":  # a household's score is its success
-            line += f"{' / '.join(f'{100 * row.score:.1f}' for row in own)} | "
-        assert line in README, line
+        for row in own:
+            score = f"{100 * row.score:.1f} | " if scored else ""
+            line = f"| `{variant}` | {row.seed} | {100 * row.success:.1f} | {score}"
+            lines.append(f"{line}{row.env_steps:,} | {row.minutes:.0f} |\n")
+        score = f"{100 * own[0].base_score:.1f} | " if scored else ""
+        lines.append(f"| base model, {mode} | – | {100 * own[0].base_success:.1f} | {score}– | – |\n")
     found = reproduce.compare(rows, "himac", "flat_grpo")
     assert found.interval is not None
     low, high = (f"{100 * end:.1f}".replace("-", "−") for end in found.interval)
-    assert f"{100 * found.difference:+.1f} points, {low} to {high} in the " in README
+    lines.append(f"| {name} | {100 * found.difference:+.1f} | {low} to {high} |\n")
+    assert [line for line in lines if line not in README] == []
