@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import himac_lite
 from himac_lite.errors import TaskError
 
 ANSWER = 180.0
@@ -95,8 +96,8 @@ class Engine:
 
 
 def _search_path() -> str:
-    """This package's folder first: the server shall be of the same version as its client."""
-    mine = str(Path(__file__).resolve().parents[2])
+    """PYTHONPATH of the server: the folder of this package comes first, so that server and client are one version."""
+    mine = str(Path(himac_lite.__file__).resolve().parents[1])
     return os.pathsep.join([mine, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
