@@ -103,8 +103,8 @@ def generate(given: argparse.Namespace) -> Answer:
 def solve(given: argparse.Namespace) -> Answer:
     """Solve every level of a file or split.
 
-    A level's entry has its number from 1, title, solution (LURD, capitals push), moves, pushes, and either the blueprint
-    (straight runs of pushes as sub-goals, one per line) or the reason why there is no solution.
+    A level's entry has its number from 1, title, solution (LURD, capitals push), moves, pushes, and either the
+    blueprint (straight runs of pushes as sub-goals, one per line) or the reason why there is no solution.
     """
     from himac_lite.tasks.sokoban import solver
     from himac_lite.tasks.sokoban.language import subgoal_text
