@@ -12,12 +12,12 @@ from typing import TextIO
 
 from himac_lite import storage
 from himac_lite.errors import LevelError
+from himac_lite.tasks import PARTS
 from himac_lite.tasks.sokoban import files
 from himac_lite.tasks.sokoban.files import enclosed, format_levels
 from himac_lite.types import Level
 
 MAX_BYTES = 50_000_000
-PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
