@@ -19,7 +19,17 @@ from himac_lite.types import Group, Level, Role, SubGoal, TokenSequence, Traject
 # Torch's libraries read this when they are first imported; processes that tests start inherit it.
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
-OPTIONAL = "torch transformers tokenizers peft bitsandbytes safetensors bm25s rapidfuzz nbformat".split()
+OPTIONAL = [
+    "torch",
+    "transformers",
+    "tokenizers",
+    "peft",
+    "bitsandbytes",
+    "safetensors",
+    "bm25s",
+    "rapidfuzz",
+    "nbformat",
+]
 ABSENT = [name for name in OPTIONAL if find_spec(name) is None]
 """Packages of the extras that are not installed: a test that needs one is skipped, wherever the import fails."""
 

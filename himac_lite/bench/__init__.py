@@ -1,7 +1,7 @@
-"""Benchmarks: each is a module with ``bench(*, runs, quick) -> Report``; a figure is the median of several runs.
+"""Benchmarks: a benchmark is a module with ``bench(*, runs, quick) -> Report``; a figure is the median of several runs.
 
-A speed alone says more about the machine than about the code, so every report measures named others beside ours in the
-same run and says the ratio.
+An absolute speed depends on the machine, so every report also measures a named alternative in the same run and reports
+the ratio.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from himac_lite.errors import ConfigError
 from himac_lite.processors import cores
 
 BENCHMARKS = ("env", "levels", "rollout", "train", "worlds")
-"""Names of `himac-lite bench`, each a module of this package."""
+"""The benchmarks of `himac-lite bench`, each a module of this package."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured figure: `value` is the median of `values`, one a run; `note` says what else a reader must know."""
+    """One measured figure: `value` is the median of `values`, one per run; `note` explains the conditions."""
 
     name: str
     unit: str
@@ -36,7 +36,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The figures of a benchmark, and the machine they were measured on."""
+    """The figures of a benchmark, and the machine that measured them."""
 
     name: str
     figures: tuple[Figure, ...]
@@ -46,7 +46,7 @@ class Report:
         return asdict(self)
 
     def text(self) -> str:
-        """A table for people: name, median, smallest and largest, unit, note."""
+        """A table as text: name, median, unit, minimum and maximum, note."""
         width = max(len(f.name) for f in self.figures)
         lines = [f"{self.name}, medians; {self.machine}"]
         for f in self.figures:
@@ -56,9 +56,9 @@ class Report:
 
 
 def measure(name: str, unit: str, run: Callable[[], float], runs: int, note: str = "") -> Figure:
-    """Call `run` once to warm up and `runs` times more; it returns how much work it did, the figure is work a second.
+    """The rate of `run`, which returns its amount of work: one warm-up, then `runs` measured calls.
 
-    Raises `ConfigError` if `runs` is not positive.
+    Returns a figure of work per second. Raises `ConfigError` if `runs` is not positive.
     """
     if runs < 1:
         raise ConfigError(f"--runs must be at least 1, not {runs}")
@@ -72,13 +72,13 @@ def measure(name: str, unit: str, run: Callable[[], float], runs: int, note: str
 
 
 def ratio(name: str, ours: Figure, other: Figure) -> Figure:
-    """How many times faster ours is; its spread pairs the runs in order."""
+    """How many times faster `ours` is than `other`; the runs are paired in order."""
     pairs = tuple(a / b for a, b in zip(ours.values, other.values, strict=False))
     return Figure(name, "×", ours.value / other.value, pairs)
 
 
 def peak_memory() -> Figure:
-    """The most memory that this process has held, in MB."""
+    """The peak memory of this process, in MB."""
     try:
         import resource
     except ImportError:  # Windows
@@ -88,13 +88,13 @@ def peak_memory() -> Figure:
 
 
 def start_memory() -> None:
-    """Forget the most memory that was held so far, where the system can (Linux); see `memory_since`."""
+    """Reset the peak memory of this process, on Linux; see `memory_since`."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", "ascii")
 
 
 def memory_since(name: str) -> Figure:
-    """The most memory held since `start_memory`, in MB; NaN where the system does not say."""
+    """The peak memory since `start_memory`, in MB; NaN if the system does not report it."""
     try:
         lines = Path("/proc/self/status").read_text("ascii").splitlines()
         held = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
@@ -104,7 +104,7 @@ def memory_since(name: str) -> Figure:
 
 
 def machine() -> str:
-    """System, architecture and usable cores: enough to read a figure by."""
+    """System, architecture, usable cores and Python version."""
     return f"{platform.system()} {platform.machine()}, {cores()} cores, Python {platform.python_version()}"
 
 

@@ -1,17 +1,17 @@
-"""`himac-lite bench env`: steps a second of Sokoban environments, ours beside Jumanji's and gym-sokoban's.
+"""`himac-lite bench env`: steps per second of our Sokoban environments, Jumanji's and gym-sokoban's.
 
-The boards are 10×10 with 4 boxes, as Jumanji's are, and actions are random. Ours and Jumanji's play 4,096 boards at a
-time and begin the next episode by themselves; gym-sokoban has one board, and makes a level at each reset, which is
-left out. Steps are counted after compilation.
+The boards are 10×10 with 4 boxes, as in Jumanji, and actions are random. Our environment and Jumanji's step 4,096
+boards at once with autoreset. gym-sokoban has one board and generates a level at each reset, which is not measured.
+Steps are counted after compilation.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
-from himac_lite.bench import Figure, Report, machine, measure, peers, ratio
+from himac_lite.bench import Report, machine, measure, peers, ratio
 from himac_lite.tasks.sokoban.batch import step_batch
 from himac_lite.tasks.sokoban.cells import pack
 from himac_lite.tasks.sokoban.levels import parse_levels
@@ -86,7 +86,7 @@ print(json.dumps({"rates": rates[1:]}))
 
 
 def bench(*, runs: int, quick: bool) -> Report:
-    """Rules alone, `VectorEnv` with symbolic and RGB observations, and the peers. Raises `ConfigError` for no runs."""
+    """The rules alone, `VectorEnv` with symbolic and RGB observations, and the peers."""
     boards, steps = (256, 20) if quick else (BOARDS, STEPS)
     rules = measure(f"rules, {boards:,} boards", "steps/s", _rules(boards, steps), runs, "step_batch")
     vector = measure(f"VectorEnv, {boards:,} boards", "steps/s", _vector(boards, steps, "symbolic"), runs, "symbolic")
@@ -102,42 +102,37 @@ def bench(*, runs: int, quick: bool) -> Report:
         large, _ = peers.figures(
             "gym-sokoban", "gym-sokoban, its default images", "frames/s", GYM_SOKOBAN, "rgb_array", 200, runs
         )
-        found += [jumanji, tiny, large, *_ratios(rules, vector, frames, jumanji, tiny, large)]
+        pairs = {
+            "rules / Jumanji": (rules, jumanji),
+            "VectorEnv / Jumanji": (vector, jumanji),
+            "rules / gym-sokoban tiny": (rules, tiny),
+            "VectorEnv / gym-sokoban tiny": (vector, tiny),
+            "rgb frames / gym-sokoban default": (frames, large),
+        }
+        found += [jumanji, tiny, large]
+        found += [ratio(name, ours, other) for name, (ours, other) in pairs.items() if other.values]
     return Report("env", tuple(found), machine())
 
 
-def _ratios(
-    rules: Figure, vector: Figure, frames: Figure, jumanji: Figure, tiny: Figure, large: Figure
-) -> list[Figure]:
-    named = [
-        ("rules / Jumanji", rules, jumanji), ("VectorEnv / Jumanji", vector, jumanji),
-        ("rules / gym-sokoban tiny", rules, tiny), ("VectorEnv / gym-sokoban tiny", vector, tiny),
-        ("rgb frames / gym-sokoban default", frames, large),
-    ]  # fmt: skip
-    return [ratio(name, ours, other) for name, ours, other in named if other.values]
-
-
-def _rules(boards: int, steps: int) -> Any:
+def _rules(boards: int, steps: int) -> Callable[[], float]:
     levels = [board_from_level(level) for level in parse_levels(LEVELS)]
     cells, player = pack([levels[i % len(levels)] for i in range(boards)])
-    actions = np.random.default_rng(0).integers(4, size=(steps, boards))
-
-    def run() -> float:
-        for action in actions:
-            step_batch(cells, player, action)
-        return float(actions.size)
-
-    return run
+    return _played(lambda action: step_batch(cells, player, action), boards, steps)
 
 
-def _vector(boards: int, steps: int, observation: str) -> Any:
+def _vector(boards: int, steps: int, observation: str) -> Callable[[], float]:
     env = SokobanVectorEnv(boards, parse_levels(LEVELS), max_steps=MAX_STEPS, observation=observation)
     env.reset(seed=0)
+    return _played(env.step, boards, steps)
+
+
+def _played(step: Callable[[np.ndarray], object], boards: int, steps: int) -> Callable[[], float]:
+    """A run of random actions that returns the number of steps."""
     actions = np.random.default_rng(0).integers(4, size=(steps, boards))
 
     def run() -> float:
         for action in actions:
-            env.step(action)
+            step(action)
         return float(actions.size)
 
     return run

@@ -1,4 +1,4 @@
-"""How the cost of rollouts grows with the group, the episode and the model; each with the memory that it took."""
+"""Speed and memory of rollouts by group size, episode length and model size."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from himac_lite.tasks.sokoban.levels import load_levels
 from himac_lite.types import Level, Sampling
 
 SIZES = ((64, 4), (128, 8), (256, 12), (512, 12))
-"""Width and layers of models with fresh weights."""
+"""Width and layers of models with random weights."""
 
 
 def growth(policy: Policy, runs: int) -> list[Figure]:
-    """Flat episodes a second of 32 levels as group, steps and model grow, and peak memory beside each."""
+    """Flat episodes per second on 32 levels, by group size, steps and model size, each with its peak memory."""
     out: list[Figure] = []
     levels = load_levels("core/validation")[:32]
     for group, steps in ((4, 50), (8, 50), (16, 50), (8, 25), (8, 100)):
@@ -48,6 +48,6 @@ def _one(name: str, policy: Policy, levels: Sequence[Level], group: int, steps: 
 
 
 def with_fresh_weights(policy: Policy, width: int, layers: int) -> Policy:
-    """The policy's tokenizer with a Llama of another size: a speed needs no skill."""
+    """The policy's tokenizer with a random Llama of another size: speed does not depend on skill."""
     model: Any = make_model(replace(Pretrain(), width=width, layers=layers, heads=max(1, width // 32)))
     return replace(policy, twin=model.requires_grad_(False).eval(), reference=model, adapted={}, _stale=False)

@@ -1,4 +1,4 @@
-"""`himac-lite bench levels`: levels generated and solved a second, beside gym-sokoban's; cost as boards grow."""
+"""`himac-lite bench levels`: levels generated and solved per second, ours and gym-sokoban's; cost by board size."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from himac_lite.tasks.sokoban.solver import search, solve
 from himac_lite.types import Level
 
 SPAN = (6, 25)
-"""Optimal lengths, in moves, of the levels that are counted: those of the split `core`."""
+"""Optimal lengths in moves of the counted levels, as in the split `core`."""
 
 TABLE = ((6, 1), (7, 2), (8, 3), (9, 4), (10, 4), (11, 5), (13, 6))
 PUSHES = (3, 12)
-"""Optimal pushes of the levels of the table: a length that every size has."""
+"""Optimal pushes of the levels in the table; every size has such levels."""
 
 GYM_SOKOBAN = """
 import json, random, sys, time
@@ -43,10 +43,7 @@ print(json.dumps({"rates": rates[1:], "rooms": rooms[levels:]}))
 
 
 def bench(*, runs: int, quick: bool) -> Report:
-    """7×7 with two boxes, generated, and solved again by A*; gym-sokoban's; and the table of sizes.
-
-    Raises `ConfigError` for no runs.
-    """
+    """7×7 levels with two boxes, generated, and solved by A*; gym-sokoban's generator; a table of sizes."""
     n = 20 if quick else 400
     seeds = iter(np.random.SeedSequence(0).spawn(3 * (runs + 1)))
     span = f"optimal length {SPAN[0]}–{SPAN[1]}"
@@ -81,7 +78,7 @@ def bench(*, runs: int, quick: bool) -> Report:
 
 
 def _share(rooms: list[list[str]]) -> float:
-    """The share of levels that can be solved in a number of moves of the span."""
+    """The share of levels with an optimal length within `SPAN`."""
     good = 0
     for rows in rooms:
         try:
@@ -94,7 +91,7 @@ def _share(rooms: list[list[str]]) -> float:
 
 
 def _row(size: int, boxes: int, n: int) -> list[Figure]:
-    """Cost of a level of one size: to generate (with its optimal pushes), to solve in pushes, and in moves."""
+    """Milliseconds per level of one size: to generate, to solve in pushes, and to solve in moves."""
     name = f"{size}×{size}/{boxes}"
     begun = time.perf_counter()
     levels = generate_bins(1, {PUSHES: n}, size, boxes, "pushes")

@@ -1,7 +1,7 @@
-"""What rollouts are measured beside: agent trainers around an engine that knows nothing of turns.
+"""The baseline of the rollout benchmark: a loop over `model.generate`, as in trainers without multi-turn caching.
 
-Every turn encodes the whole conversation again, for one action. The loop is spared what peers pay on top: finished
-episodes leave its batch.
+Every turn encodes the whole conversation again for one action. Finished episodes leave the batch, which other trainers
+do not always do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from himac_lite.types import Level, Role
 
 
 def generate_each_turn(policy: Policy, task: Task, levels: Sequence[Level], greedy: bool = False) -> list[Episode]:
-    """Flat episodes by `model.generate`, one call a turn for all that still run."""
+    """Flat episodes by `model.generate`, with one call per turn for all running episodes."""
     codes = policy.codes(task)
     episodes = [task.start(level) for level in levels]
     texts = [[*policy.prompt(e, Role.FLAT), *codes.prefix] for e in episodes]

@@ -1,5 +1,7 @@
-"""Other projects in environments of their own, so that they can be measured beside ours although they cannot be
-installed together: each from the package index into a virtual environment in the cache folder, run as a process.
+"""Other projects, measured in the same run in their own virtual environments.
+
+They cannot be installed together with this package. Each is installed from the package index into a virtual environment
+in the cache folder, and runs as a process.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ REQUIREMENTS = {
     "trl": ("trl>=1.16,<2", "peft>=0.15", "gymnasium>=1.1", "numba>=0.60", "tqdm>=4.66"),
 }
 TIMEOUT = 900
-"""Seconds that an installation or a run may take."""
+"""Time limit in seconds of an installation or a run."""
 
 
 def figures(peer: str, name: str, unit: str, script: str, *arguments: object, note: str = "") -> tuple[Figure, Any]:
-    """Run a script in a peer's environment; it prints JSON, of which ``rates`` become a figure. Returns both.
+    """Run a script in a peer's environment. Returns a figure of the ``rates`` in its JSON output, and that output.
 
-    Where the peer cannot be installed or run, the figure's value is NaN and its note says why.
+    If the peer cannot be installed or run, the figure's value is NaN and its note says why.
     """
     try:
         python = _installed(peer)
@@ -46,7 +48,7 @@ def figures(peer: str, name: str, unit: str, script: str, *arguments: object, no
 
 
 def _installed(peer: str) -> str:
-    """The Python of the peer's environment, made if need be. Raises `RuntimeError` where pip cannot."""
+    """The Python of the peer's environment, created if missing. Raises `RuntimeError` if pip fails."""
     wanted = REQUIREMENTS[peer]
     key = hashlib.sha256(repr((wanted, sys.version_info[:2])).encode()).hexdigest()[:8]
     folder = _cache() / f"{peer}-{key}"

@@ -1,8 +1,8 @@
-"""Qwen2.5's architectures with random weights, in 4 bit: what rollouts and updates of real models cost on this device.
+"""Speed of rollouts and updates with Qwen2.5 architectures in 4 bit and random weights, on this device.
 
-A speed needs no skill, so no hub is needed. The weights are drawn, saved, and loaded as any checkpoint's; prompts are
-those of instruct models (a chat template, the game in plain language), by a tokenizer that is learnt on the spot.
-Random actions rarely solve a level: nearly all episodes last as long as they may.
+Speed does not depend on skill, so no download is needed. The weights are drawn, saved, and loaded like any checkpoint.
+Prompts are those of instruct models (chat template, plain language), with a tokenizer trained on the spot. Random
+actions rarely solve a level, so nearly all episodes reach the step limit.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""The turns of a conversation, as Qwen's models have them."""
+"""The chat format of Qwen's models."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """One architecture: hidden and inner width, layers, query heads, key heads, vocabulary."""
+    """One architecture: hidden and inner width, layers, query heads, key heads, vocabulary size."""
 
     name: str
     hidden: int
@@ -57,7 +57,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Load:
-    """What is played: levels × group episodes of so many steps, and as many answers of so many tokens."""
+    """The workload: levels × group episodes of `steps` steps, and as many answers of `answer` tokens."""
 
     levels: int = 8
     group: int = 8
@@ -67,7 +67,7 @@ class Load:
 
 SIZES = (Size("Qwen2.5-0.5B", 896, 4864, 24, 14), Size("Qwen2.5-1.5B", 1536, 8960, 28, 12))
 TINY = Size("Qwen2.5 of 2 layers", 64, 128, 2, 4, vocabulary=1024)
-"""For trying it out."""
+"""For tests and `--quick`."""
 
 
 def config_of(size: Size, **ids: Any) -> Any:
@@ -81,7 +81,7 @@ def config_of(size: Size, **ids: Any) -> Any:
 
 
 def make_policy(size: Size) -> Policy:
-    """A policy in 4 bit with fresh LoRA, activations computed again in an update, as the hub's presets have it."""
+    """A policy in 4 bit with fresh LoRA and activation checkpointing, as in the presets of hub models."""
     from transformers import AutoModelForCausalLM
 
     boards = [board_from_level(level) for level in load_levels("core/train")[:64]]
@@ -99,9 +99,9 @@ def make_policy(size: Size) -> Policy:
 
 
 def rollouts(size: Size, runs: int, load: Load = Load()) -> list[Figure]:
-    """Episodes and free answers a second: with CUDA graphs, with a growing cache, by `generate()`; memory of each.
+    """Episodes and free answers per second with CUDA graphs, with a growing cache and by `generate()`, with memory.
 
-    On a CPU the steps have the same fixed shapes, without graphs.
+    On a CPU the steps have the same fixed shapes, but no graphs.
     """
     policy, task = make_policy(size), SokobanTask(max_steps=load.steps)
     levels = load_levels("core/validation")[: load.levels]
@@ -129,7 +129,7 @@ def rollouts(size: Size, runs: int, load: Load = Load()) -> list[Figure]:
         ("answers", "tokens/s", answers, one_call, f"once, {load.answer} tokens"),
     )
     for what, unit, ours, theirs, how in kinds:
-        # The growing cache first: the room of the static one is held from then on.
+        # The growing cache comes first, because the static cache is never freed.
         grown, grown_memory = _with_peak(f"{name}, {what}: growing cache", unit, with_cache(None, ours), runs, told)
         peer, peer_memory = _with_peak(f"{name}, {what}: generate() {how}", unit, theirs, max(1, runs // 2))
         fixed, fixed_memory = _with_peak(f"{name}, {what}: {graphs}", unit, with_cache(static, ours), runs)
@@ -144,10 +144,10 @@ def rollouts(size: Size, runs: int, load: Load = Load()) -> list[Figure]:
 
 
 def updates(size: Size, runs: int, load: Load = Load()) -> list[Figure]:
-    """Tokens a second of an update of flat episodes, its share of the device's own matrix products, peak memory.
+    """Tokens per second of an update of flat episodes, its share of the device's matrix-product speed, peak memory.
 
-    FLOPs are counted as 8 N a token, with N the weights of the linear layers: forward, forward again for the backward
-    pass, backward through frozen weights, and the reference. Attention, logits and LoRA are not counted.
+    FLOPs are 8 N per token, with N the weights of the linear layers: forward, recomputed forward, backward through
+    frozen weights, and the reference. Attention, logits and LoRA are not counted.
     """
     policy, task = make_policy(size), SokobanTask(max_steps=load.steps)
     levels, rng = load_levels("core/validation")[: load.levels], np.random.default_rng(0)
@@ -174,7 +174,7 @@ def episodes(policy: Policy, task: Task, jobs: Sequence[Level], load: Load) -> f
 
 
 def answers(policy: Policy, task: Task, jobs: Sequence[Level], load: Load) -> float:
-    """Free text after each prompt, as blueprints are written: sampled token by token, none forced; tokens sampled."""
+    """Sample free text after each prompt, as for blueprints; returns the number of sampled tokens."""
     prompts = [policy.prompt(task.start(level), Role.FLAT) for level in jobs]
     streams = policy.decode(
         prompts, lambda row, token: [], allowed=None, sampling=Sampling(1.0, np.random.default_rng(0)),
@@ -184,7 +184,7 @@ def answers(policy: Policy, task: Task, jobs: Sequence[Level], load: Load) -> fl
 
 
 def answers_by_generate(policy: Policy, prompts: Sequence[Sequence[int]], length: int) -> float:
-    """The same by one call of `model.generate`, which encodes every copy of a prompt and goes on in its cache."""
+    """The same by one call of `model.generate`, which encodes every copy of a prompt and keeps its own cache."""
     ids, mask = left_padded(prompts, policy.tokenizer.pad_token_id, policy.device)
     torch.manual_seed(0)
     with torch.inference_mode():
@@ -197,7 +197,7 @@ def answers_by_generate(policy: Policy, prompts: Sequence[Sequence[int]], length
 
 
 def here() -> str:
-    """`machine`, and the GPU if there is one."""
+    """`machine`, with the GPU if there is one."""
     if not torch.cuda.is_available():
         return machine()
     total = torch.cuda.get_device_properties(0).total_memory / 2**30
@@ -209,14 +209,14 @@ def _device() -> torch.device:
 
 
 def _weights(size: Size, policy: Policy) -> Figure:
-    """Bytes of the parameters as they lie: NF4 without its scales (an eighth more), the rest as loaded, LoRA."""
+    """Bytes of all parameters in memory: NF4 without its scales (one eighth more), other weights as loaded, LoRA."""
     held, shape = sum(p.nbytes for p in policy.peft_model.parameters()), shape_of(config_of(size))
     dense = (shape.linear + shape.rest) * 2 / 1e6
     return Figure(f"{size.name}: weights in 4 bit and LoRA", "MB", held / 1e6, note=f"{dense:,.2f} MB in 16 bit")
 
 
 def _with_peak(name: str, unit: str, run: Callable[[], float], runs: int, note: str = "") -> tuple[Figure, Figure]:
-    """A measured figure, and the most memory that was held meanwhile: on the GPU, or without one of the process."""
+    """A measured figure and the peak memory during it: of the GPU, or of the process if there is no GPU."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -228,7 +228,7 @@ def _with_peak(name: str, unit: str, run: Callable[[], float], runs: int, note: 
 
 
 def _multiply(device: torch.device, dtype: torch.dtype, size: Size) -> float:
-    """Products [2048, hidden]·[hidden, inner] and back for a moment; returns GFLOP."""
+    """Multiply [2048, hidden]·[hidden, inner] and back for half a second; returns GFLOP."""
     x = torch.randn(2048, size.hidden, device=device, dtype=dtype)
     w = torch.randn(size.hidden, size.inner, device=device, dtype=dtype)
     v, count, begun = w.T.contiguous(), 0, time.perf_counter()

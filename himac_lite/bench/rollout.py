@@ -1,7 +1,7 @@
-"""`himac-lite bench rollout`: episodes a second, beside a loop over `model.generate` with the same weights and levels.
+"""`himac-lite bench rollout`: episodes per second, ours and a loop over `model.generate` with equal weights and levels.
 
-On a CPU TRL's trainer is measured beside whole iterations of ours (`bench.trl`), and how the cost grows; on a GPU the
-architectures of real models, with CUDA graphs and without (`bench.qwen`).
+On a CPU it also compares whole iterations with TRL's trainer (`bench.trl`) and measures growth (`bench.growth`). On a
+GPU it measures real architectures, with and without CUDA graphs (`bench.qwen`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RULE = ReturnRule()
 
 
 def bench(*, runs: int, quick: bool) -> Report:
-    """Flat episodes against the loop, hierarchical ones; iterations beside TRL's and growth, or real architectures."""
+    """Flat episodes against the loop, hierarchical episodes; then TRL and growth, or real architectures."""
     one_thread_a_worker()
     policy, task = load_policy(resolve_model("sokoban-base")), make_task(Train())
     levels = load_levels("core/validation")[: 2 if quick else 32]
@@ -45,7 +45,7 @@ def bench(*, runs: int, quick: bool) -> Report:
     ours = measure(f"flat, {len(jobs)} episodes at once", "episodes/s", flat, runs)
 
     def by_generate() -> float:
-        torch.set_num_threads(cores())  # one call at a time: it may have all of them
+        torch.set_num_threads(cores())  # one call at a time, so it uses all cores
         try:
             return float(len(generate_each_turn(policy, task, jobs)))
         finally:
@@ -65,7 +65,7 @@ def bench(*, runs: int, quick: bool) -> Report:
 
 
 def against_trl(policy: Policy, runs: int, n_levels: int = 8, group: int = 8) -> list[Figure]:
-    """Whole iterations of flat GRPO, one optimizer step each: ours and, in an environment of its own, TRL's."""
+    """Whole iterations of flat GRPO with one optimizer step: ours, and TRL's in its own environment."""
     config = replace(Train(), update=replace(Train().update, epochs=1, minibatches=1, lr=0.0))
     learner, task, levels = make_learner(config), make_task(config), load_levels("core/validation")[:n_levels]
     counted = max(1, runs // 2)
@@ -85,7 +85,7 @@ def against_trl(policy: Policy, runs: int, n_levels: int = 8, group: int = 8) ->
 
 
 def planned(policy: Policy, task: Task, levels: Sequence[Level]) -> float:
-    """Phase A: 8 blueprints a level, each executed greedily."""
+    """Phase A: 8 blueprints per level, each executed greedily."""
     plans = Arena(policy, task).blueprints(levels, 8, Sampling(1.0, np.random.default_rng(0)))
     jobs = [(level, plan) for level, group in zip(levels, plans, strict=True) for _, plan in group]
     return float(len(Arena(policy, task, returns=RULE).execute(jobs)))

@@ -1,9 +1,9 @@
-"""`himac-lite bench train`: tokens a second of an update, as a share of what this machine's matrix products reach.
+"""`himac-lite bench train`: tokens per second of an update, and its share of this machine's matrix-product speed.
 
-The products are measured in the same run, in the model's own sizes, on as many workers. FLOPs are counted as 6 N a
-token (forward 2 N, backward 4 N) and 2 N a token for the base model's pass, with N the weights of all products; the
-products of attention as 4 d a layer and pair of tokens, times three for forward and backward and once for the base.
-On a GPU the architectures of real models are measured instead (`bench.qwen`).
+The matrix products are measured in the same run, with the model's sizes and the same number of workers. FLOPs per token
+are 6 N (forward 2 N, backward 4 N) plus 2 N for the base model, with N the weights of all products. Attention counts 4
+d per layer and pair of tokens, three times for forward and backward and once for the base. On a GPU the benchmark
+measures real architectures instead (`bench.qwen`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ KINDS = {
 
 
 def bench(*, runs: int, quick: bool) -> Report:
-    """Update, matrix products, where the rest goes, and iterations of the default run a minute."""
+    """Update, matrix products, time by kind of operation, and iterations per minute of the default run."""
     one_thread_a_worker()
     if torch.cuda.is_available():
         real = [figure for size in ((qwen.TINY,) if quick else qwen.SIZES) for figure in qwen.updates(size, runs)]
@@ -72,20 +72,21 @@ def bench(*, runs: int, quick: bool) -> Report:
             return 60.0
 
         for group in learner.optimizer.param_groups:
-            group["lr"] = 0.0  # every measured iteration is the first one
+            group["lr"] = 0.0  # so that every measured iteration equals the first
         figures.append(measure("iterations of the default run", "a minute", iteration, max(1, runs // 2)))
     return Report("updates of sokoban-base", (*figures, peak_memory()), machine())
 
 
 def episodes(policy: Any, task: Any, levels: Any, n: int) -> list[list[Credited]]:
-    """Flat episodes with an advantage of their own each: work for an update."""
+    """Flat episodes with random advantages, as input of an update."""
     groups = adapt(Arena(policy, task, sampling=Sampling(1.0, np.random.default_rng(0))), levels, n)
     return credit_actions(groups, np.random.default_rng(1).standard_normal((len(levels), n)))
 
 
 def work(policy: Any, groups: list[list[Credited]], settings: Update) -> tuple[int, float, float]:
-    """Of one pass, the base model's included: tokens (each group's prompt once), FLOPs of the weights' products and of
-    attention's (causal pairs only).
+    """The work of one pass with the base model: tokens, FLOPs of the weights' products, FLOPs of attention.
+
+    Each group's prompt counts once; attention counts causal pairs only.
     """
     tokens, pairs = 0, 0.0
     for part in micro_batches([item for group in groups for item in group], settings.micro_tokens):
@@ -99,7 +100,7 @@ def work(policy: Any, groups: list[list[Credited]], settings: Update) -> tuple[i
 
 
 def multiply(width: int, inner: int) -> float:
-    """Products [4096, width]·[width, inner] and back on every worker for a moment; returns GFLOP."""
+    """Multiply [4096, width]·[width, inner] and back on every worker for half a second; returns GFLOP."""
     x, w, v = torch.randn(4096, width), torch.randn(width, inner), torch.randn(inner, width)
 
     def some(_: int) -> int:
@@ -113,7 +114,7 @@ def multiply(width: int, inner: int) -> float:
 
 
 def shares(run: Callable[[], float]) -> list[Figure]:
-    """Where the time of one update goes, by kind of operation; on one core, for the profiler follows one thread."""
+    """The time of one update by kind of operation, on one core because the profiler follows one thread."""
     with one_core(), torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True
     ) as profile:  # fmt: skip
@@ -129,7 +130,7 @@ def shares(run: Callable[[], float]) -> list[Figure]:
 
 @contextlib.contextmanager
 def one_core() -> Iterator[None]:
-    """All work on the calling thread, where the system lets a process choose its cores."""
+    """Restrict the process to one core, if the system allows it."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

@@ -1,8 +1,8 @@
-"""TRL's GRPOTrainer on flat Sokoban episodes: run by `himac-lite bench rollout` in an environment of its own.
+"""TRL's GRPOTrainer on flat Sokoban episodes; `himac-lite bench rollout` runs it in its own environment.
 
-Its way to many turns is `rollout_func`: there, as in its own tool loop, the trainer's generation is called every turn
-and encodes the whole conversation again. The trainer is spared what it would otherwise pay: finished episodes leave the
-batch, the base is in float32 instead of NF4 (which is slower on a CPU), and every core is its own.
+TRL supports several turns by `rollout_func`. As in its own tool loop, every turn calls the trainer's generation, which
+encodes the whole conversation again. Three choices favour TRL: finished episodes leave the batch, the base is float32,
+which is faster than NF4 on a CPU, and it may use every core.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from tempfile import gettempdir
 from typing import Any
 
 SCRIPT = "import sys; sys.path.insert(0, sys.argv[1]); from himac_lite.bench.trl import main; main(*sys.argv[2:])"
-"""What the peer's Python runs; its first argument is the folder that holds this package."""
+"""The script of the peer's Python; its first argument is the parent folder of this package."""
 
 
 def main(model: str, levels: str, group: str, runs: str, max_steps: str) -> None:
-    """Train on the first levels of `core/validation`; prints {"rates": episodes a second of each iteration}."""
+    """Train on the first levels of `core/validation` and print {"rates": episodes per second of each iteration}."""
     seconds = train(model, int(levels), int(group), int(runs), int(max_steps))
     print(json.dumps({"rates": [int(levels) * int(group) / s for s in seconds]}))
 
 
 def train(model: str, levels: int, group: int, runs: int, max_steps: int) -> list[float]:
-    """Seconds of each counted iteration (rollouts, rewards, one optimizer step), after one to warm up."""
+    """Seconds of each measured iteration (rollouts, rewards, one optimizer step), after one warm-up iteration."""
     import torch
     from datasets import Dataset
     from peft import LoraConfig

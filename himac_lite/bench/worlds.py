@@ -1,6 +1,6 @@
-"""`himac-lite bench worlds`: steps and episodes a second of WebShop and ALFWorld, one at a time, on one core.
+"""`himac-lite bench worlds`: steps and episodes per second of WebShop and ALFWorld, one at a time, on one core.
 
-What stands beside them is Sokoban's text task in the same run: what an environment costs decides what a budget buys.
+The reference in the same run is Sokoban's text task. The cost of an environment decides how many steps a budget buys.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from himac_lite.tasks.registry import load_items, task_of
 
 
 def bench(*, runs: int = 5, quick: bool = False) -> Report:
-    """Random play; ALFWorld where its engine is installed."""
+    """Random play in each world; ALFWorld only if its engine is installed."""
     count = 2 if quick else 16
     figures: list[Figure] = []
     for name, source in (("sokoban", "core/validation"), ("webshop", "webshop/validation")):
@@ -48,7 +48,7 @@ def _task(name: str, source: str, count: int, runs: int) -> list[Figure]:
 
 
 def _engine(steps: int, runs: int) -> list[Figure]:
-    """The engine alone, as it comes and without its repeated work; in another process, as there is no way back."""
+    """The engine alone, original and quickened, in another process because the patch cannot be undone."""
     from himac_lite.tasks.alfworld.task import our_games
 
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
@@ -59,7 +59,7 @@ def _engine(steps: int, runs: int) -> list[Figure]:
 
 def _both_ways(told: Mapping[str, Any], steps: int, runs: int) -> tuple[Figure, Figure]:
     with tempfile.TemporaryDirectory() as folder:
-        os.environ.setdefault("ALFWORLD_DATA", folder)  # the engine makes one when it is imported
+        os.environ.setdefault("ALFWORLD_DATA", folder)  # importing the engine creates this folder
         from himac_lite.tasks.alfworld.quick import quicken
         from himac_lite.tasks.alfworld.server import Game
 

@@ -1,6 +1,6 @@
-"""A text task: all that rollouts know of an environment. Sokoban is the first member; `registry` knows them all.
+"""The protocol of a text task: everything that rollouts and training know about an environment.
 
-Nothing above this module may ask which task it serves.
+`registry` has the tasks by name. No module above this one depends on a particular task.
 """
 
 from __future__ import annotations
@@ -12,51 +12,47 @@ from typing import Any, Protocol, runtime_checkable
 from himac_lite.types import Blueprint, Item, Role, SubGoal
 
 Action = int | str
-"""An index into the task's `actions` or, in a task whose actions are written, the text."""
+"""An index into the task's `actions`, or the text in a task with written actions."""
+
+PARTS = ("train", "validation", "test")
+"""Parts of a split of items."""
 
 
 class Episode(Protocol):
-    """One running episode. It is finished when `over` is true or `steps` has reached the task's limit.
+    """One running episode. It ends when `over` is true or `steps` reaches the task's limit.
 
-    Whatever it holds (a process, a connection) goes with the last reference to it.
+    Its resources (a process, a connection) are released with the last reference to it.
     """
 
     steps: int
 
     @property
     def moves(self) -> str:
-        """The actions so far, for people."""
-        ...
+        """The actions so far, for display."""
 
     @property
     def success(self) -> bool: ...
 
     @property
     def over(self) -> bool:
-        """No action is possible any more: it was solved, or the environment ended it."""
-        ...
+        """No action is possible any more: the episode is solved, or the environment ended it."""
 
     @property
     def progress(self) -> float:
-        """How much of the goal is reached, in [0, 1]; 1 exactly on success."""
-        ...
+        """The share of the goal that is reached, in [0, 1]; 1 exactly on success."""
 
     @property
     def transcript(self) -> tuple[tuple[str, str], ...]:
-        """(action, observation) of each step; empty where `moves` says it all."""
-        ...
+        """(action, observation) of each step; empty if `moves` is sufficient."""
 
     def prompt(self, role: Role, subgoal: SubGoal | None = None) -> str:
-        """What this role reads now."""
-        ...
+        """The prompt of this role in the current state."""
 
     def legal(self) -> Sequence[Action]:
-        """What the random policy draws from, at least one; other actions get the environment's own answer."""
-        ...
+        """The actions of the random policy, at least one. The environment answers other actions too."""
 
     def act(self, action: Action) -> str:
-        """Take one action and return the observation text that follows it. Total: a bad action costs a step."""
-        ...
+        """Take one action and return the observation text after it. Never raises: a bad action costs a step."""
 
 
 class Task(Protocol):
@@ -64,16 +60,11 @@ class Task(Protocol):
 
     @property
     def actions(self) -> Sequence[str]:
-        """Action texts, if they are always the same; their first tokens must differ.
-
-        Empty: actions are written as text, one a line.
-        """
-        ...
+        """The fixed action texts, with distinct first tokens; empty if actions are written as text, one per line."""
 
     @property
     def max_action_tokens(self) -> int:
-        """A written action is cut off at so many tokens; the environment answers what is there."""
-        ...
+        """Maximum tokens of a written action; a longer one is truncated and passed to the environment."""
 
     @property
     def sub_done(self) -> str: ...
@@ -84,26 +75,22 @@ class Task(Protocol):
     @property
     def max_steps(self) -> int:
         """Step limit of an episode."""
-        ...
 
     @property
     def subgoal_budget(self) -> int:
-        """Steps after which a sub-goal is left without `sub_done`."""
-        ...
+        """Maximum steps of a sub-goal without `sub_done`."""
 
     @property
     def max_plan_tokens(self) -> int: ...
 
     @property
     def bins(self) -> Sequence[tuple[int, int]]:
-        """Bins of `difficulty`, inclusive, for tables; the last is open."""
-        ...
+        """Bins of `difficulty` for tables, inclusive; the last bin has no upper limit."""
 
-    # A task's own kind of item: `Any`, because a member accepts no other's.
+    # Items are `Any`, because each task accepts only its own kind.
 
     def difficulty(self, item: Any) -> int:
-        """Length of an optimal solution in steps; 0 where there is none, or none is known."""
-        ...
+        """Steps of an optimal solution; 0 if none exists or none is known."""
 
     def start(self, item: Any) -> Episode: ...
 
@@ -111,12 +98,11 @@ class Task(Protocol):
 
     def oracle(self, item: Any) -> Blueprint:
         """A blueprint that solves the item."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What a role reads, in plain words. rules: of the game and the answer; situation: the position, the sub-goal."""
+    """A prompt in plain language. rules: of the game and of the answer. situation: the state and the sub-goal."""
 
     rules: str
     situation: str
@@ -124,9 +110,9 @@ class Words:
 
 @runtime_checkable
 class Describes(Protocol):
-    """An episode that can say its prompt in plain language, for models that do not know the small model's words."""
+    """An episode with prompts in plain language, for models that were not trained on the task's own prompts."""
 
     def describe(self, role: Role, subgoal: SubGoal | None = None) -> Words: ...
 
 
-__all__ = ["Action", "Describes", "Episode", "Item", "Task", "Words"]
+__all__ = ["PARTS", "Action", "Describes", "Episode", "Item", "Task", "Words"]

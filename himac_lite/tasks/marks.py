@@ -1,4 +1,4 @@
-"""Special tokens of the prompts, the same in every task."""
+"""Special tokens of the prompts, shared by all tasks."""
 
 from __future__ import annotations
 

@@ -1,39 +1,37 @@
-"""What tasks with written actions share: their prompts, how a blueprint is read, and an episode's transcript.
+"""Shared parts of tasks with written actions: prompts, the blueprint parser, the transcript of an episode.
 
 - planner:  ``<plan>`` observation ``Plan:`` → sub-goals, a line each, end token
 - executor: ``<act>`` observation, ``Sub-goal:`` … ``>`` → action, line break, observation ``>`` … ``<sub_done>``
 - flat:     ``<play>`` observation ``>`` → action, line break, observation ``>`` … until the episode ends
 
-The executor's observation is the one at the start of the segment: HiMAC's temporal mask. Total: what a model writes is
-never an exception.
+The executor's observation is from the start of the segment, which is HiMAC's temporal mask. No text of a model raises
+an exception.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from himac_lite.tasks import Words
+from himac_lite.errors import TaskError
+from himac_lite.tasks import PARTS, Words
 from himac_lite.tasks.marks import END, MARK, SUB_DONE
 from himac_lite.types import Blueprint, Invalid, Role, SubGoal
 
 CUE = "\n>"
-"""Where the model writes its next action."""
+"""After this the model writes its next action."""
 PLAN = "\nPlan:"
 GOAL = "\nSub-goal: "
 MAX_SUBGOALS = 12
 MAX_LINE = 240
-"""Characters of a sub-goal."""
+"""Maximum characters of a sub-goal."""
 MAX_OBSERVATION = 6000
-"""Characters of an observation that a model is shown; the rest is cut off, and `CUT` says so."""
+"""Maximum characters of an observation in a prompt; a longer one is truncated and ends with `CUT`."""
 CUT = " [...]"
-
-__all__ = [
-    "CUE", "END", "PLAN", "SUB_DONE", "Transcript", "describe", "parse_blueprint", "prompt", "shown", "written_plan",
-]  # fmt: skip
 
 
 def shown(observation: str) -> str:
-    """An observation as a model sees it."""
+    """An observation, truncated for a prompt."""
     return observation if len(observation) <= MAX_OBSERVATION else observation[:MAX_OBSERVATION] + CUT
 
 
@@ -46,9 +44,9 @@ def prompt(role: Role, observation: str, subgoal: SubGoal | None = None) -> str:
 def describe(
     world: str, subgoals: tuple[str, ...], role: Role, observation: str, subgoal: SubGoal | None = None
 ) -> Words:
-    """What a role reads in plain language, for models that were not taught these prompts.
+    """The prompt of a role in plain language, for models that were not trained on `prompt`.
 
-    world: what is played and what the actions are. subgoals: examples, for the planner.
+    world: the rules and the actions. subgoals: examples for the planner.
     """
     asked = {
         Role.PLANNER: (
@@ -65,9 +63,9 @@ def describe(
 
 
 def parse_blueprint(text: str, finished: bool = True) -> Blueprint:
-    """Text → blueprint: any line is a sub-goal. Never raises; an invalid blueprint carries its reason and no sub-goals.
+    """Text → blueprint: each line is a sub-goal. Never raises: an invalid blueprint has a reason and no sub-goals.
 
-    finished: whether the planner ended it by itself.
+    finished: whether the planner wrote the end token.
     """
     if not finished:
         return Blueprint(text, (), Invalid.UNFINISHED)
@@ -86,16 +84,35 @@ def written_plan(subgoals: list[str]) -> Blueprint:
     return Blueprint("".join("\n" + g for g in subgoals), tuple(map(SubGoal, subgoals)))
 
 
+def known_part(source: str, part: str, parts: Sequence[str] = PARTS) -> str:
+    """`part` of a split. Raises `TaskError` that lists the parts if it is unknown."""
+    if part not in parts:
+        world = source.partition("/")[0]
+        raise TaskError(f"unknown split {source!r}; choose one of {', '.join(f'{world}/{p}' for p in parts)}")
+    return part
+
+
+class TextTask:
+    """Base class of the tasks with written actions."""
+
+    actions: tuple[str, ...] = ()
+    sub_done = SUB_DONE
+    end = END
+
+    def parse_blueprint(self, text: str, finished: bool) -> Blueprint:
+        return parse_blueprint(text, finished)
+
+
 @dataclass
 class Transcript:
-    """The steps of an episode: what was done, and what was seen after it."""
+    """The steps of an episode: (action, observation) pairs."""
 
     steps: int = 0
     seen: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def moves(self) -> str:
-        """The actions so far, one a line."""
+        """The actions so far, one per line."""
         return "\n".join(action for action, _ in self.seen)
 
     @property
@@ -103,7 +120,7 @@ class Transcript:
         return tuple(self.seen)
 
     def note(self, action: str, observation: str) -> str:
-        """Write a step down; returns what follows the action in a model's context."""
+        """Record a step and return the text after the action in the model's context."""
         self.steps += 1
         self.seen.append((shown(action), observation))
         return f"{shown(observation)}{CUE}"

@@ -1,4 +1,4 @@
-"""Our side of the engine: the server process, started when it is first needed, and one connection an episode."""
+"""The client of the engine: the server process, started on first use, and one connection per episode."""
 
 from __future__ import annotations
 
@@ -18,40 +18,41 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import himac_lite
 from himac_lite.errors import TaskError
 
 ANSWER = 180.0
-"""Seconds to wait for an answer; the engine ends an episode of its own that takes longer than 120."""
+"""Seconds to wait for an answer; the server ends an episode after 120 seconds without an answer."""
 START = 120.0
-"""Seconds that the server may take to start."""
+"""Seconds to wait for the server to start."""
 
 
 @dataclass(frozen=True)
 class State:
-    """What the engine says after a command."""
+    """The engine's state after a command."""
 
     seen: str
     commands: tuple[str, ...]
-    """Commands that do something, sorted."""
+    """Admissible commands, sorted."""
     won: bool
     pid: int
-    """The process that the episode runs in."""
+    """The episode's process."""
 
 
 class Lost(Exception):
-    """The episode's process is gone, or the game could not be loaded. The message says why."""
+    """The episode's process ended, or the game could not be loaded. The message says why."""
 
 
 class Engine:
-    """The server process. Use `engine()`: one is enough."""
+    """The server process. Use `engine()`, which shares one."""
 
     def __init__(self) -> None:
         if os.name != "posix" or find_spec("alfworld") is None or find_spec("textworld") is None:
             raise TaskError("ALFWorld is not installed: pip install 'himac-lite[alfworld]' (Linux or macOS)")
         self._folder = Path(tempfile.mkdtemp(prefix="himac-alfworld-"))
         self._said = (self._folder / "log").open("w+b")
-        # The engine makes its data folder when it is imported; where none is meant, it shall not be the user's. And it
-        # lists what is where in the order of a set: one hash seed, so that the same game is told in the same words.
+        # Importing the engine creates its data folder, so without $ALFWORLD_DATA it gets a temporary one. The engine
+        # lists objects in the order of a set, so a fixed hash seed makes its texts repeatable.
         data = os.environ.get("ALFWORLD_DATA") or str(self._folder)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "himac_lite.tasks.alfworld.server", str(self.address)],
@@ -68,7 +69,7 @@ class Engine:
         if ready != b"ready\n":
             said = (self._folder / "log").read_text("utf-8", "replace").strip().splitlines()
             self.close()
-            raise TaskError(f"ALFWorld's engine did not start: {said[-1] if said else 'it said nothing'}")
+            raise TaskError(f"ALFWorld's engine did not start: {said[-1] if said else 'no message'}")
 
     @property
     def address(self) -> Path:
@@ -79,7 +80,7 @@ class Engine:
         return self.process.poll() is None
 
     def close(self) -> None:
-        """End the server and all its episodes."""
+        """Stop the server and all its episodes."""
         with contextlib.suppress(OSError):
             if self.process.stdin:
                 self.process.stdin.close()
@@ -95,8 +96,8 @@ class Engine:
 
 
 def _search_path() -> str:
-    """This package's folder first: the server shall be of the same version as its client."""
-    mine = str(Path(__file__).resolve().parents[2])
+    """PYTHONPATH of the server: the folder of this package comes first, so that server and client are one version."""
+    mine = str(Path(himac_lite.__file__).resolve().parents[1])
     return os.pathsep.join([mine, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
@@ -105,7 +106,7 @@ _engine: Engine | None = None
 
 
 def engine() -> Engine:
-    """The running server; a new one if there is none or it has died. Raises `TaskError` if it cannot be started."""
+    """The running server; starts one if none is running. Raises `TaskError` if it cannot start."""
     global _engine
     with _lock:
         if _engine is None or not _engine.alive:
@@ -116,36 +117,31 @@ def engine() -> Engine:
 
 
 class Connection:
-    """One episode of one game, in a process of its own, which ends with this object."""
+    """One episode of one game, in its own process, which ends with this object."""
 
     def __init__(self, game: Mapping[str, Any]) -> None:
-        """game: what `server` wants to be told. Raises `TaskError` without an engine, `Lost` without the game."""
+        """game: the first message to `server`. Raises `TaskError` without an engine, `Lost` without the game."""
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(ANSWER)
-        self._lines: Any = None
-        self._reach()
         self._lines = self._socket.makefile("rw", encoding="utf-8", newline="\n")
-        self.state = self._state(self._ask(game))
-
-    def _reach(self) -> None:
         try:
             self._socket.connect(str(engine().address))
         except OSError as error:
             raise Lost(f"the engine does not answer: {error}") from None
+        self.state = self._next(game)
 
     def act(self, command: str) -> State:
-        """Take a command. Raises `Lost`."""
-        self.state = self._state(self._ask({"act": command}))
+        """Execute a command. Raises `Lost`."""
+        self.state = self._next({"act": command})
         return self.state
 
     def plan(self) -> list[str]:
-        """What the engine's own planner would do from here. Slow in a large house. Raises `Lost`."""
+        """Commands of the engine's own planner from the current state; slow in a large house. Raises `Lost`."""
         return list(self._ask({"plan": True})["plan"])
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
-            if self._lines is not None:
-                self._lines.close()
+            self._lines.close()
             self._socket.close()
 
     def __del__(self) -> None:
@@ -165,6 +161,6 @@ class Connection:
             raise Lost(f"the engine cannot load the game: {answer['error']}")
         return answer
 
-    @staticmethod
-    def _state(answer: Mapping[str, Any]) -> State:
+    def _next(self, what: Mapping[str, Any]) -> State:
+        answer = self._ask(what)
         return State(answer["seen"], tuple(answer["commands"]), answer["won"], answer["pid"])

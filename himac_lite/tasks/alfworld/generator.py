@@ -1,4 +1,4 @@
-"""Seeded houses for `house`: a kitchen or a bedroom, things mostly where they usually are, never won at the start."""
+"""Random houses from a seed: a kitchen or a bedroom, objects mostly at their usual places, never won at the start."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from himac_lite.tasks.alfworld.house import (
+    ABLE,
     BEDROOM,
     KITCHEN,
     LAMP,
@@ -29,11 +30,11 @@ from himac_lite.tasks.alfworld.house import (
 
 SEED = 5
 COUNTS = {"train": 240, "validation": 48, "test": 96}
-"""Games of each part; every task type as often."""
+"""Games of each part, the same number of each task type."""
 MOST = 8
-"""Things of a game, beside those that are asked for."""
+"""Maximum number of other objects in a game, beside the requested ones."""
 FULL = 10
-"""The same of a demonstration: the more lies about, the more there is to be told from what was asked for."""
+"""The same for demonstrations, where more objects make the requested one harder to confuse with others."""
 
 _KITCHEN = (
     ("fridge", 1, 1), ("microwave", 1, 1), ("sinkbasin", 1, 1), ("countertop", 1, 2), ("cabinet", 2, 4),
@@ -43,13 +44,12 @@ _BEDROOM = (
     ("desk", 1, 1), ("bed", 1, 1), ("dresser", 1, 1), ("drawer", 2, 3), ("shelf", 1, 3), ("sidetable", 1, 1),
     ("armchair", 0, 1), ("garbagecan", 0, 1),
 )  # fmt: skip
-_NEED = {"clean": "cleanable", "heat": "heatable", "cool": "coolable"}
 _USUAL = (0.55, 0.25, 0.1)
-"""How often a thing is at the first, second and third of its usual places; else it is anywhere it may be."""
+"""Probabilities of an object's three usual places; otherwise it is at any allowed place."""
 
 
 def generate(task: str, rng: np.random.Generator, most: int = MOST) -> House:
-    """One house of a task type, with up to so many things beside those that are asked for."""
+    """One house of a task type, with at most `most` other objects."""
     while True:
         house = _draw(task, rng, most)
         if house is not None and 2 <= len(solution(house)) <= 14:
@@ -62,7 +62,7 @@ def _draw(task: str, rng: np.random.Generator, most: int) -> House | None:
     counts = [(what, int(rng.integers(low, high + 1))) for what, low, high in room]
     receptacles = tuple(f"{what} {i}" for what, count in counts for i in range(1, count + 1))
     kinds = sorted(set(map(kind, receptacles)))
-    fit = [t for t in pool if task not in TOOL or _NEED[TOOL[task][0]] in pool[t].properties]
+    fit = [t for t in pool if task not in TOOL or ABLE[TOOL[task][0]] in pool[t].properties]
     thing = fit[int(rng.integers(len(fit)))]
     goals = [r for r in kinds if can_contain(r, thing) and (task not in TOOL or r != TOOL[task][1])]
     goal = "" if task == LIGHT else goals[int(rng.integers(len(goals)))]
@@ -96,9 +96,9 @@ def _place(what: str, receptacles: tuple[str, ...], rng: np.random.Generator, av
 
 
 def stream(rng: np.random.Generator, without: Set[str]) -> Iterator[House]:
-    """New houses without end, none of those whose `House.text` is given: for demonstrations.
+    """New houses without end for demonstrations, except those with a `House.text` in `without`.
 
-    A house that is seen again can be known by heart: where its things lie, instead of how to look for them.
+    Houses do not repeat, because a model would memorise where objects are instead of learning to search.
     """
     while True:
         house = generate(TASKS[int(rng.integers(len(TASKS)))], rng, FULL)
@@ -107,7 +107,7 @@ def stream(rng: np.random.Generator, without: Set[str]) -> Iterator[House]:
 
 
 def split(seed: int = SEED, counts: dict[str, int] = COUNTS) -> dict[str, list[House]]:
-    """The parts of a seed; no two houses are the same."""
+    """The parts of a seed; no house occurs twice."""
     rng = np.random.default_rng(seed)
     seen: set[str] = set()
     out: dict[str, list[House]] = {}

@@ -1,7 +1,7 @@
-"""Small household games of our own for ALFWorld's engine: what stands where, as a PDDL problem; how each is won.
+"""Our small household games for ALFWorld's engine: the PDDL problem and a solution of each.
 
-They are written in the domain that the `alfworld` package ships, and all six of its task types occur. They are not the
-ALFWorld benchmark: one room of 8–12 receptacles, where the benchmark has whole floor plans.
+They use the domain of the `alfworld` package and all six of its task types. They are not the ALFWorld benchmark: a game
+is one room of 8–12 receptacles, while the benchmark has whole floor plans.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ LAMP = "desklamp"
 OPENABLE = frozenset(("fridge", "microwave", "cabinet", "drawer"))
 WASH, WARM, CHILL = "cleanable", "heatable", "coolable"
 TOOL = {CLEAN: ("clean", "sinkbasin"), HEAT: ("heat", "microwave"), COOL: ("cool", "fridge")}
+"""Task type → its command and the receptacle that does it."""
+ABLE = {"clean": WASH, "heat": WARM, "cool": CHILL}
+"""Command → the property that an object needs."""
 
 _IN = frozenset(("fridge", "microwave", "cabinet", "drawer", "sinkbasin", "garbagecan"))
-"""Receptacles that things are in, and not on."""
+"""Receptacles that hold objects in them, not on them."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """A kind of object: what can be done to it, and where it usually is, most likely first."""
+    """A kind of object: its PDDL type, its properties, and its usual places, most likely first."""
 
     type: str
     properties: tuple[str, ...]
@@ -78,7 +81,7 @@ RECEPTACLES = {
 
 
 def can_contain(receptacle: str, thing: str) -> bool:
-    """What may be put where: anything usual there, and anything on a surface; appliances take what can be treated."""
+    """Whether an object may be put there: at its usual places, on any surface, or in an appliance that treats it."""
     if receptacle == "microwave":
         return WARM in THINGS[thing].properties
     if receptacle in ("fridge", "sinkbasin"):
@@ -88,17 +91,17 @@ def can_contain(receptacle: str, thing: str) -> bool:
 
 @dataclass(frozen=True)
 class House:
-    """One game; as a task's item, `text` is all of it and `title` the instruction. Names are those of the engine."""
+    """One game with the engine's names. As a task item, `text` identifies it and `title` is the instruction."""
 
     task: str
     thing: str
-    """The kind of object that is asked for."""
+    """The requested kind of object."""
     receptacle: str
-    """The kind of receptacle that it goes to; empty for `LIGHT`."""
+    """The requested kind of receptacle; empty for `LIGHT`."""
     receptacles: tuple[str, ...]
-    """``cabinet 2``: all that stands in the room."""
+    """All receptacles of the room, such as ``cabinet 2``."""
     things: tuple[tuple[str, str], ...]
-    """(``mug 1``, ``cabinet 2``): what is where at the start."""
+    """(object, receptacle) pairs at the start, such as (``mug 1``, ``cabinet 2``)."""
 
     @property
     def text(self) -> str:
@@ -113,7 +116,7 @@ class House:
 
 
 def from_text(text: str) -> House:
-    """The house that `House.text` wrote. Raises `TaskError`."""
+    """The house with this `House.text`. Raises `TaskError` for another text."""
     try:
         raw = json.loads(text)
         house = House(
@@ -122,7 +125,7 @@ def from_text(text: str) -> House:
         )  # fmt: skip
         known = {house.thing, *(kind(name) for name, _ in house.things)} <= set(THINGS)
         if house.task not in TASKS or not known or not set(map(kind, house.receptacles)) <= set(RECEPTACLES):
-            raise ValueError("it names a task, a thing or a receptacle that there is not")
+            raise ValueError("it has an unknown task, object or receptacle")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TaskError(f"not a household game: {error}") from None
     return house
@@ -137,23 +140,23 @@ def where(receptacle: str) -> str:
     return f"{'in' if receptacle in _IN else 'on'} the {receptacle}"
 
 
-# The engine's problem
+# The PDDL problem
 
 
 def identifiers(names: Sequence[str]) -> dict[str, str]:
-    """Engine's name → identifier. The engine numbers the identifiers of a kind from the last to the first."""
+    """The engine's name → identifier. The engine numbers the identifiers of a kind in reverse order."""
     count = Counter(map(kind, names))
     out = {}
     for name in names:
         what, _, number = name.rpartition(" ")
         place = f"{count[what] + 1 - int(number):02d}"
-        # Basins are told by their identifier: the engine makes sink + basin of it.
+        # The engine recognises a sink basin by its identifier.
         out[name] = f"sink_bar_{place}_bar_sinkbasin" if what == "sinkbasin" else f"{what}_bar_{place}"
     return out
 
 
 def problem(house: House, goal: str) -> str:
-    """The PDDL problem of a house. goal: the end of the definition, from the goal library of `alfworld`."""
+    """The PDDL problem of a house. goal: its last part, from the goal library of `alfworld`."""
     ids = identifiers([*house.receptacles, *(name for name, _ in house.things)])
     at = {name: f"loc_bar_{i:02d}" for i, name in enumerate(house.receptacles, 1)}
     otypes = sorted({THINGS[kind(name)].type for name, _ in house.things} | {"Knife", "ButterKnife"})
@@ -183,11 +186,11 @@ def problem(house: House, goal: str) -> str:
     )
 
 
-# How it is won
+# The solution
 
 
 def solution(house: House) -> list[str]:
-    """Commands that win the game, without a detour, for someone who knows where everything is."""
+    """The shortest commands that win the game, with knowledge of all places."""
     wanted = [(name, place) for name, place in house.things if kind(name) == house.thing]
     if house.task == LIGHT:
         lamp = next((name, place) for name, place in house.things if kind(name) == LAMP)
@@ -219,19 +222,14 @@ def _open(place: str) -> list[str]:
 
 
 def _opening(commands: list[str], opened: set[str]) -> list[str]:
-    """The commands without the opening of what is open already."""
-    out = []
-    for command in commands:
-        if command.startswith("open "):
-            if command in opened:
-                continue
-            opened.add(command)
-        out.append(command)
+    """The commands without those that open a receptacle again; adds the others to `opened`."""
+    out = [command for command in commands if command not in opened]
+    opened.update(command for command in out if command.startswith("open "))
     return out
 
 
 def subgoals_of(commands: Sequence[str]) -> list[SubGoal]:
-    """Commands that win a game → a blueprint's sub-goals, which say neither numbers nor hiding places."""
+    """Commands that win a game → the sub-goals of a blueprint, without object numbers and places of objects."""
     return [SubGoal(text) for text in _subgoals(commands)]
 
 

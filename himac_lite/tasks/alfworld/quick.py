@@ -1,8 +1,8 @@
-"""ALFWorld's engine without its repeated work: the same answers, some ten times sooner.
+"""ALFWorld's engine without repeated work: the same answers, more than ten times faster.
 
-After every step the engine writes each admissible command from its template. It parses that template anew every time,
-and copies every object that the template may name. What was parsed is kept here, and the copies are shallow: nobody
-writes to the objects. A test plays games both ways and compares every answer.
+After every step the engine fills the template of each admissible command. It parses the template again each time and
+makes deep copies of all objects that the template may name. Here the parser's result is cached, and the copies are
+shallow, because nothing modifies the objects. A test plays games both ways and compares every answer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 @cache
 def quicken() -> None:
-    """Change the engine of this process, once. An engine of another version, without these insides, stays as it is."""
+    """Patch the engine of this process once. An engine version without these internals is left unchanged."""
     from textworld.envs.pddl import textgen
     from textworld.logic import Rule
 
@@ -23,7 +23,7 @@ def quicken() -> None:
     parse = cache(textgen._parse_and_convert)
 
     def parsed(text: str, **options: Any) -> Any:
-        return deepcopy(parse(text, **options))  # of its own: a derivation writes into the symbols
+        return deepcopy(parse(text, **options))  # a copy, because a derivation modifies the symbols
 
     def copied(context: dict[str, Any]) -> dict[str, Any]:
         return {**context, "variables": dict(context["variables"]), "mapping": dict(context["mapping"])}

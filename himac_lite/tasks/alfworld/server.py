@@ -1,12 +1,12 @@
-"""The engine's side: a process that imports it once, and forks one process for every episode.
+"""The server of the engine: a process that imports the engine once and forks one process per episode.
 
-``python -m himac_lite.tasks.alfworld.server SOCKET`` listens on a Unix socket and says ``ready``. The first line of a
-connection names a game; a *template* process loads it, once, and forks a child for each episode of it, so that the
-members of a group share what loading costs (most of an episode). What happens in a child, a crash or an endless search,
-ends that child alone. Everything ends with the standard input of the server, so with the process that started it.
+``python -m himac_lite.tasks.alfworld.server SOCKET`` listens on a Unix socket and prints ``ready``. The first line of a
+connection names a game. A *template* process loads that game once and forks a child for each episode, so the members of
+a group share the loading time, which is most of an episode. A crash or an endless search in a child ends only that
+child. The server ends when its standard input closes, which happens when the client's process ends.
 
-Lines are JSON. The client says ``{"problem", "task", "thing", "receptacle", "title"}`` or ``{"file"}``; then
-``{"act": command}`` or ``{"plan": true}``. The answers are ``{"seen", "commands", "won", "pid"}``, ``{"plan"}`` or
+Messages are lines of JSON. The client sends ``{"problem", "task", "thing", "receptacle", "title"}`` or ``{"file"}``,
+then ``{"act": command}`` or ``{"plan": true}``. The answers are ``{"seen", "commands", "won", "pid"}``, ``{"plan"}`` or
 ``{"error"}``.
 """
 
@@ -27,13 +27,13 @@ from typing import Any
 from himac_lite.tasks.alfworld.quick import quicken
 
 MAX_TEMPLATES = 16
-"""Loaded games that are kept, each in a process of its own."""
+"""Maximum number of loaded games, each in its own process."""
 LIMIT = 120
-"""Seconds that the engine may take for one answer; then the child is ended."""
+"""Seconds for one answer of the engine; after that the child is killed."""
 
 
 def game_of(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The engine's game: of a file, or one of our problems with the domain, grammar and goal of the package."""
+    """The engine's game, from a file or from our problem with the domain, grammar and goal of `alfworld`."""
     if "file" in asked:
         game = json.loads(Path(asked["file"]).read_text("utf-8"))
         if not isinstance(game, dict) or not {"pddl_domain", "pddl_problem", "grammar"} <= set(game):
@@ -76,7 +76,7 @@ class Game:
 
 
 def serve(connection: socket.socket, game: Game) -> None:
-    """One episode, to the end of the connection."""
+    """Serve one episode until the connection closes."""
     with connection.makefile("rw", encoding="utf-8", newline="\n") as lines:
         asked: Mapping[str, Any] = {}
         while True:
@@ -95,11 +95,11 @@ def _write(lines: Any, answer: Mapping[str, Any]) -> None:
 
 
 def _template(control: socket.socket, asked: Mapping[str, Any]) -> None:
-    """Load a game; then fork a child for every connection that is handed over, until the control socket closes."""
+    """Load a game, then fork a child for every connection that arrives, until the control socket closes."""
     signal.alarm(LIMIT)
     try:
         game, error = Game(asked), ""
-    except Exception as problem:  # whatever a broken file makes the engine raise
+    except Exception as problem:  # a broken file can raise anything in the engine
         game, error = None, f"{type(problem).__name__}: {problem}"
     signal.alarm(0)
     while True:
@@ -118,9 +118,9 @@ def _template(control: socket.socket, asked: Mapping[str, Any]) -> None:
 
 
 def main(path: str) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended children leave nothing behind
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombie processes
     for module in ("alfworld.agents.environment.alfred_tw_env", "alfworld.gen.goal_library", "textworld.envs.pddl"):
-        import_module(module)  # once, shared by all that is forked
+        import_module(module)  # once, shared by all forked processes
     quicken()
 
     listening = socket.socket(socket.AF_UNIX)
@@ -128,11 +128,11 @@ def main(path: str) -> None:
     listening.listen(1024)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    os.dup2(2, 1)  # what the engine prints goes to the log: nobody reads the pipe any more
+    os.dup2(2, 1)  # the engine's output goes to the log, because the client stops reading the pipe
     templates: OrderedDict[str, socket.socket] = OrderedDict()
     while True:
         ready, _, _ = select.select([listening, sys.stdin], [], [])
-        if sys.stdin in ready:  # nothing is ever written to it: it has closed
+        if sys.stdin in ready:  # nothing is ever written to it, so it has closed
             return
         connection, _ = listening.accept()
         named = _first_line(connection)
@@ -148,7 +148,7 @@ def main(path: str) -> None:
         try:
             socket.send_fds(control, [b"c"], [connection.fileno()])
             templates[named] = control
-        except OSError:  # the template has died: the client reads the end of the connection
+        except OSError:  # the template died; the client sees the end of the connection
             control.close()
         connection.close()
         while len(templates) > MAX_TEMPLATES:
@@ -156,7 +156,7 @@ def main(path: str) -> None:
 
 
 def _first_line(connection: socket.socket) -> str:
-    """The line that names the game, and not a byte more: the rest is for whoever the connection is handed to."""
+    """The line that names the game, read byte by byte: the rest of the connection belongs to the child."""
     out = bytearray()
     while (byte := connection.recv(1)) and byte != b"\n":
         out += byte

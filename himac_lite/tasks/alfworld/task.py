@@ -1,4 +1,4 @@
-"""ALFWorld as a text task: the user's downloaded games, or small household games of our own, in the real engine."""
+"""ALFWorld as a text task: downloaded games, or our small household games, in the original engine."""
 
 from __future__ import annotations
 
@@ -15,19 +15,17 @@ from typing import Any
 
 from himac_lite import storage
 from himac_lite.errors import TaskError
-from himac_lite.tasks import Action, Words, marks, text
+from himac_lite.tasks import Action, Words, text
 from himac_lite.tasks.alfworld.client import Connection, Lost
 from himac_lite.tasks.alfworld.house import RECEPTACLES, THINGS, House, from_text, problem, solution, subgoals_of
-from himac_lite.tasks.text import parse_blueprint as _parse
 from himac_lite.types import Blueprint, Role, SubGoal
 
 MAX_STEPS = 50
-"""Of an episode, as in the benchmark."""
-PARTS = ("train", "validation", "test")
+"""Step limit of an episode, as in the benchmark."""
 USERS = ("train", "valid_seen", "valid_unseen")
 """Splits of the benchmark: folders in ``$ALFWORLD_DATA/json_2.1.1``."""
 MAX_GAME = 20_000_000
-"""Bytes of a game file."""
+"""Bytes of the largest game file that is checked for a solution."""
 
 
 # Items
@@ -35,7 +33,7 @@ MAX_GAME = 20_000_000
 
 @dataclass(frozen=True)
 class HouseGame:
-    """One of our own games."""
+    """One of our generated games."""
 
     house: House
 
@@ -49,11 +47,11 @@ class HouseGame:
 
     @cached_property
     def commands(self) -> tuple[str, ...]:
-        """Commands that win it."""
+        """Commands that win the game."""
         return tuple(solution(self.house))
 
     def told(self) -> dict[str, str]:
-        """What the engine is told."""
+        """The message for the engine's server."""
         house = self.house
         types = {"thing": THINGS[house.thing].type, "receptacle": RECEPTACLES.get(house.receptacle, "")}
         return {"problem": problem(house, "GOAL"), "task": house.task, "title": self.title, **types}
@@ -61,11 +59,11 @@ class HouseGame:
 
 @dataclass(frozen=True)
 class GameFile:
-    """One game of the user's: a ``game.tw-pddl``."""
+    """A game file of the user, ``game.tw-pddl``."""
 
     path: Path
     name: str
-    """Its place below the folder that was asked for: task, object, receptacle and trial."""
+    """Its path below the requested folder: task, object, receptacle and trial."""
 
     @property
     def text(self) -> str:
@@ -81,11 +79,11 @@ class GameFile:
 
     @cached_property
     def commands(self) -> tuple[str, ...]:
-        """The file's own walkthrough; empty if it has none."""
+        """The walkthrough in the file; empty if there is none."""
         try:
             found = json.loads(self.path.read_text("utf-8")).get("walkthrough") or ()
             return tuple(map(str, found))
-        except (OSError, ValueError, AttributeError, TypeError):  # it is told of when the game is played
+        except (OSError, ValueError, AttributeError, TypeError):  # reported when the game is played
             return ()
 
     def told(self) -> dict[str, str]:
@@ -95,35 +93,31 @@ class GameFile:
 def load(source: str, part: str | None = None) -> list[HouseGame | GameFile]:
     """Games of ``household/test`` (ours), ``alfworld/valid_seen`` (``$ALFWORLD_DATA``), or a folder or file of games.
 
-    Raises `TaskError` with what was looked for, and where the engine is not installed.
+    Raises `TaskError` that names the missing file or split, or the missing engine.
     """
     if find_spec("alfworld") is None:
         raise TaskError("ALFWorld is not installed: pip install 'himac-lite[alfworld]' (Linux or macOS)")
     name, _, own = source.partition("/")
     if name == "household":
-        part = own or part or "test"
-        if part not in PARTS:
-            raise TaskError(f"unknown split {source!r}; choose one of " + ", ".join(f"household/{p}" for p in PARTS))
-        return list(our_games(part))
+        return list(our_games(text.known_part(source, own or part or "test")))
     if name == "alfworld":
-        part = own or {"validation": "valid_seen", "test": "valid_unseen"}.get(part or "test", "train")
-        if part not in USERS:
-            raise TaskError(f"unknown split {source!r}; choose one of " + ", ".join(f"alfworld/{p}" for p in USERS))
+        benchmark = {"validation": "valid_seen", "test": "valid_unseen"}.get(part or "test", "train")
+        part = text.known_part(source, own or benchmark, USERS)
         data = os.environ.get("ALFWORLD_DATA")
         if not data:
-            raise TaskError("$ALFWORLD_DATA is not set: point it at what alfworld-download fetched, or play household")
+            raise TaskError("$ALFWORLD_DATA is not set: set it to the folder of alfworld-download, or play household")
         return list(_games_below(Path(data) / "json_2.1.1" / part))
     return list(_games_below(Path(source)))
 
 
 def our_games(part: str) -> list[HouseGame]:
-    """Our own games of a part."""
+    """Our generated games of a part."""
     file = storage.data_dir() / "household" / f"{part}.jsonl"
     return [HouseGame(from_text(line)) for line in file.read_text("utf-8").splitlines()]
 
 
 def _games_below(folder: Path) -> list[GameFile]:
-    """Every game of a folder, as the original collects them: no sliced and movable ones, none that cannot be solved."""
+    """Every game of a folder that the original collects: no "Sliced" or "movable" games, no unsolvable games."""
     if folder.is_file():
         return [GameFile(folder, folder.name)]
     files = sorted(folder.rglob("game.tw-pddl"))
@@ -138,7 +132,7 @@ def _games_below(folder: Path) -> list[GameFile]:
 
 
 def _solvable(file: Path) -> bool:
-    """A file that cannot be read counts: the episode says what is wrong with it."""
+    """Whether a game file is solvable. True for an unreadable file: its episode reports the error."""
     try:
         return file.stat().st_size > MAX_GAME or json.loads(file.read_text("utf-8")).get("solvable", True)
     except (OSError, ValueError, AttributeError):
@@ -159,13 +153,13 @@ _EXAMPLES = ("find and take a mug", "clean the mug with the sinkbasin", "put the
 
 @dataclass
 class AlfworldEpisode(text.Transcript):
-    """One episode in a process of its own. What goes wrong there ends the episode unsolved, and nothing else."""
+    """One episode in its own process. An error there ends only this episode, unsolved."""
 
     told: Mapping[str, Any] = field(kw_only=True)
     success: bool = False
-    """The engine's `won`, which stays true once it was."""
+    """Whether the engine's `won` was true at any step."""
     lost: str = ""
-    """Why the episode cannot go on."""
+    """Why the episode cannot continue; empty while it can."""
     holding: str = ""
     _connection: Connection | None = None
 
@@ -188,7 +182,7 @@ class AlfworldEpisode(text.Transcript):
         return float(self.success)
 
     def prompt(self, role: Role, subgoal: SubGoal | None = None) -> str:
-        """The room; the task, unless a sub-goal stands for it; and what is at hand now."""
+        """The room, the task (not for the executor, who has a sub-goal), what is carried and the last observation."""
         return text.prompt(role, self._situation(role), subgoal)
 
     def describe(self, role: Role, subgoal: SubGoal | None = None) -> Words:
@@ -205,7 +199,7 @@ class AlfworldEpisode(text.Transcript):
         return (self._connection.state.commands if self._connection else ()) or ("look",)
 
     def act(self, action: Action) -> str:
-        """What the engine answers; ``Nothing happens.`` to whatever it does not know."""
+        """The engine's answer; ``Nothing happens.`` to an unknown command."""
         command = str(action).strip()
         if self._connection is None:
             return self.note(command, "The game has ended.")
@@ -223,35 +217,29 @@ class AlfworldEpisode(text.Transcript):
 
 
 def at_hand(holding: str, seen: str) -> list[str]:
-    """What a prompt says of the moment, after the first step."""
+    """The lines of a prompt about the current state, after the first step."""
     return [f"You carry: {holding or 'nothing'}.", seen]
 
 
 @dataclass(frozen=True)
-class AlfworldTask:
+class AlfworldTask(text.TextTask):
     """Household tasks."""
 
     max_steps: int = MAX_STEPS
     subgoal_budget: int = 20
-    actions: tuple[str, ...] = ()
     max_action_tokens: int = 32
-    sub_done: str = marks.SUB_DONE
-    end: str = marks.END
     max_plan_tokens: int = 160
     bins: tuple[tuple[int, int], ...] = ((0, 4), (5, 7), (8, 10), (11, 10_000))
 
     def difficulty(self, item: HouseGame | GameFile) -> int:
-        """Commands of the solution that comes with the game."""
+        """Number of commands in the game's solution."""
         return len(item.commands)
 
     def start(self, item: HouseGame | GameFile) -> AlfworldEpisode:
         return AlfworldEpisode(told=item.told())
 
-    def parse_blueprint(self, text: str, finished: bool) -> Blueprint:
-        return _parse(text, finished)
-
     def oracle(self, item: HouseGame | GameFile) -> Blueprint:
-        """Find, treat, put: from the solution that comes with the game."""
+        """Find, treat, put: from the game's solution. Raises `TaskError` for a game without one."""
         if not item.commands:
             raise TaskError(f"game {item.title!r} has no walkthrough to make a blueprint from")
         return text.written_plan([goal.text for goal in subgoals_of(item.commands)])

@@ -1,7 +1,7 @@
-"""What the engine says about our houses, in plain Python: for making demonstrations by the thousand only.
+"""A plain-Python copy of the engine for our houses, used only to make thousands of demonstrations.
 
-Episodes are played in the engine. This twin knows the commands that scripted players use; a test plays both at random
-and compares every answer.
+Episodes are played in the engine. This copy knows the commands of the scripted players; a test plays both at random and
+compares every answer.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from himac_lite.tasks.alfworld.house import (
+    ABLE,
     LAMP,
     LIGHT,
     OPENABLE,
@@ -23,13 +24,10 @@ from himac_lite.tasks.alfworld.house import (
 )
 
 NOTHING = "Nothing happens."
-_PROPERTY = {"clean": "cleanable", "heat": "heatable", "cool": "coolable"}
 _TOOL = dict(TOOL.values())
 """clean, heat, cool → the receptacle that does it."""
-
-
 _MIDDLE = "You are in the middle of a room. Looking quickly around you, you see "
-_VERBS = ("go", "open", "close", "take", "move", "clean", "heat", "cool", "use", "inventory", "look", "examine")
+_VERBS = ("go", "open", "close", "take", "move", "use", "inventory", "look", "examine")
 
 
 def listed(names: Sequence[str]) -> str:
@@ -46,11 +44,11 @@ class Twin:
 
     house: House
     at: str = ""
-    """The receptacle that the player stands at; empty in the middle of the room."""
+    """The player's receptacle; empty in the middle of the room."""
     holding: str = ""
     opened: set[str] = field(default_factory=set)
     done: dict[str, set[str]] = field(default_factory=dict)
-    """Thing → what was done to it: clean, heat, cool, use."""
+    """Object → what was done to it: clean, heat, cool, use."""
     won: bool = False
 
     def __post_init__(self) -> None:
@@ -59,26 +57,29 @@ class Twin:
 
     @property
     def intro(self) -> str:
-        """What is read first: the room and the task."""
+        """The first text: the room and the task."""
         there = listed(sorted(self.house.receptacles, key=self._order.__getitem__))
         return f"{_MIDDLE}{there}.\nYour task is to: {self.house.title}."
 
     def inside(self, place: str) -> list[str]:
-        """What is in or on a receptacle, in the engine's order."""
+        """The objects in or on a receptacle, in the engine's order."""
         return sorted((name for name, where in self.places.items() if where == place), key=self._order.__getitem__)
 
     def reachable(self, place: str) -> bool:
-        """Whether the player can put a hand in it now."""
+        """Whether the player is there and the receptacle is open."""
         return place == self.at and (kind(place) not in OPENABLE or place in self.opened)
 
     def act(self, command: str) -> str:
         """The engine's answer to a command."""
         verb, _, rest = command.partition(" ")
-        answer = (getattr(self, f"_{verb}")(rest) if verb in _VERBS else "") or NOTHING
+        if verb in _TOOL:
+            answer = self._treat(verb, rest)
+        else:
+            answer = getattr(self, f"_{verb}")(rest) if verb in _VERBS else ""
         self.won = self.won or self._wins()
-        return answer
+        return answer or NOTHING
 
-    # Commands; an empty answer: nothing happens
+    # Commands; an empty answer means that nothing happens
 
     def _go(self, rest: str) -> str:
         place = rest.removeprefix("to ")
@@ -115,22 +116,13 @@ class Twin:
 
     def _treat(self, verb: str, rest: str) -> str:
         name, _, tool = rest.partition(" with ")
-        able = name and name == self.holding and _PROPERTY[verb] in THINGS[kind(name)].properties
+        able = name and name == self.holding and ABLE[verb] in THINGS[kind(name)].properties
         if not able or tool != self.at or kind(tool) != _TOOL[verb]:
             return ""
         states = self.done.setdefault(name, set())
         states -= {"heat": {"cool"}, "cool": {"heat"}}.get(verb, set())
         states.add(verb)
         return f"You {verb} the {name} using the {tool}."
-
-    def _clean(self, rest: str) -> str:
-        return self._treat("clean", rest)
-
-    def _heat(self, rest: str) -> str:
-        return self._treat("heat", rest)
-
-    def _cool(self, rest: str) -> str:
-        return self._treat("cool", rest)
 
     def _use(self, name: str) -> str:
         if kind(name) != LAMP or not self.at or self.places.get(name) != self.at:
@@ -142,7 +134,7 @@ class Twin:
         return f"You are carrying: a {self.holding}." if self.holding else "You are not carrying anything."
 
     def _look(self, rest: str) -> str:
-        # In the middle the engine lists what is at that very place, but for the first time: nothing.
+        # After the first time, the engine lists only what is in the middle of the room: nothing.
         return f"You are facing the {self.at}. Next to it, you see nothing." if self.at else f"{_MIDDLE}nothing."
 
     def _examine(self, place: str) -> str:

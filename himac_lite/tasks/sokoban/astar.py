@@ -1,10 +1,10 @@
-"""A* over pushes: optimal in pushes, or in moves, for boards of any size as far as time and memory go.
+"""A* over pushes: solutions with the fewest pushes or the fewest moves, for boards of any size.
 
-A state is the sorted boxes and a player cell. To count pushes, every cell that the player can walk to is the same
-state, and the least of them stands for it; to count moves, it is the cell on which the last push left the player. The
-bound is the cheapest assignment of boxes to targets by push distance (`bounds`), so solutions are optimal; among
-states of equal sum the deepest is expanded first. States are dropped that hold a frozen box off a target, or boxes for
-which no assignment exists. (Hart, Nilsson, Raphael 1968; Junghanns and Schaeffer 2001 for Sokoban.)
+A state is the sorted boxes and a player cell. When pushes are counted, all cells that the player can walk to are one
+state, and the lowest cell number stands for them. When moves are counted, the cell is where the last push left the
+player. The bound is the cheapest assignment of boxes to targets by push distance (`bounds`), so solutions are optimal.
+Among states of equal cost + bound, the deepest is expanded first. A state with a frozen box off a target, or without an
+assignment, is pruned. Sources: Hart, Nilsson and Raphael 1968; Junghanns and Schaeffer 2001 (Sokoban).
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from himac_lite.tasks.sokoban.bounds import FAR, is_deadlock, least_cost, push_distances
+from himac_lite.tasks.sokoban.geometry import replace_sorted
 
 _SOLVED, _EXHAUSTED, _GROW, _PAUSED = range(4)
-_SLICE = 20_000  # expansions between two looks at the clock
+_SLICE = 20_000  # expansions between two checks of the time limit
 _DEAD = np.int16(-1)
 
 
@@ -34,68 +36,82 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Found:
-    """pushes: (cell of the box, direction 0–3) one after the other, None unless solved; states: how many were kept;
-    cost: the moves or pushes of the solution."""
+    """How a search ended, and what it found."""
 
     outcome: Outcome
     pushes: list[tuple[int, int]] | None
+    """(cell of the box, direction 0–3) of each push in order; None unless solved."""
     states: int
+    """Number of states kept."""
     cost: int | None = None
+    """Moves or pushes of the solution."""
 
 
-class _Table:
-    """Arrays of the search, S states long, that grow by doubling."""
+class _Table(NamedTuple):
+    """Arrays of the search, with room for S states and Q queue entries."""
 
-    def __init__(self, k: int, floor: int, goals: int) -> None:
-        self.state = np.empty((1 << 12, k + 1), np.uint8 if floor < 256 else np.uint16)  # player, then the boxes
-        self.cost, self.bound = np.empty(1 << 12, np.int16), np.empty(1 << 12, np.int16)
-        self.parent, self.push = np.empty(1 << 12, np.int32), np.empty((1 << 12, 2), self.state.dtype)
-        self.slots = np.full(1 << 13, -1, np.int32)
-        self.entry = np.empty((1 << 13, 3), np.int32)  # of the queue: state, its cost when it was queued, next entry
-        self.bucket = np.full(4 * FAR, -1, np.int32)  # first entry of every sum of cost and bound
-        self.counts = np.zeros(4, np.int64)  # states, entries, first free entry, lowest bucket
-        self.counts[2] = -1
+    state: np.ndarray  # [S, 1 + K]: player, then the boxes
+    cost: np.ndarray
+    bound: np.ndarray
+    parent: np.ndarray
+    push: np.ndarray  # [S, 2]: cell of the box, direction
+    slots: np.ndarray  # hash table of states
+    entry: np.ndarray  # [Q, 3]: state, its cost when it was queued, next entry
+    bucket: np.ndarray  # first entry of every cost + bound
+    counts: np.ndarray  # states, entries, first free entry, lowest bucket
 
-    def grow(self) -> None:
-        """Twice the room for states, or for queue entries, whichever is full."""
+    @classmethod
+    def new(cls, k: int, floor: int) -> _Table:
+        size, cell = 1 << 12, np.dtype(np.uint8 if floor < 256 else np.uint16)
+        return cls(
+            np.empty((size, k + 1), cell), np.empty(size, np.int16), np.empty(size, np.int16), np.empty(size, np.int32),
+            np.empty((size, 2), cell), np.full(2 * size, -1, np.int32), np.empty((2 * size, 3), np.int32),
+            np.full(4 * FAR, -1, np.int32), np.array([0, 0, -1, 0], np.int64),
+        )  # fmt: skip
+
+    def grown(self) -> _Table:
+        """The table with twice the room for states, for queue entries, or for both: whatever is full."""
+        table = self
         if self.counts[0] + 1024 > len(self.cost):
-            for name in ("state", "cost", "bound", "parent", "push"):
-                old = getattr(self, name)
-                new = np.empty((2 * len(old), *old.shape[1:]), old.dtype)
-                new[: len(old)] = old
-                setattr(self, name, new)
-                del old
-            self.slots = np.full(2 * len(self.cost), -1, np.int32)
-            _fill_slots(self.state, int(self.counts[0]), self.slots)
+            names = ("state", "cost", "bound", "parent", "push")
+            table = table._replace(**{name: _doubled(getattr(self, name)) for name in names})
+            table = table._replace(slots=np.full(2 * len(table.cost), -1, np.int32))
+            _fill_slots(table.state, int(self.counts[0]), table.slots)
         if self.counts[1] + 1024 > len(self.entry):
-            self.entry = np.concatenate((self.entry, np.empty_like(self.entry)))
+            table = table._replace(entry=_doubled(self.entry))
+        return table
 
     @property
     def bytes(self) -> int:
-        arrays = (self.state, self.cost, self.bound, self.parent, self.push, self.slots, self.entry)
-        return sum(array.nbytes for array in arrays)
+        return sum(array.nbytes for array in self[:7])
+
+
+def _doubled(old: np.ndarray) -> np.ndarray:
+    new = np.empty((2 * len(old), *old.shape[1:]), old.dtype)
+    new[: len(old)] = old
+    return new
 
 
 def search(
     nb: np.ndarray, targets: np.ndarray, boxes: np.ndarray, player: int, by_moves: bool, max_states: int,
     max_bytes: int, seconds: float | None,
 ) -> Found:  # fmt: skip
-    """Search from a position: nb int16 [F, 4]; cells of targets [G], of boxes [K ≤ G], and of the player."""
+    """Search from a position.
+
+    nb: int16 [F, 4], neighbours of each floor cell. targets: [G] cells. boxes: [K] cells, K ≤ G. player: cell.
+    by_moves: count moves, not pushes. max_states, max_bytes, seconds: limits.
+    """
     began, k = time.monotonic(), len(boxes)
     nb64, targets = nb.astype(np.int64), np.asarray(targets, np.int64)
     distance = push_distances(nb64, targets)
     alive, target = np.asarray((distance < FAR).any(axis=0)), np.zeros(len(nb), np.bool_)
     target[targets] = True
-    table = _Table(k, len(nb), len(targets))
+    table = _Table.new(k, len(nb))
     start = np.array([player, *sorted(boxes)], np.int64)
-    if not _begin(nb64, distance, start, by_moves, table.state, table.cost, table.bound, table.parent, table.slots,
-                  table.entry, table.bucket, table.counts):  # fmt: skip
+    if not _begin(nb64, distance, start, by_moves, table):
         return Found(Outcome.UNSOLVABLE, None, 1)
     while True:
-        status, last = _expand(
-            nb64, distance, alive, target, by_moves, _SLICE, table.state, table.cost, table.bound, table.parent,
-            table.push, table.slots, table.entry, table.bucket, table.counts,
-        )  # fmt: skip
+        status, last = _expand(nb64, distance, alive, target, by_moves, _SLICE, table)
         states = int(table.counts[0])
         if status == _SOLVED:
             pushes, cost = [], int(table.cost[last])
@@ -110,7 +126,7 @@ def search(
         if seconds is not None and time.monotonic() - began > seconds:
             return Found(Outcome.SECONDS, None, states)
         if status == _GROW:
-            table.grow()
+            table = table.grown()
 
 
 @njit(cache=True)
@@ -148,7 +164,7 @@ def _fill_slots(states: np.ndarray, n: int, slots: np.ndarray) -> None:
 
 @njit(cache=True)
 def walk_steps(nb: np.ndarray, occupied: np.ndarray, player: int, steps: np.ndarray, queue: np.ndarray) -> int:
-    """Steps from the player to every cell, −1 where it cannot get; returns the least cell that it can get to."""
+    """Write the steps from the player to every cell, −1 if unreachable; return the lowest reachable cell number."""
     steps[:] = -1
     steps[player], queue[0], head, tail, least = 0, player, 0, 1, player
     while head < tail:
@@ -166,7 +182,7 @@ def walk_steps(nb: np.ndarray, occupied: np.ndarray, player: int, steps: np.ndar
 
 @njit(cache=True)
 def _put(entry: np.ndarray, bucket: np.ndarray, counts: np.ndarray, state: int, cost: int, total: int) -> None:
-    """Queue a state under its sum of cost and bound."""
+    """Queue a state under `total`, its cost + bound."""
     at = counts[2]
     if at >= 0:
         counts[2] = entry[at, 2]
@@ -179,11 +195,9 @@ def _put(entry: np.ndarray, bucket: np.ndarray, counts: np.ndarray, state: int, 
 
 
 @njit(cache=True)
-def _begin(
-    nb: np.ndarray, distance: np.ndarray, start: np.ndarray, by_moves: bool, states: np.ndarray, cost: np.ndarray,
-    bound: np.ndarray, parent: np.ndarray, slots: np.ndarray, entry: np.ndarray, bucket: np.ndarray, counts: np.ndarray,
-) -> bool:  # fmt: skip
-    """Queue the start; False if its boxes cannot all get to targets."""
+def _begin(nb: np.ndarray, distance: np.ndarray, start: np.ndarray, by_moves: bool, table: _Table) -> bool:
+    """Queue the start state; False if its boxes have no assignment to targets."""
+    states, cost, bound, parent, _, slots, entry, bucket, counts = table
     occupied = np.zeros(len(nb), np.bool_)
     occupied[start[1:]] = True
     work = np.empty((5, max(len(distance), len(start)) + 1), np.int32)
@@ -203,10 +217,10 @@ def _begin(
 @njit(cache=True)
 def _expand(
     nb: np.ndarray, distance: np.ndarray, alive: np.ndarray, target: np.ndarray, by_moves: bool, budget: int,
-    states: np.ndarray, cost: np.ndarray, bound: np.ndarray, parent: np.ndarray, push: np.ndarray, slots: np.ndarray,
-    entry: np.ndarray, bucket: np.ndarray, counts: np.ndarray,
+    table: _Table,
 ) -> tuple[int, int]:  # fmt: skip
-    """Expand `budget` states at most; returns how it ended and the solved state."""
+    """Expand at most `budget` states; return the status and the solved state."""
+    states, cost, bound, parent, push, slots, entry, bucket, counts = table
     n, k = len(nb), states.shape[1] - 1
     occupied, as_wall = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
     steps, other_steps = np.empty(n, np.int32), np.empty(n, np.int32)
@@ -227,7 +241,7 @@ def _expand(
                 continue
             bucket[total] = entry[at, 2]
             entry[at, 2], counts[2] = counts[2], at
-            if entry[at, 1] == cost[entry[at, 0]]:  # else a cheaper way to it was found since
+            if entry[at, 1] == cost[entry[at, 0]]:  # otherwise a cheaper path was found after it was queued
                 here = entry[at, 0]
         if bound[here] == 0:
             return _SOLVED, here
@@ -243,15 +257,7 @@ def _expand(
                     continue
                 occupied[box], occupied[beyond] = False, True
                 if not is_deadlock(beyond, occupied, as_wall, nb, alive, target):
-                    j = i  # the boxes stay sorted
-                    moved[:] = boxes
-                    moved[j] = beyond
-                    while j > 0 and moved[j - 1] > moved[j]:
-                        moved[j - 1], moved[j] = moved[j], moved[j - 1]
-                        j -= 1
-                    while j < k - 1 and moved[j + 1] < moved[j]:
-                        moved[j + 1], moved[j] = moved[j], moved[j + 1]
-                        j += 1
+                    replace_sorted(boxes, i, beyond, moved)
                     for j in range(k):
                         child[j + 1] = moved[j]
                     child[0] = box if by_moves else walk_steps(nb, occupied, box, other_steps, queue)
@@ -269,7 +275,7 @@ def _expand(
                     if bound[known] >= 0 and price < cost[known]:
                         cost[known], parent[known] = price, here
                         push[known, 0], push[known, 1] = box, a
-                        # A bound that has fallen by more than the step cost (pathmax, Méró 1984) is lifted again.
+                        # Pathmax (Méró 1984): the bound of a child is never lower than its parent's minus the step.
                         _put(entry, bucket, counts, known, price, max(total, price + bound[known]))
                 occupied[box], occupied[beyond] = True, False
         for i in range(k):

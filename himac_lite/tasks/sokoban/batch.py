@@ -1,8 +1,8 @@
-"""The rules of `sokoban.rules` for thousands of boards of mixed sizes at once, compiled by numba at their first use.
+"""The rules of `sokoban.rules` for thousands of boards of mixed sizes, compiled by numba on first use.
 
-The kernels look at the two cells ahead of the player and change at most three; they rely on boards being enclosed by
-walls, and check nothing. They release the GIL, and `in_parts` shares a large batch among threads: unlike numba's own
-parallel loops this survives a later fork of the process.
+The kernels read two cells ahead of the player and change at most three. They require boards enclosed by walls and check
+nothing. They release the GIL, and `in_parts` splits a large batch among threads. Unlike numba's own parallel loops,
+these threads survive a later fork of the process.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from himac_lite.tasks.sokoban.rules import BOX, MOVES, PLAYER, STEP, TARGET, Out
 
 _DELTA = np.array([STEP[m] for m in MOVES], np.int64)  # [4, 2]
 _OUTCOME = np.array([Outcome.BLOCKED.value, Outcome.MOVED.value, Outcome.PUSHED.value], np.int64)
-_PART = 16_384  # boards: about a tenth of a millisecond, some ten times what handing them to a thread costs
+_PART = 16_384  # boards per thread: about 0.1 ms of work, ten times the cost of a thread switch
 
 
 def step_batch(cells: np.ndarray, player: np.ndarray, action: np.ndarray) -> np.ndarray:
-    """One move on every board, in place; returns the outcome numbers int64 [B] (see `Outcome`).
+    """One move on every board, in place.
 
-    cells: uint8 [B, H, W] as `cells.pack` makes them; player: int64 [B, 2]; action: int [B], 0–3 in the order of
-    `MOVES`. Raises `ValueError` for other shapes or another action.
+    cells: uint8 [B, H, W] from `cells.pack`. player: int64 [B, 2]. action: int [B], 0–3 in the order of `MOVES`.
+    Returns the outcome numbers int64 [B] (see `Outcome`). Raises `ValueError` for another shape or action.
     """
     action = np.asarray(action, np.int64)
     if cells.ndim != 3 or player.shape != (len(cells), 2) or action.shape != (len(cells),):
@@ -41,36 +41,33 @@ def step_batch(cells: np.ndarray, player: np.ndarray, action: np.ndarray) -> np.
 
 
 def in_parts(kernel: Callable[..., None], n: int, *arguments: object) -> None:
-    """Call ``kernel(low, high, *arguments)`` over [0, n): at once, or where n is large in one part a core."""
+    """Call ``kernel(low, high, *arguments)`` over [0, n): in one call, or for large n in one call per core."""
     parts = min(_cores(), n // _PART)
     if parts < 2:
         kernel(0, n, *arguments)
         return
     bounds = [n * i // parts for i in range(parts + 1)]
-    calls = [_pool().submit(kernel, bounds[i], bounds[i + 1], *arguments) for i in range(1, parts)]
+    calls = [_pool(os.getpid()).submit(kernel, bounds[i], bounds[i + 1], *arguments) for i in range(1, parts)]
     kernel(0, bounds[1], *arguments)
     for call in calls:
         call.result()
 
 
-def _pool() -> ThreadPoolExecutor:
-    return _pool_of(os.getpid())  # a forked child has the parent's pool, but not its threads
-
-
 @cache
-def _pool_of(process: int) -> ThreadPoolExecutor:
+def _pool(process: int) -> ThreadPoolExecutor:
+    """The threads of this process: a forked child inherits the parent's pool object, but not its threads."""
     return ThreadPoolExecutor(_cores(), "sokoban")
 
 
 @njit(cache=True, nogil=True, inline="always")
 def _step(flat: np.ndarray, at: int, d: int) -> int:
-    """One move of the player at index `at` by `d` cells, in place; returns 1 for a move, 2 for a push, 0 for neither.
+    """One move of the player at index `at` by `d` cells, in place; returns 1 for a move, 2 for a push, 0 if blocked.
 
-    Without branches: on thousands of boards no branch could be foretold.
+    There are no branches, because on thousands of boards no branch is predictable.
     """
     ahead = np.int64(flat[at + d])
     box = ahead >> 2 & 1
-    last = at + d + d * box  # the cell that must be free: behind the box, if there is one
+    last = at + d + d * box  # the cell that must be free: beyond the box, if there is one
     blocked = (ahead | flat[last] | (box & flat[last] >> 2)) & 1
     push = box & ~blocked
     mark = np.uint8(PLAYER * (1 - blocked))
@@ -98,10 +95,10 @@ def step_episodes(
     low: int, high: int, cells: np.ndarray, player: np.ndarray, action: np.ndarray, skip: np.ndarray,
     missing: np.ndarray, moves: np.ndarray, gained: np.ndarray, solved: np.ndarray, late: np.ndarray, limit: int,
 ) -> None:  # fmt: skip
-    """One step of every episode but those that `skip` marks; all arrays have length B and are written in place.
+    """One step of every episode that `skip` does not mark; all arrays have length B and are written in place.
 
-    missing: boxes that are not on a target; moves: steps taken; gained: boxes pushed onto targets, less those pushed
-    off; solved: no box is missing now; late: not solved, and `limit` steps were taken.
+    missing: boxes off target. moves: steps taken. gained: boxes pushed onto targets minus boxes pushed off.
+    solved: no box is missing. late: not solved after `limit` steps.
     """
     flat, size, width = cells.reshape(-1), cells.shape[1] * cells.shape[2], cells.shape[2]
     for i in range(low, high):
@@ -114,7 +111,7 @@ def step_episodes(
         done = _step(flat, at, d)
         player[i, 0] += dr * (done > 0)
         player[i, 1] += dc * (done > 0)
-        if done == 2:  # the box is one cell further than the player now
+        if done == 2:  # the box is now one cell ahead of the player
             gained[i] = np.int64(flat[at + 2 * d] & TARGET > 0) - np.int64(flat[at + d] & TARGET > 0)
             missing[i] -= gained[i]
         moves[i] += 1
@@ -127,7 +124,7 @@ def begin_episodes(
     low: int, high: int, which: np.ndarray, level: np.ndarray, start_cells: np.ndarray, start_player: np.ndarray,
     start_missing: np.ndarray, cells: np.ndarray, player: np.ndarray, missing: np.ndarray, moves: np.ndarray,
 ) -> None:  # fmt: skip
-    """Put the boards `which` at the start of the levels that `level` gives for them."""
+    """Reset the boards `which` to the start of their level in `level`."""
     for k in range(low, high):
         i = which[k]
         start = level[i]

@@ -1,7 +1,7 @@
-"""Levels of any size with as many of each optimal length as asked for.
+"""Levels of any size, with the requested number of levels in each bin of optimal length.
 
-Small layouts are searched whole, which gives every position with its exact length; on larger ones a random player pulls
-the boxes from their targets, so that the level is solvable, and the solver says how long the shortest solution is.
+A small layout is searched exhaustively, which gives the exact length of every position. On a larger layout a random
+player pulls the boxes away from their targets, so the level is solvable, and the solver finds the optimal length.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from himac_lite.tasks.sokoban.solver import optimal_length
 from himac_lite.types import Level
 
 Bins = Mapping[tuple[int, int], int]
-"""(shortest, longest) optimal length, inclusive → how many levels. Where bins overlap, the first one open is filled."""
+"""(min, max) optimal length, inclusive → number of levels. Where bins overlap, the first bin with room is filled."""
 
-_WHOLE = 300_000  # positions up to which a layout is searched whole
-_PER_LAYOUT = 4  # levels of one layout, per bin
-_STATES = 200_000  # that the solver may keep for one candidate
+_WHOLE = 300_000  # positions up to which a layout is searched exhaustively
+_PER_LAYOUT = 4  # maximum number of levels per layout and bin
+_STATES = 200_000  # state limit of the solver for one candidate
 
 
 def generate_bins(
@@ -40,13 +40,13 @@ def generate_bins(
     exclude: Iterable[str] = (),
     tries: int = 100_000,
 ) -> list[Level]:
-    """Different solvable levels whose optimal lengths fill the bins exactly; none is symmetric to another.
+    """Solvable levels whose optimal lengths fill the bins exactly, no two of them equal up to symmetry.
 
-    size: rows and columns, border included, or one number for both. optimal: what a length counts, ``moves`` or
-    ``pushes``; the other one of a level is None where the search for it would be long. max_density: largest share of
-    inner walls. exclude: canonical hashes that must not appear. tries: layouts, after which it is given up. The same
-    seed gives the same levels in every process, in the order of the bins. No global random state is used.
-    Raises `LevelError` for a size without room, bins that are none, or if too few levels turn up.
+    size: rows and columns with the border, or one number for both. optimal: the unit of a length, ``moves`` or
+    ``pushes``; a level's other length is None if the search for it would be long. max_density: maximum share of inner
+    walls. exclude: canonical hashes that must not appear. tries: maximum number of layouts.
+    Returns the levels in the order of the bins, the same for one seed in every process.
+    Raises `LevelError` if the size has no room, if a bin is invalid, or if too few levels are found.
     """
     height, width = (size, size) if isinstance(size, int) else size
     floor = (height - 2) * (width - 2)
@@ -63,7 +63,7 @@ def generate_bins(
         wanted = [span for span in bins if len(made[span]) < bins[span]]
         if not wanted:
             return [level for levels in made.values() for level in levels]
-        layout = _layout(rng, height, width, boxes, max_density)
+        layout = random_layout(rng, (height, width), boxes, max_density)
         for level in _searched(rng, layout, wanted) if whole else _pulled(rng, layout, wanted, optimal):
             length = level.optimal_moves if optimal == "moves" else level.optimal_pushes
             span = next((s for s in wanted if s[0] <= (length or 0) <= s[1] and len(made[s]) < bins[s]), None)
@@ -75,8 +75,12 @@ def generate_bins(
     raise LevelError(f"after {tries:,} layouts {height}x{width} with {boxes} boxes the bins hold {found}")
 
 
-def _layout(rng: np.random.Generator, height: int, width: int, boxes: int, max_density: float) -> Board:
-    """Walls at random inside a border, boxes on random targets, and the player."""
+def random_layout(rng: np.random.Generator, size: int | tuple[int, int], boxes: int, max_density: float) -> Board:
+    """Border walls, random inner walls (density uniform in [0, max_density]), targets on random floor cells.
+
+    Boxes and player are placeholders: the boxes stand on the targets, the player anywhere else.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
     while True:
         wall = np.ones((height, width), bool)
         wall[1:-1, 1:-1] = rng.random((height - 2, width - 2)) < rng.uniform(0, max_density)
@@ -89,7 +93,7 @@ def _layout(rng: np.random.Generator, height: int, width: int, boxes: int, max_d
 
 
 def _searched(rng: np.random.Generator, layout: Board, wanted: list[tuple[int, int]]) -> Iterator[Level]:
-    """Random positions of a layout that lie in the wanted bins."""
+    """Random positions of a layout from the wanted bins."""
     table = distances(layout)
     for low, high in wanted:
         keys = table.positions(low, high)
@@ -99,7 +103,7 @@ def _searched(rng: np.random.Generator, layout: Board, wanted: list[tuple[int, i
 
 
 def _pulled(rng: np.random.Generator, layout: Board, wanted: list[tuple[int, int]], optimal: str) -> Iterator[Level]:
-    """A position after random pulls, with its optimal length; nothing where the solver does not get to the end."""
+    """A position after random pulls, with its optimal length; nothing if the solver reaches its limit."""
     longest = max(high for _, high in wanted)
     geometry = Geometry.of(layout)
     pulls = int(rng.integers(1, 2 * longest + 1))
@@ -117,7 +121,7 @@ def _pulled(rng: np.random.Generator, layout: Board, wanted: list[tuple[int, int
 
 
 def _with_both(level: Level) -> Level:
-    """The level with the optimal length that it lacks, if a short search finds it."""
+    """The level with its other optimal length too, if a short search finds it."""
     if level.optimal_moves is None:
         return replace(level, optimal_moves=optimal_length(level, "moves", _STATES))
     return replace(level, optimal_pushes=optimal_length(level, "pushes", _STATES))
@@ -125,9 +129,9 @@ def _with_both(level: Level) -> Level:
 
 @njit(cache=True)
 def _pull(nb: np.ndarray, boxes: np.ndarray, player: int, random: np.ndarray) -> tuple[np.ndarray, int]:
-    """Boxes and player after a random pull for every row of `random` [T, 2], of those that the player can walk to.
+    """Boxes and player after one random pull for each row of `random` [T, 2].
 
-    Half the time the box that was pulled last is pulled on, if it can be: lone pulls undo each other.
+    Half of the time the box of the last pull is pulled again, if possible: single pulls undo each other.
     """
     n, k, last = len(nb), len(boxes), -1
     boxes = boxes.copy()

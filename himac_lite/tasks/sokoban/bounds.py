@@ -1,6 +1,6 @@
-"""How far boxes are from targets, and when they can never get there: the bounds and deadlocks that A* prunes by.
+"""Push distances, the lower bound and the deadlock test of A*.
 
-Floor cells have numbers in reading order; ``nb[cell, a]`` is the neighbour in direction a (up, down, left, right), −1
+Floor cells are numbered in reading order; ``nb[cell, a]`` is the neighbour in direction a (up, down, left, right), −1
 for a wall. ``a ^ 1`` is the opposite direction.
 """
 
@@ -15,13 +15,13 @@ FAR = 10_000
 
 @njit(cache=True)
 def push_distances(nb: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """int32 [G, F]: the fewest pushes that bring a lone box from each cell to each target, `FAR` where none do.
+    """int32 [G, F]: the fewest pushes that bring a single box from each cell to each target, `FAR` if impossible.
 
-    The player is taken into account: between two pushes it must be able to walk around the box. Searched backwards over
-    (cell of the box, side of it on which the player stands); the least over the four sides is returned.
+    Between two pushes the player must be able to walk around the box. The search runs backwards over (cell of the box,
+    side on which the player stands); the result is the minimum over the four sides.
     """
     n = len(nb)
-    part = np.full((n, 4), -1, np.int64)  # of the floor without the box's cell, the part that each side lies in
+    part = np.full((n, 4), -1, np.int64)  # connected part of the floor, without the box's cell, of each side
     mark, stack = np.empty(n, np.int64), np.empty(n, np.int64)
     for box in range(n):
         mark[:] = -1
@@ -64,11 +64,11 @@ def _pulls(nb: np.ndarray, targets: np.ndarray, part: np.ndarray) -> np.ndarray:
         while head < tail:
             box, at = queue[head, 0], queue[head, 1]
             head += 1
-            # The push that leaves the player on this side of the box came from where the player is now.
+            # After a push the player stands on the box's previous cell.
             came = nb[box, at]
             if nb[came, at] < 0:
                 continue
-            for before in range(4):  # where the player may have stood, to be able to walk to the pushing side
+            for before in range(4):  # sides from which the player can walk to the pushing side
                 if part[came, before] == part[came, at] and side[came, before] == FAR:
                     side[came, before] = side[box, at] + 1
                     out[t, came] = min(out[t, came], side[came, before])
@@ -79,10 +79,10 @@ def _pulls(nb: np.ndarray, targets: np.ndarray, part: np.ndarray) -> np.ndarray:
 
 @njit(cache=True)
 def least_cost(cost: np.ndarray, rows: np.ndarray, k: int, work: np.ndarray) -> int:
-    """The least sum of distances when each of k boxes gets a target of its own; at least `FAR` where none do.
+    """The minimum total distance when each of k boxes gets its own target; at least `FAR` if there is no assignment.
 
-    The Hungarian method with potentials (Kuhn 1955; Jonker and Volgenant 1987), O(k² G). cost: int32 [G, F]; rows: the
-    cells of the boxes; work: int32 [5, G + 1] to be written on.
+    cost: int32 [G, F]. rows: cells of the boxes. work: int32 [5, G + 1], scratch space.
+    Source: the Hungarian method with potentials (Kuhn 1955; Jonker and Volgenant 1987), O(k² G).
     """
     m = len(cost)
     u, v, match, way, least = work[0], work[1], work[2], work[3], work[4]
@@ -128,10 +128,10 @@ def least_cost(cost: np.ndarray, rows: np.ndarray, k: int, work: np.ndarray) -> 
 
 @njit(cache=True)
 def is_frozen(box: int, occupied: np.ndarray, as_wall: np.ndarray, nb: np.ndarray, alive: np.ndarray) -> bool:
-    """Whether a box can never move again: blocked along both axes.
+    """Whether a box can never move again, because it is blocked along both axes.
 
-    It is blocked along an axis by a wall, by cells on both sides from which no box gets to a target, or by a neighbour
-    that is itself frozen when this box counts as a wall. as_wall: bool [F], all false at the start and at the end.
+    It is blocked along an axis by a wall, by dead cells on both sides (no box gets from them to a target), or by a
+    neighbour that is frozen when this box counts as a wall. as_wall: bool [F], all false before and after the call.
     """
     as_wall[box] = True
     frozen = True
@@ -153,7 +153,7 @@ def is_frozen(box: int, occupied: np.ndarray, as_wall: np.ndarray, nb: np.ndarra
 def is_deadlock(
     box: int, occupied: np.ndarray, as_wall: np.ndarray, nb: np.ndarray, alive: np.ndarray, target: np.ndarray
 ) -> bool:
-    """Whether the box that was just pushed, or one beside it, is frozen off a target."""
+    """Whether the box that was just pushed, or a box beside it, is frozen off a target."""
     if not target[box] and is_frozen(box, occupied, as_wall, nb, alive):
         return True
     for a in range(4):

@@ -1,7 +1,7 @@
-"""Positions as arrays: what the batched rules play on, what environments hand out, and what pictures are made of.
+"""Positions as arrays, for the batched rules, the environments' observations and pictures.
 
-A cell is a uint8, the sum of the bits `WALL`, `TARGET`, `BOX` and `PLAYER`. Boards smaller than H×W stand in the upper
-left corner, and the rest is wall.
+A cell is a uint8, the sum of the bits `WALL`, `TARGET`, `BOX` and `PLAYER`. A board smaller than H×W is placed in the
+upper left corner, and the rest is wall.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _XSB = np.frombuffer("".join(_CHARS.get(bits, "#") for bits in range(16)).encode
 
 
 def pack(boards: Sequence[Board]) -> tuple[np.ndarray, np.ndarray]:
-    """Boards → (cells uint8 [B, H, W], player int64 [B, 2]), padded with walls to the largest."""
+    """Boards → (cells uint8 [B, H, W], player int64 [B, 2]), padded with walls to the largest board."""
     height, width = max(b.height for b in boards), max(b.width for b in boards)
     cells = np.full((len(boards), height, width), WALL, np.uint8)
     player = np.array([b.player for b in boards], np.int64).reshape(-1, 2)
@@ -37,14 +37,8 @@ def unpack(cells: np.ndarray, like: Board) -> Board:
     return replace(like, boxes=boxes, player=(r, c))
 
 
-def solved_batch(cells: np.ndarray) -> np.ndarray:
-    """bool [B] of cells [B, H, W]: every box stands on a target."""
-    solved: np.ndarray = ~((cells & (BOX | TARGET)) == BOX).any(axis=(1, 2))
-    return solved
-
-
 def texts_of_cells(cells: np.ndarray, sizes: np.ndarray) -> tuple[str, ...]:
-    """XSB rows joined by newlines, of each of the boards [B, H, W]; sizes: int [B, 2], rows and columns of each."""
+    """XSB rows, joined by newlines, of each board. cells: [B, H, W]. sizes: int [B, 2], rows and columns."""
     batch, height, width = cells.shape
     lines = np.full((batch, height, width + 1), ord("\n"), np.uint8)
     lines[:, :, :-1] = _XSB[cells]

@@ -1,7 +1,7 @@
-"""The distance to a solution of every position of a layout, by one breadth-first search backwards from all solved ones.
+"""The optimal length of every position of a layout, by one backward breadth-first search from all solved positions.
 
-It yields thousands of positions of known optimal length at once, and an optimal move from anywhere: that is what the
-generator and the demonstrations need. The search is compiled by numba at its first use.
+The generator and the demonstrations use it: one search gives thousands of positions of known optimal length, and an
+optimal move from each of them. The search is compiled by numba on first use.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numba import njit
 
 from himac_lite.errors import LevelError
 from himac_lite.tasks.sokoban.geometry import Geometry, find, find_slot, pack, rehash, replace_sorted, unpack
-from himac_lite.tasks.sokoban.rules import MOVES, Board, Outcome, step
+from himac_lite.tasks.sokoban.rules import MOVES, Board
 
 MAX_STATES = 20_000_000
 Array = np.ndarray
@@ -21,7 +21,7 @@ Array = np.ndarray
 
 @njit(cache=True)
 def _backward(nb: np.ndarray, targets: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distances in moves of every position that can be solved: (keys [S], distance [S], hash table)."""
+    """Optimal length in moves of every solvable position: (keys [S], distance [S], hash table)."""
     k = len(targets)
     cap = 1 << 14
     keys = np.empty(cap, np.uint64)
@@ -70,7 +70,7 @@ def _backward(nb: np.ndarray, targets: np.ndarray, bits: int) -> tuple[np.ndarra
 def _descend(
     nb: Array, keys: Array, dist: Array, table: Array, key: np.uint64, k: int, bits: int, noise: float, random: Array
 ) -> tuple[Array, Array]:
-    """Walk down the distances with occasional random moves; returns (actions, whether each was optimal)."""
+    """Follow optimal moves, with random moves at rate `noise`; returns (actions, whether each was optimal)."""
     actions = np.empty(len(random), np.uint8)
     optimal = np.empty(len(random), np.bool_)
     boxes = np.empty(k, np.int64)
@@ -85,7 +85,7 @@ def _descend(
         for a in range(4):
             ahead = nb[player, a]
             i = find(boxes, ahead) if ahead >= 0 else -1
-            after[a] = key  # blocked, unless it turns out otherwise
+            after[a] = key  # blocked, unless set below
             if ahead >= 0 and i < 0:
                 after[a] = pack(ahead, boxes, bits)
             elif ahead >= 0:
@@ -117,29 +117,17 @@ class DistanceTable:
     table: np.ndarray
 
     def distance(self, board: Board) -> int | None:
-        """Moves to the nearest solution; None where there is none."""
+        """Moves to the nearest solution; None if there is none."""
         key = np.uint64(self.geometry.key(board.player, board.boxes))
         at = self.table[find_slot(self.table, self.keys, key)]
         return None if at < 0 else int(self.dist[at])
 
-    def best_moves(self, board: Board) -> str:
-        """Every move, lower case, that begins an optimal solution; empty where there is none."""
-        here = self.distance(board)
-        if not here:
-            return ""
-        out = ""
-        for move in MOVES:
-            after, outcome = step(board, move)
-            if outcome is not Outcome.BLOCKED and self.distance(after) == here - 1:
-                out += move
-        return out
-
     def play(
         self, board: Board, rng: np.random.Generator, noise: float = 0.0, limit: int = 200
     ) -> tuple[str, list[bool]]:
-        """Moves from `board` to a solution (or `limit` of them), and which of them were optimal.
+        """Moves from `board` to a solution, at most `limit`, and which of them were optimal.
 
-        Ties are broken at random; with probability `noise` a step is any move that leaves the level solvable.
+        Ties are broken at random. With probability `noise` a step is any move that keeps the level solvable.
         """
         bits = self.geometry.bits(len(board.boxes))
         key = np.uint64(self.geometry.key(board.player, board.boxes))
@@ -153,7 +141,7 @@ class DistanceTable:
         return found
 
     def board(self, like: Board, key: int) -> Board:
-        """The board of a packed state; `like` gives walls and targets."""
+        """The board of a packed state, with the walls and targets of `like`."""
         boxes = np.empty(len(self.geometry.targets), np.int64)
         player = unpack(np.uint64(key), boxes, self.geometry.bits(len(boxes)))
         cells = self.geometry.cells
@@ -161,9 +149,9 @@ class DistanceTable:
 
 
 def distances(board: Board) -> DistanceTable:
-    """The distance table of a board's layout (its boxes and player are ignored; one box a target).
+    """The distance table of a board's layout, with one box per target; boxes and player of `board` are ignored.
 
-    Raises `LevelError` where a position does not fit 64 bits.
+    Raises `LevelError` if a position does not fit into 64 bits.
     """
     geometry = Geometry.of(board)
     targets = np.array(geometry.targets, np.int64)

@@ -1,7 +1,7 @@
-"""Sokoban as a Gymnasium environment, `SokobanEnv`; `sokoban.vector` steps thousands of boards in one call.
+"""`SokobanEnv`, a Gymnasium environment; `sokoban.vector` steps thousands of boards in one call.
 
-This one plays by `rules.step`, the vector one by the kernels of `sokoban.batch`; a test plays both and compares
-everything they return.
+This environment uses `rules.step`, the vector environment the kernels of `sokoban.batch`. A test plays both and
+compares everything that they return.
 """
 
 from __future__ import annotations
@@ -23,11 +23,9 @@ ENV_ID = "himac_lite/Sokoban-v0"
 
 
 def register() -> None:
-    """Make `gymnasium.make` and `make_vec` know ``himac_lite/Sokoban-v0``. Calling it again does nothing."""
+    """Register ``himac_lite/Sokoban-v0`` for `gymnasium.make` and `make_vec`. A second call does nothing."""
     if ENV_ID not in gymnasium.registry:
-        vector = (
-            "himac_lite.tasks.sokoban.vector:SokobanVectorEnv"  # by name: it brings the compiler, which many never need
-        )
+        vector = "himac_lite.tasks.sokoban.vector:SokobanVectorEnv"  # a name, because importing it imports numba
         gymnasium.register(ENV_ID, f"{__name__}:SokobanEnv", vector_entry_point=vector)
 
 
@@ -38,37 +36,37 @@ class SokobanEnv(Game, gymnasium.Env[Any, Any]):
 
     `Discrete(4)`: 0 up, 1 down, 2 left, 3 right.
 
-    A move pushes the box that stands in its way, if the cell behind the box is free. A move into a wall, or against a
-    box that cannot be pushed, changes nothing, but counts as a step.
+    A move pushes the box ahead, if the cell beyond the box is free. A move into a wall, or against a box that cannot be
+    pushed, changes nothing but counts as a step.
 
     ## Observation Space
 
-    H×W is the size of the largest of the levels, border included.
+    H×W is the size of the largest level, including the border.
 
-    - ``symbolic``: uint8 [H, W], the sum of the bits 1 wall, 2 target, 4 box, 8 player. Smaller levels stand in the
-      upper left corner, and the rest is wall.
-    - ``text``: the board's own rows in XSB characters, joined by newlines (``#`` wall, ``.`` target, ``$`` box, ``*``
+    - ``symbolic``: uint8 [H, W], the sum of the bits 1 wall, 2 target, 4 box, 8 player. A smaller level is placed in
+      the upper left corner, and the rest is wall.
+    - ``text``: the board's rows in XSB characters, joined by newlines (``#`` wall, ``.`` target, ``$`` box, ``*``
       box on target, ``@`` player, ``+`` player on target).
     - ``rgb``: uint8 [16·H, 16·W, 3], a picture of ``symbolic``.
 
     ## Starting State
 
-    A level drawn uniformly, or ``reset(options={"level": i})``, which draws nothing.
+    A uniformly drawn level, or level i with ``reset(options={"level": i})``, which draws nothing.
 
     ## Rewards
 
-    - ``sparse``: +1 for the step that solves the level, else 0.
-    - ``gym_sokoban``: −0.1 for every step, +1 for a box pushed onto a target, −1 for one pushed off, +10 for solving.
+    - ``sparse``: +1 for the step that solves the level, otherwise 0.
+    - ``gym_sokoban``: −0.1 per step, +1 for a box pushed onto a target, −1 for a box pushed off, +10 for solving.
 
     ## Episode End
 
     - Termination: every box stands on a target.
-    - Truncation: `max_steps` steps without that. A level solved by its last step is terminated and not truncated.
+    - Truncation: `max_steps` steps without termination. A level solved by the last step is not truncated.
 
     ## Information
 
     `reset()` and `step()` return ``level`` (its number), ``moves`` (steps so far), ``optimal_moves`` (of the level, −1
-    where the file does not say) and ``success``.
+    if the file does not say) and ``success``.
 
     ## Arguments
 
@@ -76,10 +74,11 @@ class SokobanEnv(Game, gymnasium.Env[Any, Any]):
     - `reward`: ``sparse`` or ``gym_sokoban``
     - `max_steps`: steps until truncation, at least 1
     - `observation`: ``symbolic``, ``text`` or ``rgb``
-    - `render_mode`: ``ansi`` (coloured text), ``rgb_array`` (16 pixels a cell) or ``svg``
+    - `render_mode`: ``ansi`` (coloured text), ``rgb_array`` (16 pixels per cell) or ``svg``
 
-    Raises `LevelError` for levels that cannot be read, `ConfigError` for another value, `gymnasium.error.InvalidAction`
-    for an action that is not 0–3 and `gymnasium.error.ResetNeeded` for a step outside an episode.
+    Raises `LevelError` for levels that cannot be read, `ConfigError` for another invalid argument,
+    `gymnasium.error.InvalidAction` for an action that is not 0–3 and `gymnasium.error.ResetNeeded` for a step outside
+    an episode.
     """
 
     metadata = METADATA
@@ -89,13 +88,13 @@ class SokobanEnv(Game, gymnasium.Env[Any, Any]):
 
     @property
     def board(self) -> Board:
-        """The position now. Raises `ResetNeeded` before the first reset."""
+        """The current position. Raises `ResetNeeded` before the first reset."""
         if self._board is None:
             raise error.ResetNeeded("call reset() first")
         return self._board
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode, on level ``options["level"]`` if that is given."""
+        """Start an episode, on level ``options["level"]`` if given."""
         super().reset(seed=seed)
         given = (options or {}).get("level")
         self._level = int(self.np_random.integers(len(self.levels))) if given is None else self._level_number(given)
@@ -121,11 +120,11 @@ class SokobanEnv(Game, gymnasium.Env[Any, Any]):
         return self._observation(), reward, solved, truncated, self._info()
 
     def render(self) -> Any:
-        """The position in `render_mode`: coloured text, uint8 [16·H, 16·W, 3], SVG, or None where there is no mode."""
+        """The position in `render_mode`: coloured text, uint8 [16·H, 16·W, 3] or SVG; None without a mode."""
         return self._frame(self.board, self._cells)
 
     def _follow(self, here: Cell, there: Cell, outcome: Outcome) -> None:
-        """Move the player, and the box that was pushed, in the cells."""
+        """Move the player, and the pushed box, in the array of cells."""
         self._cells[here] ^= PLAYER
         self._cells[there] ^= PLAYER
         if outcome is Outcome.PUSHED:

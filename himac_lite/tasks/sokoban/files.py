@@ -1,7 +1,7 @@
-"""Level files as people have written them since 1984: XSB text, SOK collections, run-length encoding, Boxoban.
+"""Level files: XSB text, SOK collections, run-length encoding, Boxoban.
 
-One pass over the lines, of which only the level being read is kept: a file of any length takes bounded memory. A level
-that cannot be played is an error of its own, and the levels after it are read all the same.
+The reader makes one pass and keeps only the current level, so memory is bounded for a file of any length. A level that
+cannot be played becomes an error in the output, and reading continues after it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from himac_lite.errors import LevelError
 from himac_lite.types import Level
 
 MAX_SIDE = 1_000
-"""Rows and columns of the largest level that is read."""
+"""Maximum number of rows and columns of a level."""
 
 _PLAIN = re.compile(r"(?=[^#]*#)[ #.$*@+_-]+")
 _ENCODED = re.compile(r"(?=[^#]*#)[ #.$*@+_pPbB0-9|()-]+")
@@ -31,7 +31,7 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x19\x1b-\x1f]")
 
 @dataclass
 class _Head:
-    """What stands before a board or below it."""
+    """The text before a board or below it."""
 
     title: str = ""
     author: str = ""
@@ -47,7 +47,7 @@ class _Head:
             self.comments.append(value)
 
     def take_comment(self, line: str) -> None:
-        """A ``;`` comment or a line of words: the lengths, else the title if there is none yet, else a comment."""
+        """Read a ``;`` comment or a text line: the optimal lengths, or the title if there is none yet, or a comment."""
         if found := _OPTIMAL.match(line):
             self.optimal = (int(found[1]), int(found[2]))
         elif not self.title:
@@ -57,13 +57,13 @@ class _Head:
 
 
 def read_levels(lines: Iterable[str], source: str = "text") -> Iterator[Level | LevelError]:
-    """Every level of the lines of a file, in order; in the place of one that cannot be read, its error.
+    """The levels of a file in order; the place of an unreadable level has its error.
 
-    Comments and ``Key: value`` lines before a board belong to it, and keys directly below it, with a comment block up
-    to ``Comment-End:``. An ``Author:`` before the first board is that of every level that names none.
+    Comments and ``Key: value`` lines before a board belong to it, and so do keys directly below it, with a comment
+    block up to ``Comment-End:``. An ``Author:`` before the first board applies to every level without an author.
     """
-    head, rows, whole = _Head(), list[str](), False  # rows of the board being read; whether they came from one line
-    ready: tuple[int, int, list[str]] | None = None  # (number, line, rows) of a board that waits for keys below it
+    head, rows, whole = _Head(), list[str](), False  # rows of the current board; whether they come from one line
+    ready: tuple[int, int, list[str]] | None = None  # (number, line, rows) of a board whose keys may follow
     collection_author, n, first, blank, binary, in_comment = "", 0, 0, False, False, False
 
     def finish() -> Level | LevelError:
@@ -98,7 +98,7 @@ def read_levels(lines: Iterable[str], source: str = "text") -> Iterator[Level | 
             rows += found if len(rows) <= MAX_SIDE else []
             continue
         text, key = line.strip(), _KEY.match(line)
-        if ready and not (key and not blank):  # anything but a key directly below ends what belongs to the board
+        if ready and not (key and not blank):  # only keys directly below still belong to the board
             yield finish()
             head, ready = _Head(), None
         if key:
@@ -109,7 +109,7 @@ def read_levels(lines: Iterable[str], source: str = "text") -> Iterator[Level | 
                 collection_author = value
         elif text:
             if blank and not text.startswith(";") and n == 0:
-                head = _Head()  # what the words above were about was the collection
+                head = _Head()  # the text above described the collection
             head.take_comment(text)
         blank = not text
     if rows:
@@ -122,17 +122,17 @@ def read_levels(lines: Iterable[str], source: str = "text") -> Iterator[Level | 
 
 
 def _rows_of_line(line: str) -> list[str]:
-    """The rows that a line holds: one, several with ``|`` between them, or none where it is no part of a board.
+    """The rows of a line: one, several separated by ``|``, or none if the line is not part of a board.
 
-    Run lengths (``3#``, ``2(-#)``) and letters (``p`` player, ``b`` box, capitals on a target) count only where every
-    row begins and ends with a wall, so that a comment is not taken for a board.
+    Run lengths (``3#``, ``2(-#)``) and letters (``p`` player, ``b`` box, capitals on a target) are accepted only if
+    every row begins and ends with a wall, so that a comment is not read as a board.
     """
     line = line.rstrip()
     if _PLAIN.fullmatch(line):
         return [line.translate(_ONE_LETTER).rstrip()]
     if not _ENCODED.fullmatch(line):
         return []
-    for _ in range(4):  # groups may be nested, and no one nests them deeper
+    for _ in range(4):  # groups may be nested, up to four deep
         line = _GROUP.sub(lambda g: g[2] * min(int(g[1][:5] or 1), MAX_SIDE) if len(g[2]) <= MAX_SIDE else "?", line)
         if len(line) > MAX_SIDE * MAX_SIDE:
             return []
@@ -149,7 +149,7 @@ def _rows_of_line(line: str) -> list[str]:
 
 
 def _checked(rows: Sequence[str], head: _Head, author: str) -> Level:
-    """The level; `LevelError` with the reason alone."""
+    """The level. Raises `LevelError` with the reason only."""
     width = max(map(len, rows))
     if max(len(rows), width) > MAX_SIDE:
         raise LevelError(f"over {MAX_SIDE:,} rows or columns")
@@ -165,7 +165,7 @@ def _checked(rows: Sequence[str], head: _Head, author: str) -> Level:
 
 
 def enclosed(grid: tuple[str, ...]) -> tuple[str, ...]:
-    """Fill what the player cannot reach with walls. Raises `LevelError` for an opening to the outside."""
+    """Fill unreachable cells with walls. Raises `LevelError` for an opening to the outside."""
     height, width = len(grid), len(grid[0])
     start = next((r, c) for r in range(height) for c in range(width) if grid[r][c] in "@+")
     seen, stack = {start}, [start]
@@ -190,10 +190,10 @@ def enclosed(grid: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def format_levels(levels: Iterable[Level]) -> str:
-    """Levels as XSB text: title and optimal lengths in comment lines before each board, author and comments below it.
+    """Levels as XSB text: title and optimal lengths in comment lines before each board, author and comments below.
 
-    What is written reads back equal, if title and author are one line each, no comment says ``Comment-End:``, and both
-    optimal lengths are known or neither.
+    The text reads back to equal levels if title and author are single lines, no comment is ``Comment-End:``, and either
+    both optimal lengths are known or neither is.
     """
     blocks = []
     for level in levels:

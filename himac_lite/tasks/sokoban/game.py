@@ -1,4 +1,4 @@
-"""What the two Sokoban environments share: checked arguments, spaces, start positions, rewards and frames."""
+"""Base class of the two Sokoban environments: checked arguments, spaces, start positions, rewards and frames."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ CHOICES = {
 }
 METADATA = {"render_modes": list(CHOICES["render_mode"][1:]), "render_fps": 4}
 TILE = 16
-"""Pixels a cell in ``rgb`` observations and ``rgb_array`` frames."""
+"""Pixels per cell in ``rgb`` observations and ``rgb_array`` frames."""
 
 
 class Game:
-    """Levels and settings of an environment. H×W is the largest level, L how many there are."""
+    """Levels and settings of an environment. H×W is the size of the largest of the L levels."""
 
     render_mode: str | None
 
@@ -71,11 +71,11 @@ class Game:
         return int(given)
 
     def _rewarded(self, gained: Any, solved: Any) -> Any:
-        """The reward of one step. gained: change in the number of boxes on target; scalars or arrays [N]."""
+        """The reward of one step. gained: change in the number of boxes on target. Scalars or arrays [N]."""
         return 1.0 * solved if self._reward == "sparse" else -0.1 + gained + 10.0 * solved
 
     def _frame(self, board: Board, cells: np.ndarray) -> Any:
-        """One picture; cells: the same position, uint8 [H, W]."""
+        """One frame. cells: the same position, uint8 [H, W]."""
         if self.render_mode == "rgb_array":
             return rgb_of_cells(cells, TILE)
         return to_svg(board) if self.render_mode == "svg" else to_ansi(board) if self.render_mode else None

@@ -1,4 +1,4 @@
-"""Seeded generation: random solvable levels of known optimal length, and the frozen splits made of them."""
+"""Seeded generation: random solvable levels of known optimal length, and the frozen splits."""
 
 from __future__ import annotations
 
@@ -12,42 +12,25 @@ from pathlib import Path
 import numpy as np
 
 from himac_lite.errors import LevelError
+from himac_lite.tasks.sokoban.binned import random_layout
+from himac_lite.tasks.sokoban.distances import MAX_STATES, DistanceTable, distances
 from himac_lite.tasks.sokoban.levels import PARTS, SPLITS, canonical_hash, closed, save_levels
 from himac_lite.tasks.sokoban.rules import Board, rows_of
-from himac_lite.tasks.sokoban.solver import MAX_STATES, DistanceTable, distances, optimal_length
+from himac_lite.tasks.sokoban.solver import optimal_length
 from himac_lite.types import Level
-
-
-def random_layout(rng: np.random.Generator, size: int, boxes: int, max_density: float) -> Board:
-    """Border walls, interior walls at random (density uniform in [0, max_density]), targets on random floor cells.
-
-    Boxes and player are placeholders (on the targets, and anywhere else).
-    """
-    while True:
-        wall = np.ones((size, size), bool)
-        wall[1:-1, 1:-1] = rng.random((size - 2, size - 2)) < rng.uniform(0, max_density)
-        floor = [(int(r), int(c)) for r, c in np.argwhere(~wall)]
-        if len(floor) <= 2 * boxes:
-            continue
-        order = rng.permutation(len(floor))
-        targets = frozenset(floor[i] for i in order[:boxes])
-        walls = frozenset((int(r), int(c)) for r, c in np.argwhere(wall))
-        return Board(size, size, walls, targets, targets, floor[order[boxes]])
 
 
 def random_positions(
     rng: np.random.Generator, table: DistanceTable, layout: Board, lengths: tuple[int, int], tries: int
 ) -> list[tuple[Board, int]]:
-    """What `tries` uniformly random placements of boxes and player would leave after rejection by optimal length.
+    """Positions with an optimal length in `lengths`, distributed as after `tries` rounds of rejection sampling.
 
-    The number kept is binomial with the share of placements that qualify, so that the levels have the distribution of
-    plain rejection sampling, at the price of one search a layout.
+    The number of positions is binomial with the share of placements that qualify. Rejection sampling would need one
+    search per placement; this needs one search per layout.
     """
     keys = table.positions(*lengths)
     floor, boxes = len(table.geometry.cells), len(layout.targets)
-    placements = floor  # player first, then a set of boxes on the rest
-    for i in range(boxes):
-        placements = placements * (floor - 1 - i) // (i + 1)
+    placements = floor * math.comb(floor - 1, boxes)
     count = rng.binomial(tries, len(keys) / placements)
     picked = [table.board(layout, int(k)) for k in rng.choice(keys, count)] if count else []
     return [(b, table.distance(b) or 0) for b in picked]
@@ -62,10 +45,10 @@ def generate(
     max_density: float = 0.25,
     exclude: Iterable[str] = (),
 ) -> list[Level]:
-    """`n` different solvable square levels with optimal lengths in `lengths`, none symmetric to another.
+    """`n` solvable square levels with optimal lengths in `lengths`, no two of them equal up to symmetry.
 
     exclude: canonical hashes that must not appear. The same generator state gives the same levels on every machine.
-    Raises `LevelError` for a size and number of boxes without room or beyond the search, or if too few levels turn up.
+    Raises `LevelError` if the size has no room or is too large to search, or if too few levels are found.
     """
     floor = (size - 2) ** 2
     if size < 3 or boxes < 1 or floor <= 2 * boxes:
@@ -94,7 +77,7 @@ def generate(
 
 
 def make_splits(folder: Path) -> None:
-    """Write the frozen splits and their manifest. Parts of one split, and splits, share no level up to symmetry."""
+    """Write the frozen splits and their manifest. No level is in two parts or two splits, up to symmetry."""
     manifest: dict[str, object] = {}
     for name, spec in SPLITS.items():
         rng = np.random.default_rng(np.random.SeedSequence([20260301, spec.seed]))

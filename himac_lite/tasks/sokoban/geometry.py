@@ -1,4 +1,4 @@
-"""The floor of a layout as numbers, and positions on it packed into 64 bits: what the exhaustive searches work on."""
+"""Floor cells as numbers, and positions packed into 64 bits, for the compiled searches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from himac_lite.types import Cell
 
 @dataclass(frozen=True)
 class Geometry:
-    """The floor of a layout: what the compiled searches work on. F floor cells, in reading order."""
+    """The floor of a layout: F cells in reading order."""
 
     cells: tuple[Cell, ...]
     targets: tuple[int, ...]
@@ -23,8 +23,7 @@ class Geometry:
     @classmethod
     def of(cls, board: Board) -> Geometry:
         cells = tuple((r, c) for r in range(board.height) for c in range(board.width) if (r, c) not in board.walls)
-        index = {cell: i for i, cell in enumerate(cells)}
-        return cls(cells, tuple(sorted(index[t] for t in board.targets)))
+        return cls(cells, tuple(i for i, cell in enumerate(cells) if cell in board.targets))
 
     @cached_property
     def index(self) -> dict[Cell, int]:
@@ -32,14 +31,14 @@ class Geometry:
 
     @cached_property
     def neighbours(self) -> np.ndarray:
-        """int16 [F, 4]: the floor cell one step away, −1 for a wall."""
+        """int16 [F, 4]: the floor cell one step away in each direction, −1 for a wall."""
         at = np.array(self.cells).reshape(-1, 2) + 1
         number = np.full(at.max(axis=0) + 2, -1, np.int16)  # of every cell, with a margin
         number[at[:, 0], at[:, 1]] = np.arange(len(at))
         return np.stack([number[at[:, 0] + STEP[m][0], at[:, 1] + STEP[m][1]] for m in MOVES], axis=1)
 
     def bits(self, n_boxes: int) -> int:
-        """Bits for one floor index, or 0 if a state of so many boxes does not fit 64 bits."""
+        """Bits of one floor index, or 0 if a state of `n_boxes` boxes does not fit into 64 bits."""
         bits = max(1, (len(self.cells) - 1).bit_length())
         return bits if bits * (n_boxes + 1) <= 63 else 0
 
@@ -89,7 +88,7 @@ def rehash(keys: np.ndarray, n: int, size: int) -> np.ndarray:
 
 @njit(cache=True)
 def replace_sorted(boxes: np.ndarray, i: int, value: int | np.int64, out: np.ndarray) -> None:
-    """Copy sorted `boxes` to `out` with element i changed to `value`, sorted again."""
+    """Copy sorted `boxes` to `out` with element i replaced by `value`, sorted again."""
     out[:] = boxes
     out[i] = value
     while i > 0 and out[i - 1] > out[i]:

@@ -1,6 +1,6 @@
-"""What the axes of a hierarchy ask of Sokoban: is a sub-goal done, how far is the end, what could a plan reach.
+"""Sokoban's functions for the axes of a hierarchy: is a sub-goal done, how many moves are left, what does a plan reach.
 
-Each has the signature of its axis in `himac_lite.hierarchy`, so that it can be handed over as it is.
+Each function has the signature of its axis in `himac_lite.hierarchy`, so it can be passed directly.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from himac_lite.tasks.sokoban.solver import solve
 from himac_lite.types import Blueprint, Invalid, Level, SubGoal
 
 LOST = 50
-"""Moves that a position without a solution counts for in `moves_left`: the default step limit of an episode."""
+"""`moves_left` of a position without a solution: the default step limit of an episode."""
 
 
 def achieved(episode: Any, subgoal: SubGoal) -> bool:
-    """Whether 'push the box at A … to B' is done: no box at A, one at B. A sub-goal that cannot be read never is."""
+    """Whether 'push the box at A … to B' is done: no box at A, a box at B. An unreadable sub-goal is never done."""
     push = language.parse_push(subgoal.text)
     if isinstance(push, Invalid):
         return False
@@ -27,13 +27,13 @@ def achieved(episode: Any, subgoal: SubGoal) -> bool:
 
 
 def moves_left(episode: Any) -> float:
-    """Moves of the shortest solution from here; `LOST` where there is none."""
+    """Moves of the shortest solution from the current position; `LOST` if there is none."""
     solution = solve(Level(rows_of(episode.board)))
     return float(LOST if solution is None else min(LOST, solution.moves))
 
 
 def one_cell_at_a_time(blueprint: Blueprint) -> Blueprint:
-    """Every straight push cut into pushes of one cell."""
+    """The blueprint with every straight push split into pushes of one cell."""
     cut: list[SubGoal] = []
     for subgoal in blueprint.subgoals:
         push = language.parse_push(subgoal.text)
@@ -49,9 +49,9 @@ def one_cell_at_a_time(blueprint: Blueprint) -> Blueprint:
 
 
 def carried_out(level: Level, blueprint: Blueprint) -> float:
-    """1 if a perfect executor solves the level by this blueprint, and 0 otherwise.
+    """1 if a perfect executor solves the level with this blueprint, otherwise 0.
 
-    It does each sub-goal that can be done and leaves out each that cannot.
+    The executor skips every sub-goal that cannot be done.
     """
     board = board_from_level(level)
     for subgoal in blueprint.subgoals:

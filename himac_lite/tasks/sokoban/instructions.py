@@ -1,7 +1,7 @@
-"""Sokoban in plain language, for models that have never seen the small model's words (`language`).
+"""Sokoban prompts in plain language, for models that were not trained on the prompts of `language`.
 
-What is asked for is the same: sub-goals that `language.parse_blueprint` reads, one action at a time, `<sub_done>`. A
-board of characters is hard to read for a tokenizer that merges them, so every cell that matters is also named.
+The answers are the same: sub-goals that `language.parse_blueprint` reads, one action at a time, `<sub_done>`. A board
+of characters is hard to read for a tokenizer that merges characters, so every important cell is also listed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _TASK = {
 
 
 def words(role: Role, board: Board, subgoal: SubGoal | None = None, picture: bool = False) -> Words:
-    """What a role reads of a position. picture: the board is shown beside the text and not written in it."""
+    """The prompt of a role for a position. picture: the board comes as a picture and is not written in the text."""
     shown = [f"Board ({board.height} rows, {board.width} columns):", *([] if picture else rows_of(board))]
     if not picture:
         shown += [f"Player: {cell_text(board.player)}", _cells("Boxes", board.boxes), _cells("Targets", board.targets)]

@@ -1,15 +1,15 @@
-"""State → text → tokens, and text → blueprint or action. Total: what a model writes is never an exception.
+"""State → text → tokens, and text → blueprint or action. No text of a model raises an exception.
 
-Three prompts, all made of the board in XSB characters:
+There are three prompts, each with the board in XSB characters:
 
 - planner:  ``<plan>`` board ``<again>`` board → ``push the box at (2,3) right to (2,5)`` lines, end token
 - executor: ``<act>`` board, sub-goal, ``<again>`` board → ``up moved (2,3)`` … ``<sub_done>``
 - flat:     ``<play>`` board ``<again>`` board → ``up moved (2,3)`` … until the episode ends
 
-The board is shown twice because attention is causal: on the first reading a cell's token cannot know what comes
-after it; on the second every token can look at the whole board (and at the sub-goal, which stands before it).
-The observation after each action says what happened and names the player's new cell, so that nothing has to be
-tracked through the segment: this alone raised a sketch of the executor from 46 % to 60 %.
+The board appears twice because attention is causal. In the first copy a cell's token cannot attend to later cells. In
+the second copy every token can attend to the whole board, and to the sub-goal before it.
+The observation after each action says what happened and names the player's new cell, so the model need not track the
+position through the segment. This alone raised an early executor from 46 % to 60 %.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from himac_lite.tasks.sokoban.rules import NAMES, STEP, Board, Outcome, rows_of
 from himac_lite.types import Blueprint, Cell, Invalid, Role, SubGoal
 
 MAX_SIDE = 10
-"""Boards up to 10×10, border included: the coordinates that the small model's tokenizer knows."""
+"""Maximum board side, including the border: the tokenizer of the small model has coordinates 0–9."""
 MAX_SUBGOALS = 12
 
 ACTIONS = tuple(f"\n{name}" for name in NAMES)
@@ -34,12 +34,12 @@ def cell_text(cell: Cell) -> str:
 
 
 def observation_text(outcome: Outcome, player: Cell) -> str:
-    """What the executor reads after an action: `` moved (2,3)``, `` pushed (2,3)`` or `` blocked (2,3)``."""
+    """The observation after an action: `` moved (2,3)``, `` pushed (2,3)`` or `` blocked (2,3)``."""
     return f" {_HAPPENED[outcome]} {cell_text(player)}"
 
 
 def board_pieces(board: Board) -> list[str]:
-    """The board's text, cut as the small model's tokenizer cuts it: borders and row ends are one piece each."""
+    """The board's text, split as by the small model's tokenizer: each border and each row end is one piece."""
     border = "#" * board.width
     pieces = [f"\n{border}\n#"]
     for row in rows_of(board)[1:-1]:
@@ -59,7 +59,7 @@ def prompt(role: Role, board: Board, subgoal: SubGoal | None = None) -> str:
 
 
 def prompt_pieces(role: Role, board: Board, subgoal: SubGoal | None = None) -> list[str]:
-    """`prompt`, cut as the small model's tokenizer cuts it."""
+    """`prompt`, split as by the small model's tokenizer."""
     shown = board_pieces(board)
     return [MARK[role], *shown, *(subgoal_pieces(subgoal) if subgoal else ()), AGAIN, *shown]
 
@@ -90,9 +90,9 @@ def parse_push(text: str) -> tuple[Cell, str, Cell] | Invalid:
 
 
 def parse_blueprint(text: str, finished: bool = True) -> Blueprint:
-    """Text → blueprint. Never raises; an invalid blueprint carries its reason and no sub-goals.
+    """Text → blueprint. Never raises: an invalid blueprint has a reason and no sub-goals.
 
-    finished: whether the planner ended it by itself.
+    finished: whether the planner wrote the end token.
     """
     if not finished:
         return Blueprint(text, (), Invalid.UNFINISHED)
@@ -109,12 +109,12 @@ def parse_blueprint(text: str, finished: bool = True) -> Blueprint:
 
 
 def format_blueprint(subgoals: tuple[SubGoal, ...]) -> str:
-    """The planner's text for these sub-goals, each on a line of its own after a newline."""
+    """The planner's text for these sub-goals: a newline before each."""
     return "".join("\n" + g.text for g in subgoals)
 
 
 def vocabulary() -> list[str]:
-    """The small model's tokens in id order: everything above is one of these after another."""
+    """The small model's tokens in id order; all texts above are sequences of these."""
     cells = [(r, c) for r in range(MAX_SIDE) for c in range(MAX_SIDE)]
     widths = range(3, MAX_SIDE + 1)
     return [

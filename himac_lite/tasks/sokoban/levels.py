@@ -1,4 +1,4 @@
-"""Levels by name: files, the frozen splits, and the hash that tells puzzles apart up to symmetry."""
+"""Level files, the frozen splits, and the hash that identifies a puzzle up to symmetry."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import TextIO
 
 from himac_lite import storage
 from himac_lite.errors import LevelError
+from himac_lite.tasks import PARTS
 from himac_lite.tasks.sokoban import files
 from himac_lite.tasks.sokoban.files import enclosed, format_levels
 from himac_lite.types import Level
 
 MAX_BYTES = 50_000_000
-PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """What a frozen split contains; `lengths` are optimal moves, inclusive."""
+    """The definition of a frozen split; `lengths` are optimal moves, inclusive."""
 
     size: int
     boxes: int
@@ -43,10 +43,9 @@ SPLITS = {
 
 
 def parse_levels(text: str, source: str = "text", errors: str = "raise") -> list[Level]:
-    """Every level of a text. Comments before a board belong to it, and ``Title:``, ``Author:``, ``Comment:`` below it.
+    """Every level of a text (`files.read_levels` describes the format).
 
-    errors: ``raise`` the first `LevelError`, which names source, level number and line; or ``skip`` levels that cannot
-    be read.
+    errors: ``raise`` the first `LevelError`, which names source, level number and line, or ``skip`` unreadable levels.
     """
     return _collect(files.read_levels(text.splitlines(), source), errors)
 
@@ -54,8 +53,8 @@ def parse_levels(text: str, source: str = "text", errors: str = "raise") -> list
 def load_levels(path: str | os.PathLike[str], part: str | None = None, errors: str = "raise") -> list[Level]:
     """Levels of a file, or of a frozen split: ``core/test``, ``warmup/train``; ``core`` with `part` given.
 
-    errors: as for `parse_levels`. Raises `LevelError` with the file, the level and what is allowed, and for a file of
-    more than 50 MB, which `iter_levels` reads level by level.
+    errors: see `parse_levels`. Raises `LevelError` that names the file, the level and the rule, also for a file larger
+    than 50 MB; `iter_levels` reads such a file.
     """
     file = _file_of(path, part)
     size = _endless_refused(file, path).st_size
@@ -67,9 +66,9 @@ def load_levels(path: str | os.PathLike[str], part: str | None = None, errors: s
 
 
 def iter_levels(path: str | os.PathLike[str], part: str | None = None) -> Iterator[Level | LevelError]:
-    """The levels of a file or split one after the other, in bounded memory however long the file is.
+    """Iterate over the levels of a file or split, in bounded memory for a file of any length.
 
-    In the place of a level that cannot be read comes its error. Raises `LevelError` for a file that cannot be opened.
+    The place of an unreadable level has its error. Raises `LevelError` for a file that cannot be opened.
     """
     file = _file_of(path, part)
     _endless_refused(file, path)
@@ -81,7 +80,7 @@ def iter_levels(path: str | os.PathLike[str], part: str | None = None) -> Iterat
 
 
 def _endless_refused(file: Path, path: str | os.PathLike[str]) -> os.stat_result:
-    """What the system says of a file; `LevelError` for one that it does not know, and for an endless device."""
+    """The file's status. Raises `LevelError` if the file does not exist or is an endless device."""
     try:
         found = file.stat()
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
@@ -92,7 +91,7 @@ def _endless_refused(file: Path, path: str | os.PathLike[str]) -> os.stat_result
 
 
 def _short_lines(lines: TextIO) -> Iterator[str]:
-    """Lines, but of an endless one only the beginning; what is not UTF-8 is Latin-1, as old collections have it."""
+    """Lines, each cut at a limit; a line that is not UTF-8 is read as Latin-1, which old collections use."""
     limit, within = 100 * files.MAX_SIDE, False
     while line := lines.readline(limit):
         if not within:
@@ -121,7 +120,7 @@ def _collect(found: Iterable[Level | LevelError], errors: str) -> list[Level]:
 
 
 def _file_of(path: str | os.PathLike[str], part: str | None) -> Path:
-    """The file that a name stands for: a split's, if there is no such file."""
+    """The path of a level file or of a split; an existing file comes first."""
     name = os.fspath(path)
     split, _, own_part = name.partition("/")
     if split not in SPLITS or Path(name).is_file():
@@ -152,7 +151,7 @@ def save_levels(levels: Iterable[Level], path: str | os.PathLike[str]) -> None:
 
 
 def symmetries(level: Level) -> list[Level]:
-    """The level under the 8 symmetries of the square (4 rotations, each mirrored or not); titles are dropped."""
+    """The level under the 8 symmetries of the square (4 rotations, with and without reflection), without titles."""
     out = []
     rows = level.rows
     for _ in range(4):
@@ -162,7 +161,7 @@ def symmetries(level: Level) -> list[Level]:
 
 
 def closed(level: Level) -> Level:
-    """The level with unreachable floor as wall, as the reader has it. Raises `LevelError` for an open level."""
+    """The level with unreachable floor filled with walls. Raises `LevelError` for an open level."""
     try:
         return replace(level, rows=enclosed(level.rows))
     except LevelError as error:
@@ -170,9 +169,9 @@ def closed(level: Level) -> Level:
 
 
 def canonical_hash(level: Level) -> str:
-    """SHA-256 of the least of the 8 symmetric texts: equal exactly for levels that are the same puzzle.
+    """SHA-256 of the smallest of the 8 symmetric texts: equal exactly for levels that are the same puzzle.
 
-    Floor that the player cannot reach counts as wall, as the reader has it. Raises `LevelError` for an open level.
+    Unreachable floor counts as wall. Raises `LevelError` for an open level.
     """
     return hash_of_closed(closed(level))
 
@@ -183,5 +182,5 @@ def hash_of_closed(level: Level) -> str:
 
 
 def held_out_hashes() -> set[str]:
-    """Canonical hashes of every validation and test level: what training and pretraining must not contain."""
+    """Canonical hashes of all validation and test levels, which training and pretraining must not contain."""
     return {canonical_hash(level) for split in SPLITS for part in PARTS[1:] for level in load_levels(split, part)}

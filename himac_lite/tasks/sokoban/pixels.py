@@ -1,9 +1,7 @@
-"""A board as an RGB array and as a PNG file: the pictures of `sokoban.render`, in its light colours, as pixels."""
+"""A board as an RGB array: the picture of `sokoban.render.to_svg` in its light colours."""
 
 from __future__ import annotations
 
-import struct
-import zlib
 from functools import lru_cache
 from itertools import pairwise
 
@@ -15,7 +13,7 @@ from himac_lite.tasks.sokoban.rules import BOX, PLAYER, TARGET, WALL, Board
 
 
 def to_rgb(board: Board, tile: int = 16) -> np.ndarray:
-    """uint8 [H·tile, W·tile, 3]; `tile` pixels a cell. Raises `ValueError` for a tile below 1."""
+    """uint8 [H·tile, W·tile, 3], `tile` pixels per cell. Raises `ValueError` for a tile below 1."""
     return rgb_of_cells(pack([board])[0][0], tile)
 
 
@@ -30,8 +28,8 @@ def rgb_of_cells(cells: np.ndarray, tile: int = 16) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def sprites(tile: int) -> np.ndarray:
-    """uint8 [16, tile, tile, 3]: the picture of every combination of bits, in the SVG's shapes and light colours."""
-    fine = 4  # drawn four times as large, then averaged
+    """uint8 [16, tile, tile, 3]: the picture of each combination of bits, with the shapes and colours of the SVG."""
+    fine = 4  # drawn at four times the size, then averaged
     y, x = (np.mgrid[: tile * fine, : tile * fine] + 0.5) * (UNIT / (tile * fine))
 
     def near(points: list[tuple[float, float]], reach: float) -> np.ndarray:
@@ -71,24 +69,3 @@ def sprites(tile: int) -> np.ndarray:
             picture[mask] = rgb(colour)
         out[bits] = picture.reshape(tile, fine, tile, fine, 3).mean((1, 3)).round()
     return out
-
-
-def to_png(board: Board, tile: int = 32) -> bytes:
-    """The board as a PNG file, `tile` pixels a cell. Raises `ValueError` for a tile below 1."""
-    return png_of_rgb(to_rgb(board, tile))
-
-
-def png_of_rgb(picture: np.ndarray) -> bytes:
-    """uint8 [H, W, 3] → the bytes of a PNG file (ISO/IEC 15948): 8 bits a channel, no filter, one IDAT chunk."""
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise ValueError(f"a picture is uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}")
-    height, width, _ = picture.shape
-    lines = np.zeros((height, 1 + 3 * width), np.uint8)  # every line begins with the number of its filter
-    lines[:, 1:] = picture.reshape(height, 3 * width)
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    data = zlib.compress(lines.tobytes(), 9)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")

@@ -1,4 +1,4 @@
-"""EpisodeState a level in a terminal or through a pipe: what each key does, without any input or output of its own."""
+"""`himac-lite play` without input and output: what each key does, and what the screen shows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOVES = {**dict(zip("wasd", "uldr", strict=True)), **dict(zip("kjhl", "udlr", s
 
 @dataclass
 class Session:
-    """A player among levels. `played` is the LURD of the moves so far, pushes in capitals; blocked moves are none."""
+    """A player among levels. `played` is the LURD of the moves so far: pushes in capitals, no blocked moves."""
 
     levels: Sequence[Level]
     number: int = 0
@@ -32,7 +32,7 @@ class Session:
         return self._boards[-1]
 
     def press(self, key: str) -> None:
-        """What a key does; other keys do nothing."""
+        """Handle one key; unknown keys do nothing."""
         if key in _MOVES:
             move = _MOVES[key]
             after, outcome = step(self.board, move)
@@ -44,13 +44,13 @@ class Session:
             self.played = self.played[:-1]
         elif key == "r":
             self._go(self.number)
-        elif key in "np" and key:
+        elif key in ("n", "p"):
             self._go((self.number + (1 if key == "n" else -1)) % len(self.levels))
         elif key == "q":
             self.over = True
 
     def screen(self, colour: bool) -> str:
-        """Title, board, count and keys."""
+        """Title, board, counts and keys."""
         level = self.levels[self.number]
         pushes = sum(move.isupper() for move in self.played)
         lines = [f"level {self.number + 1} of {len(self.levels)} {level.title}".rstrip()]
@@ -66,7 +66,7 @@ class Session:
 
 
 def keys_of(text: str) -> list[str]:
-    """The keys that a text of key presses holds, arrows as one key each; spaces and line ends are none."""
+    """The key presses in a text: an arrow is one key; white space is ignored."""
     keys, at = [], 0
     while at < len(text):
         size = 3 if text[at : at + 3] in _ARROWS else 1

@@ -1,19 +1,19 @@
-"""Plans as beginners make them, and the moves that carry out one push: what demonstrations are written from."""
+"""Plans of a beginner, and the moves that carry out one push: the parts of demonstrations."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from himac_lite.tasks.sokoban.rules import MOVES, NAMES, STEP, Board
+from himac_lite.tasks.sokoban.rules import MOVES, NAME, STEP, Board
 from himac_lite.tasks.sokoban.solver import reachable, way
 from himac_lite.tasks.sokoban.task import Push
 from himac_lite.types import Cell
 
-_NAME = dict(zip(MOVES, NAMES, strict=True))
-
 
 def greedy_pushes(board: Board, only_first: bool = False) -> list[Push]:
-    """A beginner's plan: nearest box first, sideways and then up or down, through whatever stands there."""
+    """A beginner's plan: nearest box first, first sideways, then up or down, through any obstacle."""
     plan: list[Push] = []
     targets = set(board.targets - board.boxes)
     boxes = sorted(board.boxes - board.targets, key=lambda b: (manhattan(b, board.player), b))
@@ -42,7 +42,7 @@ def useless_pushes(board: Board, rng: np.random.Generator) -> list[Push]:
 
 
 def legal_pushes(board: Board) -> list[Push]:
-    """Every straight push that can be done now, of every length."""
+    """Every straight push of every length that is possible now."""
     reach = reachable(board)
     out: list[Push] = []
     for box in sorted(board.boxes):
@@ -52,27 +52,27 @@ def legal_pushes(board: Board) -> list[Push]:
                 continue
             cell = (box[0] + dr, box[1] + dc)
             while cell not in board.walls and cell not in board.boxes:
-                out.append((box, _NAME[move], cell))
+                out.append((box, NAME[move], cell))
                 cell = (cell[0] + dr, cell[1] + dc)
     return out
 
 
 def manhattan(a: Cell, b: Cell) -> int:
-    """Steps between two cells where nothing stands in the way."""
+    """Steps between two cells without obstacles."""
     return abs(a[0] - b[0]) + abs(a[1] - b[1])
 
 
 def after_push(board: Board, push: Push) -> Board:
-    """The board when a push has been carried out, the player behind the box."""
+    """The board after a push, with the player behind the box."""
     box, direction, target = push
     dr, dc = STEP[direction[0]]
     boxes = (board.boxes - {box}) | {target}
     player = (target[0] - dr, target[1] - dc)
-    return Board(board.height, board.width, board.walls, board.targets, boxes, player)
+    return replace(board, boxes=boxes, player=player)
 
 
 def execute_push(board: Board, push: Push) -> str | None:
-    """The shortest moves that carry out one sub-goal (walk behind the box, push); None where it cannot be done."""
+    """The shortest moves for one sub-goal (walk behind the box, push); None if it is impossible."""
     box, direction, target = push
     move = direction[0]
     dr, dc = STEP[move]

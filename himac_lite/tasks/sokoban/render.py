@@ -1,12 +1,13 @@
-"""A board as text, as coloured text and as SVG. Plain Python, like the rules; `sokoban.pixels` has RGB and PNG.
+"""A board as text, as coloured text and as SVG, in plain Python; `sokoban.pixels` has RGB.
 
-Colours are Okabe and Ito's, which people with any common colour blindness can tell apart; and nothing depends on colour
-alone: a box has a cross and a box on target a tick, a target is a small ring and a target under the player a large one.
+The colours are Okabe and Ito's, which remain distinct with the common forms of colour blindness. Nothing depends on
+colour alone: a box has a cross, a box on target a tick; a target is a small ring, a target under the player a large
+one.
 """
 
 from __future__ import annotations
 
-from himac_lite.tasks.sokoban.rules import Board, play, rows_of
+from himac_lite.tasks.sokoban.rules import Board, rows_of
 from himac_lite.types import Cell
 
 ORANGE, GREEN, VERMILION, BLUE, SKY = "#E69F00", "#009E73", "#D55E00", "#0072B2", "#56B4E9"
@@ -18,7 +19,7 @@ THEME = {  # part: (light, dark)
     "digit": ("#FFFFFF", "#14171A"),
     "player": (BLUE, SKY),
 }
-_PAGES = (  # where notebooks say which theme they show: (light, dark)
+_PAGES = (  # CSS selectors of the notebooks' themes: (light, dark)
     ("[data-jp-theme-light=true]", "[data-jp-theme-light=false]"),  # JupyterLab
     (".vscode-light", ".vscode-dark"),
     ("html[theme=light]", "html[theme=dark]"),  # Colab
@@ -31,12 +32,12 @@ _PAWN = "M4.6 17.4a5.4 6.2 0 0 1 10.8 0z"
 
 
 def to_text(board: Board) -> str:
-    """The XSB rows, joined by newlines, none at the end."""
+    """The XSB rows, joined by newlines, without one at the end."""
     return "\n".join(rows_of(board))
 
 
 def to_ansi(board: Board) -> str:
-    """`to_text` with ANSI colours; without the escape codes it is exactly `to_text`."""
+    """`to_text` with ANSI colours: without the escape codes it equals `to_text`."""
 
     def paint(ch: str) -> str:
         return f"\033[{_ANSI[ch]}m{ch}\033[0m" if ch in _ANSI else ch
@@ -49,7 +50,7 @@ def _cell_list(cells: frozenset[Cell]) -> str:
 
 
 def _style() -> str:
-    """Dark colours where system or notebook is dark. Light ones are attributes too, for viewers without CSS."""
+    """CSS for dark colours on a dark system or notebook. Light colours are also attributes, for viewers without CSS."""
 
     def rules(prefix: str, dark: bool) -> str:
         return "".join(f"{prefix} .himac-{part}{{fill:{pair[dark]}}}" for part, pair in THEME.items())
@@ -59,11 +60,11 @@ def _style() -> str:
 
 
 def to_svg(board: Board, size: int | None = None, theme: str = "auto", coordinates: bool = False) -> str:
-    """The board as one self-contained `<svg>` element, to be shown inline or saved as a file.
+    """The board as one self-contained `<svg>` element, for inline display or a file.
 
-    size: pixels of the longer side; None leaves the size to the page.
-    theme: ``auto`` follows the system or the notebook (JupyterLab, VS Code, Colab), or ``light``, or ``dark``.
-    coordinates: write row and column numbers, as sub-goals use them, on the left and the upper wall.
+    size: pixels of the longer side; None: the page decides.
+    theme: ``auto`` (follows the system or the notebook: JupyterLab, VS Code, Colab), ``light`` or ``dark``.
+    coordinates: write the row and column numbers of sub-goals on the left and the upper wall.
     Raises `ValueError` for another theme or a size below 1.
     """
     if theme not in ("auto", "light", "dark"):
@@ -122,23 +123,3 @@ def to_svg(board: Board, size: int | None = None, theme: str = "auto", coordinat
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"{extent} role="img">'
     style = _style() if theme == "auto" else ""
     return f"{head}<title>{title}</title><desc>{where}</desc>{style}{''.join(parts)}</svg>"
-
-
-def to_animation(board: Board, moves: str, seconds: float = 0.3, size: int | None = None, theme: str = "auto") -> str:
-    """The positions of a LURD as one animated `<svg>`, which plays by itself and stops at the last; no script.
-
-    seconds: how long each position is shown. size, theme: as for `to_svg`. Raises `ValueError` as that does, and for
-    a time that is not positive.
-    """
-    if seconds <= 0:
-        raise ValueError(f"seconds must be positive, not {seconds}")
-    frames = []
-    for i in range(len(moves) + 1):
-        shown = to_svg(play(board, moves[:i]), None, theme)
-        body = shown[shown.index(">") + 1 : -len("</svg>")]
-        last = i == len(moves)
-        length = "indefinite" if last else f"{seconds:g}s"
-        cue = f'<set attributeName="visibility" to="visible" begin="{i * seconds:g}s" dur="{length}"/>'
-        frames.append(f'<g class="himac-frame" visibility="hidden">{cue}{body}</g>')
-    whole = to_svg(board, size, theme)
-    return whole[: whole.index(">") + 1] + "".join(frames) + "</svg>"

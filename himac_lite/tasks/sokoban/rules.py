@@ -1,7 +1,7 @@
-"""The rules of Sokoban, for one board, in plain Python: no NumPy, so that a page in a browser can play by them too.
+"""The rules of Sokoban for one board, in plain Python without NumPy, so that they can also run in a browser.
 
-`sokoban.batch` has the same rules for thousands of boards at once; the tests hold the two to each other on random play.
-The solver works on the same geometry, and its solutions are replayed here.
+`sokoban.batch` has the same rules for thousands of boards; tests compare the two on random play. Tests also replay the
+solver's solutions by these rules.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ MOVES = "udlr"
 """Letters of the four moves, in the order of the action numbers 0–3. LURD capitals mark pushes."""
 
 NAMES = ("up", "down", "left", "right")
+NAME = dict(zip(MOVES, NAMES, strict=True))
 STEP: dict[str, Cell] = {"u": (-1, 0), "d": (1, 0), "l": (0, -1), "r": (0, 1)}
 
 WALL, TARGET, BOX, PLAYER = 1, 2, 4, 8
-"""Bits of a cell, in the batched form and in observations."""
+"""Bits of a cell in arrays of cells (`sokoban.cells`) and in observations."""
 
 
 class Outcome(Enum):
-    """What a move did."""
+    """The effect of a move."""
 
     MOVED = 0
     PUSHED = 1
@@ -32,7 +33,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A position: the level's geometry and where the player and the boxes are."""
+    """A position: walls and targets of the level, the boxes and the player."""
 
     height: int
     width: int
@@ -51,7 +52,7 @@ class Board:
 
 
 def board_from_level(level: Level) -> Board:
-    """The start position of a level (which the reader has already checked)."""
+    """The start position of a level. Raises `LevelError` without exactly one player."""
     cells = [((r, c), ch) for r, row in enumerate(level.rows) for c, ch in enumerate(row)]
     player = [cell for cell, ch in cells if ch in "@+"]
     if len(player) != 1:
@@ -83,7 +84,7 @@ def rows_of(board: Board) -> tuple[str, ...]:
 
 
 def step(board: Board, move: str) -> tuple[Board, Outcome]:
-    """Apply one move, ``u d l r`` in either case. A blocked move leaves the board as it is."""
+    """Apply one move, ``u d l r`` in either case. A blocked move returns the same board."""
     dr, dc = STEP[move.lower()]
     r, c = board.player
     ahead = (r + dr, c + dc)

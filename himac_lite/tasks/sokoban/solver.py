@@ -1,39 +1,34 @@
-"""Optimal solutions of levels, in moves or in pushes, as LURD, as single pushes and as straight runs of pushes.
+"""Optimal solutions of levels, in moves or in pushes, as LURD and as straight runs of pushes.
 
-`astar` does the search; what it finds is written out, and can be checked, by the rules.
+`astar` searches; this module writes the solution as moves, which the rules can replay.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from himac_lite.tasks.sokoban import astar
 from himac_lite.tasks.sokoban.distances import MAX_STATES, DistanceTable, distances
 from himac_lite.tasks.sokoban.geometry import Geometry
-from himac_lite.tasks.sokoban.rules import MOVES, NAMES, STEP, Board, Outcome, board_from_level, step
+from himac_lite.tasks.sokoban.rules import MOVES, NAME, STEP, Board, Outcome, board_from_level, step
 from himac_lite.types import Cell, Level
 
-__all__ = [
-    "MAX_BYTES", "MAX_STATES", "DistanceTable", "Geometry", "Push", "Search", "Solution", "as_lurd", "distances",
-    "optimal_length", "pushes_of", "search", "solve",
-]  # fmt: skip
+__all__ = ["DistanceTable", "Push", "Search", "Solution", "distances", "optimal_length", "pushes_of", "search", "solve"]
 
 MAX_BYTES = 800_000_000
-"""Memory that a search may take for its states."""
+"""Memory limit of a search for its states."""
 
 Push = tuple[Cell, str, Cell]
-"""(box, direction as one of 'up down left right', where the box ends): a straight run of pushes, one sub-goal."""
-
-_NAME = dict(zip(MOVES, NAMES, strict=True))
+"""(box, direction as one of 'up down left right', target cell): a straight run of pushes, one sub-goal."""
 
 
 @dataclass(frozen=True)
 class Solution:
-    """A solution as LURD (capitals push), optimal in ``moves`` or in ``pushes`` as it was asked for."""
+    """A solution as LURD (capitals push), optimal in the requested unit."""
 
     lurd: str
 
@@ -48,7 +43,7 @@ class Solution:
 
 @dataclass(frozen=True)
 class Search:
-    """What came of a search: the solution, or the reason why there is none; and how many states were kept."""
+    """The result of a search: the solution or None, how the search ended, and the number of states kept."""
 
     solution: Solution | None
     outcome: astar.Outcome
@@ -56,9 +51,9 @@ class Search:
 
 
 def solve(level: Level, optimal: str = "moves", max_states: int = MAX_STATES) -> Solution | None:
-    """An optimal solution of a level, or None if it has none (or needs more than `max_states` states).
+    """An optimal solution of a level, or None if there is none or the search needs more than `max_states` states.
 
-    optimal: ``moves`` for the fewest moves, ``pushes`` for the fewest pushes (and short walks between them).
+    optimal: ``moves`` for the fewest moves, ``pushes`` for the fewest pushes (with shortest walks between them).
     """
     return search(level, optimal, max_states).solution
 
@@ -70,19 +65,18 @@ def search(
     max_bytes: int = MAX_BYTES,
     seconds: float | None = None,
 ) -> Search:
-    """`solve` with all limits, which says how it ended. The same level and limits, but for `seconds`, end the same way.
+    """`solve` with all limits and the reason for the end. Without `seconds` the result is deterministic.
 
     Raises `ValueError` for another `optimal`.
     """
     board = board_from_level(level)
     geometry, found = _found(board, optimal, max_states, max_bytes, seconds)
-    if found.pushes is None:
-        return Search(None, found.outcome, found.states)
-    return Search(Solution(_walked(board, geometry, found.pushes)), found.outcome, found.states)
+    solution = None if found.pushes is None else Solution(_walked(board, geometry, found.pushes))
+    return Search(solution, found.outcome, found.states)
 
 
 def optimal_length(level: Level, optimal: str = "moves", max_states: int = MAX_STATES) -> int | None:
-    """The length of what `solve` finds, without writing the solution out."""
+    """The length of the solution that `solve` finds, without its moves."""
     return _found(board_from_level(level), optimal, max_states, MAX_BYTES, None)[1].cost
 
 
@@ -102,18 +96,17 @@ def _found(
 
 
 def _walked(board: Board, geometry: Geometry, pushes: list[tuple[int, int]]) -> str:
-    """The LURD of single pushes, with a shortest walk before each."""
+    """The LURD of the given pushes, with a shortest walk before each."""
     lurd = ""
     for cell, a in pushes:
         (r, c), (dr, dc) = geometry.cells[cell], STEP[MOVES[a]]
         lurd += walk(board, (r - dr, c - dc)) + MOVES[a].upper()
-        boxes = (board.boxes - {(r, c)}) | {(r + dr, c + dc)}
-        board = Board(board.height, board.width, board.walls, board.targets, boxes, (r, c))
+        board = replace(board, boxes=(board.boxes - {(r, c)}) | {(r + dr, c + dc)}, player=(r, c))
     return lurd
 
 
 def walk(board: Board, to: Cell) -> str:
-    """A shortest walk of the player, in small letters, that touches no box. Raises `ValueError` where there is none."""
+    """A shortest walk of the player without a push, in lower case. Raises `ValueError` if there is none."""
     came = reachable(board, to)
     if to not in came:
         raise ValueError(f"the player cannot walk from {board.player} to {to}")
@@ -121,8 +114,9 @@ def walk(board: Board, to: Cell) -> str:
 
 
 def reachable(board: Board, until: Cell | None = None) -> dict[Cell, str]:
-    """Cells that the player can walk to without touching a box, breadth first, each with the move that leads into it
-    ("" for the player's own). until: a cell at which the search may stop.
+    """Cells that the player can walk to without a push → the move that enters each ("" for the player's own cell).
+
+    until: a cell at which the breadth-first search stops.
     """
     came = {board.player: ""}
     queue = deque(came)
@@ -137,7 +131,7 @@ def reachable(board: Board, until: Cell | None = None) -> dict[Cell, str]:
 
 
 def way(came: Mapping[Cell, str], to: Cell) -> str:
-    """The moves to one of the cells that are `reachable`; no other way is shorter."""
+    """The moves of a shortest walk to a cell of `reachable`."""
     moves = ""
     while move := came[to]:
         moves = move + moves
@@ -146,7 +140,7 @@ def way(came: Mapping[Cell, str], to: Cell) -> str:
 
 
 def pushes_of(board: Board, moves: str) -> list[Push]:
-    """The blueprint of a solution: every straight run of pushes of one box is one sub-goal."""
+    """The blueprint of a solution: each straight run of pushes of one box is one sub-goal."""
     runs: list[Push] = []
     for move in moves.lower():
         before = board
@@ -155,17 +149,7 @@ def pushes_of(board: Board, moves: str) -> list[Push]:
             continue
         (box,) = before.boxes - board.boxes
         (target,) = board.boxes - before.boxes
-        if runs and runs[-1][2] == box and runs[-1][1] == _NAME[move]:
-            runs[-1] = (runs[-1][0], _NAME[move], target)
-        else:
-            runs.append((box, _NAME[move], target))
+        if runs and runs[-1][2] == box and runs[-1][1] == NAME[move]:
+            box, *_ = runs.pop()
+        runs.append((box, NAME[move], target))
     return runs
-
-
-def as_lurd(board: Board, moves: str) -> str:
-    """Moves with the pushes in capitals."""
-    out = []
-    for m in moves:
-        board, outcome = step(board, m)
-        out.append(m.upper() if outcome is Outcome.PUSHED else m.lower())
-    return "".join(out)

@@ -16,14 +16,13 @@ from himac_lite.types import Blueprint, Level, Role, SubGoal
 
 __all__ = ["Push", "SokobanEpisode", "SokobanTask", "pushes_of"]
 
-
 TILE = 28
-"""Pixels a cell of the picture that a model is shown: one place of a Qwen2-VL prompt."""
+"""Pixels per cell of the picture for a model: one place of a Qwen2-VL prompt."""
 
 
 @dataclass
 class SokobanEpisode:
-    """One game: the board, the moves so far (LURD, pushes in capitals, blocked moves included)."""
+    """One episode: the board and the moves so far (LURD, pushes in capitals, with blocked moves)."""
 
     board: Board
     moves: str = ""
@@ -68,7 +67,7 @@ class SokobanEpisode:
 
 @dataclass(frozen=True)
 class SokobanTask:
-    """Sokoban levels of up to `language.MAX_SIDE` cells a side."""
+    """Sokoban levels with sides of up to `language.MAX_SIDE` cells."""
 
     max_steps: int = 50
     subgoal_budget: int = 20
@@ -81,7 +80,7 @@ class SokobanTask:
     bins: tuple[tuple[int, int], ...] = ((0, 8), (9, 12), (13, 16), (17, 25), (26, 10_000))
 
     def difficulty(self, item: Level) -> int:
-        """Optimal moves, from the level file's comment or from the solver; 0 for a level without a solution."""
+        """Optimal moves, from the level file or from the solver; 0 for a level without a solution."""
         if item.optimal_moves is not None:
             return item.optimal_moves
         solution = solve(item)

@@ -1,4 +1,4 @@
-"""`SokobanVectorEnv`: N boards stepped together by the kernels of `sokoban.batch`, not a loop over environments."""
+"""`SokobanVectorEnv`: N boards stepped by the kernels of `sokoban.batch`, without a loop over environments."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from himac_lite.tasks.sokoban.game import METADATA, TILE, Game
 from himac_lite.tasks.sokoban.pixels import sprites
 from himac_lite.tasks.sokoban.rules import BOX, TARGET, Board
 
-_DRAWN = 32  # level numbers that a board draws at a time: the same numbers as one by one, at a small part of the cost
+_DRAWN = 32  # level numbers drawn at once for each board: the same numbers as single draws, much cheaper
 
 
 class SokobanVectorEnv(Game, VectorEnv[Any, Any, np.ndarray]):
-    """`num_envs` boards of `SokobanEnv`, N for short, stepped together. Other arguments, spaces and rewards as there.
+    """`num_envs` boards of `SokobanEnv` (N for short), stepped together. Other arguments, spaces and rewards are equal.
 
-    - `autoreset_mode`, as Gymnasium defines them: ``NEXT_STEP`` (the default): the step after the end of an episode
-      ignores its action, returns reward 0 and the first observation of a new episode. ``SAME_STEP``: the step that
-      ends an episode returns the first observation of the next one, and the last one in ``infos["final_obs"]`` and
-      ``infos["final_info"]``. ``DISABLED``: the caller resets, with ``options={"reset_mask": bool [N]}`` some boards.
-    - ``reset(seed=s)`` seeds board i with s + i, or give a list; ``options={"level": i}``, or a number for each board.
+    - `autoreset_mode`, as in Gymnasium. ``NEXT_STEP`` (default): the step after the end of an episode ignores its
+      action, returns reward 0 and the first observation of a new episode. ``SAME_STEP``: the step that ends an episode
+      returns the first observation of the next one, and the last observation in ``infos["final_obs"]`` and
+      ``infos["final_info"]``. ``DISABLED``: the caller resets all boards, or some by ``{"reset_mask": bool [N]}``.
+    - ``reset(seed=s)`` seeds board i with s + i; ``seed`` may be a list. ``options={"level": i}``: one number or N.
     - ``symbolic`` and ``rgb`` observations are arrays [N, …], ``text`` is a tuple of N strings; infos are arrays [N].
     """
 
@@ -61,7 +61,7 @@ class SokobanVectorEnv(Game, VectorEnv[Any, Any, np.ndarray]):
         self._sizes = np.array([(board.height, board.width) for board in self._boards])
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode on every board, or on those of ``options["reset_mask"]``."""
+        """Start an episode on every board, or on the boards of ``options["reset_mask"]``."""
         options = options or {}
         seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)] if np.ndim(seed) == 0 else seed
         given: Any = options.get("level")
@@ -77,7 +77,7 @@ class SokobanVectorEnv(Game, VectorEnv[Any, Any, np.ndarray]):
         return self._observation(), self._infos(which)
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One move on every board. actions: int [N]; returns (observations, float64 [N], bool [N], bool [N], infos)."""
+        """One move on every board. actions: int [N]. Returns observations, float64 [N], bool [N], bool [N], infos."""
         if self._level.min() < 0:
             raise error.ResetNeeded("call reset() first")
         actions = np.asarray(actions)
@@ -109,24 +109,24 @@ class SokobanVectorEnv(Game, VectorEnv[Any, Any, np.ndarray]):
         return self._observation(), rewards, terminated, truncated, {**final, **self._infos()}
 
     def render(self) -> tuple[Any, ...] | None:
-        """A frame of every board in `render_mode`, or None where there is no mode."""
+        """A frame of every board in `render_mode`; None without a mode."""
         if self.render_mode is None:
             return None
         return tuple(self._frame(self._board(i), self._cells[i]) for i in range(self.num_envs))
 
     def _chosen(self, mask: Any) -> np.ndarray:
-        """The numbers of the boards that a reset is for."""
+        """The numbers of the boards to reset."""
         if mask is None:
             return np.arange(self.num_envs)
         mask = np.asarray(mask)
         if mask.dtype != np.bool_ or mask.shape != (self.num_envs,) or not mask.any():
             raise ConfigError(
-                f"options['reset_mask'] must be bool [{self.num_envs}] with one True at least, not {mask!r}"
+                f"options['reset_mask'] must be bool [{self.num_envs}] with at least one True, not {mask!r}"
             )
         return np.flatnonzero(mask)
 
     def _begin(self, which: np.ndarray, levels: Sequence[Any] | None = None) -> None:
-        """Put the boards `which` at the start of the given levels; None draws one with the board's own generator."""
+        """Reset the boards `which` to the given levels; None draws a level with the board's own generator."""
         if not len(which):
             return
         drawn = which if levels is None else np.array([i for i in which.tolist() if levels[i] is None], np.int64)
@@ -159,7 +159,7 @@ class SokobanVectorEnv(Game, VectorEnv[Any, Any, np.ndarray]):
         return unpack(self._cells[i], self._boards[self._level[i]])
 
     def _infos(self, which: np.ndarray | None = None) -> dict[str, Any]:
-        """Infos of all boards; or of some, with zeros and a False in the masks for the others."""
+        """Infos of all boards, or of some: the others have zeros, and False in the masks."""
         level = self._level.copy()
         infos = {"level": level, "moves": self._moves.copy(), "optimal_moves": self._optimal[level]}
         infos["success"] = self._missing == 0
@@ -172,7 +172,7 @@ class SokobanVectorEnv(Game, VectorEnv[Any, Any, np.ndarray]):
         return infos | {f"_{key}": mask.copy() for key in infos}
 
     def _final(self, which: np.ndarray) -> dict[str, Any]:
-        """The last observations and infos of the episodes that have just ended."""
+        """The last observations and infos of the episodes that just ended."""
         observations = np.full(self.num_envs, None, object)
         for i, observation in zip(which.tolist(), self._observation(which), strict=True):
             observations[i] = observation

@@ -1,8 +1,8 @@
-"""Products, in the JSON files of the original: ``items_*.json`` beside ``items_ins_*.json``.
+"""Products, in the two JSON files of the original WebShop: ``items_*.json`` and ``items_ins_*.json``.
 
-The first is a list of products (``asin``, ``name``, ``category``, ``query``, ``product_category``, ``pricing``,
-``full_description``, ``small_description``, ``customization_options``), the second maps an ASIN to its ``attributes``
-and, where there is one, to the ``instruction`` and ``instruction_attributes`` of its goals.
+The first file is a list of products (``asin``, ``name``, ``category``, ``query``, ``product_category``, ``pricing``,
+``full_description``, ``small_description``, ``customization_options``). The second maps an ASIN to its ``attributes``
+and, if there are goals for it, to their ``instruction`` and ``instruction_attributes``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from himac_lite.errors import TaskError
 
 MAX_BYTES = 2_000_000_000
 NO_PRICE = 100.0
-"""What the original asks for a product that names no price."""
+"""The original's price of a product without a price."""
 
 
 @dataclass(frozen=True)
 class Product:
-    """One product, as its pages show it and as the reward reads it."""
+    """One product, with the fields of its pages and of the reward."""
 
     asin: str
     title: str
@@ -33,17 +34,17 @@ class Product:
     description: str
     bullets: tuple[str, ...]
     prices: tuple[float, ...]
-    """One price, or the two ends of a range, in dollars."""
+    """One price, or the lower and upper end of a range, in dollars."""
     options: Mapping[str, tuple[str, ...]]
-    """Name of an option → its values, in lower case."""
+    """Name of an option → its values in lower case."""
     attributes: tuple[str, ...]
     instruction: str | None = None
-    """What a goal that wants this product says, without options and price."""
+    """The instruction of a goal for this product, without options and price."""
     instruction_attributes: tuple[str, ...] = ()
 
     @property
     def price(self) -> float:
-        """What it costs: of a range, the middle (the original draws one when it starts)."""
+        """The price in dollars; the middle of a range (the original draws a price when it starts)."""
         return sum(self.prices) / len(self.prices)
 
     @property
@@ -53,26 +54,26 @@ class Product:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All products of a shop, in the order of its file."""
+    """All products of a shop in the order of its file."""
 
     products: tuple[Product, ...]
     source: str
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_by_asin", {p.asin: p for p in self.products})
+    @cached_property
+    def _by_asin(self) -> dict[str, Product]:
+        return {p.asin: p for p in self.products}
 
     def __getitem__(self, asin: str) -> Product:
-        found: dict[str, Product] = self._by_asin  # type: ignore[attr-defined]
-        return found[asin]
+        return self._by_asin[asin]
 
     def __contains__(self, asin: str) -> bool:
-        return asin in self._by_asin  # type: ignore[attr-defined]
+        return asin in self._by_asin
 
 
 def load_catalogue(items: Path, attributes: Path | None = None) -> Catalogue:
-    """Read a catalogue. attributes: by default the file beside `items` whose name says ``items_ins`` for ``items``.
+    """Read a catalogue. attributes: the second file; by default `attributes_file`.
 
-    As in the original, products without a usable ASIN and repeated ones are left out. Raises `TaskError` that names the
+    As in the original, products without a usable ASIN and duplicates are skipped. Raises `TaskError` that names the
     file, the product and the field.
     """
     beside = attributes or attributes_file(items)
@@ -97,7 +98,7 @@ def load_catalogue(items: Path, attributes: Path | None = None) -> Catalogue:
 
 
 def attributes_file(items: Path) -> Path:
-    """items_shuffle_1000.json → items_ins_v2_1000.json beside it, whichever of the names is there."""
+    """items_shuffle_1000.json → items_ins_1000.json or items_ins_v2_1000.json in the same folder."""
     rest = items.name.removeprefix("items").removeprefix("_shuffle")
     names = (f"items_ins{rest}", f"items_ins_v2{rest}")
     return next((items.with_name(n) for n in names if items.with_name(n).is_file()), items.with_name(names[0]))
@@ -138,7 +139,7 @@ def parse_prices(text: str | None) -> tuple[float, ...]:
 
 
 def to_json(products: Sequence[Product]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The two files of a catalogue, as `load_catalogue` reads them."""
+    """The contents of the two files that `load_catalogue` reads."""
     items = [
         {
             "asin": p.asin, "name": p.title, "category": p.category, "query": p.query,

@@ -1,7 +1,7 @@
-"""Our own catalogue: seeded, so that several products of every type differ in what a goal can ask for.
+"""Our generated catalogue, made from a seed.
 
-A goal names the type, one to three attributes, the options and a price limit. About 21 products share a type, and an
-attribute is shared by about four in ten of them: a search finds candidates, and the pages tell which one is meant.
+A goal names the type, one to three attributes, the options and a price limit. 21 products share a type, and about four
+in ten of them share an attribute. So a search finds candidates, and their pages show which one the goal means.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def generate(seed: int = SEED, per_type: int = 21) -> Catalogue:
             made += [_product(path, attributes, kind, rng) for _ in range(per_type)]
     order = rng.permutation(len(made))
     numbers = rng.choice(10_000, len(made), replace=False)
-    products = (_numbered(made[i], f"HL{number:04d}") for i, number in zip(order, numbers, strict=True))
+    products = (replace(made[i], asin=f"HL{number:04d}") for i, number in zip(order, numbers, strict=True))
     return Catalogue(tuple(products), f"generated with seed {seed}")
 
 
@@ -45,7 +45,7 @@ def _product(path: str, attributes: tuple[str, ...], kind: Type, rng: np.random.
         count = int(rng.integers(2, min(4, len(values)) + 1))
         options[name] = tuple(values[i] for i in sorted(rng.choice(len(values), count, replace=False)))
     brand, use = BRANDS[int(rng.integers(len(BRANDS)))], USES[int(rng.integers(len(USES)))]
-    # The title shows two attributes at most; the others are found under Features.
+    # The title shows at most two attributes; the page Features has the others.
     title = f"{brand} {noun}, {', '.join(own[:2])}, {use}"
     bullets = tuple(f"{attribute}: made to stay so {use}" for attribute in own)
     wanted = sorted(own, key=lambda _: rng.random())[: int(rng.integers(1, min(3, len(own)) + 1))]
@@ -55,10 +55,6 @@ def _product(path: str, attributes: tuple[str, ...], kind: Type, rng: np.random.
         "", title, path.split(" › ")[0].lower(), noun, f"{path} › {noun.title()}", description, bullets, (price,),
         options, tuple(own), ask, tuple(wanted),
     )  # fmt: skip
-
-
-def _numbered(product: Product, asin: str) -> Product:
-    return replace(product, asin=asin)
 
 
 def write(folder: Path, seed: int = SEED) -> None:

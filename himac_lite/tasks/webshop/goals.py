@@ -1,4 +1,4 @@
-"""Goals: what a buyer wants, hidden from the agent but for its instruction; and how goals are split."""
+"""Shopping goals, of which the agent sees only the instruction, and their splits."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from himac_lite.errors import TaskError
+from himac_lite.tasks import PARTS
 from himac_lite.tasks.webshop.catalogue import Catalogue, Product
 
-PARTS = ("train", "validation", "test")
 NO_LIMIT = 1_000_000.0
-"""The price limit of a goal that names none, as in the original."""
+"""The price limit of a goal without one, as in the original."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """One shopping goal; as a task's item, `text` is all of it and `title` the instruction."""
+    """One shopping goal. As a task item, `text` identifies it and `title` is the instruction."""
 
     asin: str
     instruction: str
@@ -40,7 +40,7 @@ class Goal:
 
 
 def make_goal(product: Product, options: Iterable[tuple[str, str]], price_upper: float) -> Goal:
-    """The goal that wants this product with these options below a price, worded as the original words it."""
+    """The goal for this product with these options below a price, in the original's wording."""
     chosen = tuple(options)
     wanted = ", and ".join(f"{name}: {value}" for name, value in chosen)
     limit = f", and price lower than {price_upper:.2f} dollars" if price_upper < NO_LIMIT else ""
@@ -49,11 +49,11 @@ def make_goal(product: Product, options: Iterable[tuple[str, str]], price_upper:
 
 
 def synthetic_goals(catalogue: Catalogue, seed: int, per_product: int | None = None) -> list[Goal]:
-    """Goals for every product that has an instruction: one a combination of its options, or `per_product` of them.
+    """Goals for every product with an instruction: one per combination of its options, or at most `per_product`.
 
-    The price limit is one of the next four multiples of 10 dollars above the price, never the nearest (as in the
-    original, which draws it anew whenever it starts; here each product has a generator of its own). Of goals in the
-    same words the first is kept, so that no two parts of a split ask for the same.
+    The price limit is one of the next four multiples of 10 dollars above the price, never the nearest. The original
+    draws it at each start; here each product has its own generator. Of goals with the same instruction the first is
+    kept, so that no instruction is in two parts of a split.
     """
     out: dict[str, Goal] = {}
     for product in catalogue.products:
@@ -77,7 +77,7 @@ def _limit(price: float, rng: np.random.Generator) -> float:
 
 
 def split(goals: Sequence[Goal], part: str) -> list[Goal]:
-    """The goals of a part, 8 : 1 : 1 by a hash of the product: no product is wanted in two parts."""
+    """The goals of a part, 8 : 1 : 1 by a hash of the product, so no product is in two parts."""
     if part not in PARTS:
         raise TaskError(f"unknown part {part!r} of a catalogue; choose one of {', '.join(PARTS)}")
     return [goal for goal in goals if _part_of(goal.asin) == part]
@@ -89,13 +89,13 @@ def _part_of(asin: str) -> str:
 
 
 def save_goals(goals: Iterable[Goal], file: Path) -> None:
-    """One goal a line; what the product says is not repeated."""
+    """Write one goal per line, without the fields that come from the product."""
     lines = (json.dumps({"asin": g.asin, "options": dict(g.options), "price_upper": g.price_upper}) for g in goals)
     file.write_text("".join(line + "\n" for line in lines), "utf-8")
 
 
 def load_goals(file: Path, catalogue: Catalogue) -> list[Goal]:
-    """Goals of a JSONL file. Raises `TaskError` that names the file, the line and what is wrong."""
+    """Read the goals of a JSONL file. Raises `TaskError` that names the file, the line and the error."""
     try:
         lines = file.read_text("utf-8").splitlines()
     except OSError as error:

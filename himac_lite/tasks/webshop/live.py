@@ -1,7 +1,7 @@
-"""A buyer in a running WebShop, over HTTP: its pages, read as the original's `text` mode reads them.
+"""A client of a running WebShop over HTTP; it reads pages like the original's `text` mode.
 
-A session whose id contains ``fixed`` and ends with ``_7`` is given goal 7. What a server does wrong never ends a run: a
-request that fails leaves the page as it is, and a server that is gone ends the session with a score of 0.
+The server gives goal 7 to a session whose id contains ``fixed`` and ends with ``_7``. A failed request leaves the page
+unchanged. A server that does not answer ends the session with a score of 0. Neither ends a training run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _VOID = {"meta", "link", "img", "input", "br", "hr"}
 
 
 class _Reader(HTMLParser):
-    """The visible texts of a page, and where each button, link and option leads: label → (address, whether to POST)."""
+    """The visible texts of a page, and its buttons, links and options: label → (address, whether to POST)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class _Reader(HTMLParser):
             self._open.append((tag, given))
 
     def handle_endtag(self, tag: str) -> None:
-        # The original's own pages close <h4> with </h5>: a heading closes the last heading.
+        # The original's pages close <h4> with </h5>, so any heading closes the last heading.
         for i in range(len(self._open) - 1, -1, -1):
             name = self._open[i][0]
             if name == tag or (name[0] == tag[0] == "h" and name[1:].isdigit() and tag[1:].isdigit()):
@@ -82,7 +82,7 @@ def _number(text: str) -> float | None:
 
 
 def read_page(html: str) -> _Reader:
-    """The parts of a page; whatever the markup."""
+    """Parse a page; broken markup does not raise."""
     reader = _Reader()
     reader.feed(html)
     reader.close()
@@ -91,14 +91,14 @@ def read_page(html: str) -> _Reader:
 
 @dataclass
 class LiveSession:
-    """One buyer at `url`, with goal number `goal`. Does not raise: see `lost`."""
+    """One buyer at `url` with goal number `goal`. Never raises; `lost` has the error."""
 
     url: str
     goal: int
     timeout: float = 30.0
-    """Seconds that the server may take for an answer."""
+    """Seconds to wait for an answer."""
     lost: str = ""
-    """Why the server is taken for gone."""
+    """Why the session lost the server; empty while it answers."""
     score: float | None = None
     page: Page = field(default=_GONE)
     _leads: dict[str, tuple[str, bool]] = field(default_factory=dict)
@@ -110,21 +110,19 @@ class LiveSession:
 
     @property
     def instruction(self) -> str:
-        """What the buyer is asked to buy, from the page; empty if it says nothing."""
-        said = [text for text in self.page.texts if text.startswith("Instruction:")]
-        at = self.page.texts.index(said[0]) if said else -1
-        if not said:
-            return ""
-        return said[0].removeprefix("Instruction:").strip() or next(iter(self.page.texts[at + 1 :]), "")
+        """The instruction on the page; empty if there is none."""
+        texts = iter(self.page.texts)
+        said = next((text for text in texts if text.startswith("Instruction:")), None)
+        return "" if said is None else said.removeprefix("Instruction:").strip() or next(texts, "")
 
     def act(self, action: str) -> bool:
-        """Take an action. False: the page does not know it, or the server refused it; nothing changed."""
+        """Take an action. Returns False, without a change, if the page does not offer it or the server refuses it."""
         parsed = parse_action(action)
         if parsed is None or self.score is not None:
             return False
         verb, what = parsed
         if verb == "search":
-            # The words become part of an address, where a slash would divide it; <r> and the like are commands.
+            # The query becomes part of a URL: a slash would split it, and <r> and similar words are commands.
             query = " ".join(what[:200].translate(str.maketrans("/<>", "   ")).split())
             return bool(query) and self._visit(self.home, {"search_query": query})
         if verb != "click" or what == "search" or what not in self._leads:
@@ -133,8 +131,8 @@ class LiveSession:
         return self._visit(urljoin(self._here, address), {} if post else None)
 
     def _visit(self, address: str, form: dict[str, str] | None = None) -> bool:
-        """Go to a page (POST if there is a form, even an empty one). False if the server refused."""
-        if not address.startswith(self.url.rstrip("/") + "/"):  # a shop's page never leads elsewhere
+        """Request a page (POST with a form, even an empty one). Returns False if the server refused."""
+        if not address.startswith(self.url.rstrip("/") + "/"):  # never follow a link to another server
             return False
         data = None if form is None else urlencode(form).encode()
         try:
@@ -148,7 +146,7 @@ class LiveSession:
             self._lose(str(getattr(error, "reason", "") or error) or type(error).__name__)
             return False
         found = read_page(html)
-        if found.reward is not None:  # the page shows the hidden goal: nobody reads it
+        if found.reward is not None:  # this page shows the hidden goal, so the agent does not see it
             self.score, self.page, self._leads = found.reward, Page((DONE,), ()), {}
         else:
             self._leads = found.leads

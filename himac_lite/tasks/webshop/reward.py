@@ -1,9 +1,9 @@
-"""WebShop's reward (Yao et al. 2022, section 3.2), given at Buy Now and only then.
+"""WebShop's reward (Yao et al. 2022, section 3.2), given only at Buy Now.
 
     R = r_type · (attribute hits + option hits + [price ≤ upper]) / (attributes + options + 1)
 
-Departures from the original: the nouns of a title are found by a list of words that are none, not by spaCy's tagger;
-the colour names are a list of our own. Both can move r_type or an option hit on a foreign catalogue.
+Departures from the original: the nouns of a title are all words outside a list, where the original uses spaCy's tagger;
+the colour names are our own list. Both can change r_type or an option hit on another catalogue.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HIT = 85
 
 @dataclass(frozen=True)
 class Reward:
-    """The reward and its parts; `attributes` and `options` are numbers of hits."""
+    """The reward and its parts; `attributes` and `options` count hits."""
 
     total: float
     r_type: float
@@ -35,7 +35,7 @@ class Reward:
 
 
 def reward(bought: Product, wanted: Product, goal: Goal, options: Mapping[str, str]) -> Reward:
-    """What buying `bought` with these options (name → value) is worth for a goal whose product is `wanted`."""
+    """The reward for buying `bought` with `options` (name → value) when the goal's product is `wanted`."""
     score = title_score(bought.title, wanted.title)
     alike = bought.query == wanted.query or shared_categories(bought, wanted) >= 2 or score > 0.2
     r_type = type_reward(alike, score)
@@ -50,7 +50,7 @@ def reward(bought: Product, wanted: Product, goal: Goal, options: Mapping[str, s
 
 
 def type_reward(alike: bool, score: float) -> float:
-    """r_type of a product that is alike (same query, categories or title) or not, with this title score."""
+    """r_type. alike: whether query, categories or title agree. score: the title score."""
     if score == 0.0:
         return 0.0
     if score < 0.1:
@@ -59,9 +59,9 @@ def type_reward(alike: bool, score: float) -> float:
 
 
 def title_score(bought: str, wanted: str) -> float:
-    """The share of the wanted title's nouns that the bought title has; 0.2 if it has none.
+    """The share of the wanted title's nouns that the bought title has; 0.2 for a title without nouns.
 
-    A noun counts as often as it stands in the wanted title, but is found once, as in the original.
+    As in the original, a repeated noun of the wanted title counts in the total each time, but is found only once.
     """
     nouns = [*_nouns(wanted)]
     return len({*nouns} & {*_nouns(bought)}) / len(nouns) if nouns else 0.2
@@ -81,7 +81,7 @@ def _path(product: Product) -> set[str]:
 
 
 def has_attribute(product: Product, attribute: str) -> bool:
-    """Whether a product has a wanted attribute: in its list, nearly, or somewhere in its texts, exactly."""
+    """Whether a product has an attribute: approximately in its list, or exactly in one of its texts."""
     if any(ratio(own, attribute) > HIT for own in product.attributes):
         return True
     texts = (product.title, " ".join(product.bullets), product.description)
@@ -89,10 +89,10 @@ def has_attribute(product: Product, attribute: str) -> bool:
 
 
 def ratio(a: str, b: str) -> int:
-    """Token-set ratio, 0–100, of lower-cased words: 100 if the words of one are all in the other."""
+    """Token-set ratio of lower-cased words, 0–100; 100 if one set of words contains the other."""
     return round(fuzz.token_set_ratio(a, b, processor=utils.default_process))
 
 
 def normal_colour(value: str) -> str:
-    """``light navy heather`` → ``heather``: the first of `COLOURS` that is in the value; else the value itself."""
+    """``light navy heather`` → ``heather``: the first of `COLOURS` in the value, or the value itself."""
     return next((colour for colour in COLOURS if colour in value), value)

@@ -1,6 +1,6 @@
-"""BM25 over a catalogue, with `bm25s`: title, description, first bullet and options, as the original indexes them.
+"""BM25 search with `bm25s` over title, description, first bullet and options, the fields that the original indexes.
 
-Lucene's formula at Pyserini's defaults (k1 = 0.9, b = 0.4); words are neither stemmed nor stopped; a plural s is cut.
+Lucene's formula with Pyserini's defaults (k1 = 0.9, b = 0.4), without stemming and stop words; a plural s is removed.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ MAX_RESULTS = 50
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words and numbers; ``mugs`` is ``mug``, ``glass`` stays."""
+    """Lower-case words and numbers; ``mugs`` becomes ``mug``, ``glass`` stays."""
     found = re.findall(r"[a-z0-9]+", text.lower())
     return [w[:-1] if len(w) > 3 and w.endswith("s") and not w.endswith("ss") else w for w in found]
 
 
 def document(product: Product) -> list[str]:
-    """The words that a product is found by."""
+    """The indexed words of a product."""
     options = " ".join(f"{name} {value}" for name, values in product.options.items() for value in values)
     return words(" ".join((product.title, product.description, *product.bullets[:1], options)))
 
@@ -31,7 +31,7 @@ class SearchEngine:
     """The index of one catalogue."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        import bm25s  # takes a moment: it compiles
+        import bm25s  # slow: it compiles code
 
         self._products = catalogue.products
         documents = [document(p) for p in catalogue.products]
@@ -40,7 +40,7 @@ class SearchEngine:
         self._index.index(documents, show_progress=False)
 
     def __call__(self, query: str) -> list[Product]:
-        """At most 50 products that share a word with the query, best first, equal ones in the catalogue's order."""
+        """At most 50 products that share a word with the query, best first; ties in catalogue order."""
         asked = [word for word in words(query[:1000]) if word in self._known]
         if not asked:
             return []

@@ -1,7 +1,7 @@
-"""The shop: pages as the original shows them in its `text` mode, and what each action leads to.
+"""The shop: the pages of the original's `text` mode, and the effect of each action.
 
-Actions are ``search[words]`` (from any page) and ``click[…]`` on what the page offers; anything else changes nothing.
-An option stays chosen until a search, Back to Search or the way back to the results.
+Actions are ``search[words]`` on any page and ``click[…]`` on an item of the page; any other action changes nothing.
+A chosen option is kept until a search, Back to Search, or a return to the results.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from himac_lite.tasks.webshop.search import SearchEngine
 
 SEP = " [SEP] "
 PAGE = 10
-"""Products of a page of results."""
+"""Products per page of results."""
 MAX_ACTION = 10_000
-"""An action of more characters than this is not looked at."""
+"""Maximum characters of an action; a longer action changes nothing."""
 BACK, PREV, NEXT, BUY = "Back to Search", "< Prev", "Next >", "Buy Now"
 SUB_PAGES = ("Description", "Features", "Reviews")
 
 
 @dataclass(frozen=True)
 class Page:
-    """What a page shows, text by text, and what can be clicked on it, in lower case."""
+    """The texts of a page, and its clickable items in lower case."""
 
     texts: tuple[str, ...]
     clickables: tuple[str, ...]
@@ -36,9 +36,9 @@ class Page:
 
 
 def parse_action(text: str) -> tuple[str, str] | None:
-    """``click[Buy Now]`` → ("click", "buy now"): verb, and argument in lower case; None for any other form.
+    """``click[Buy Now]`` → ("click", "buy now"): verb and lower-case argument; None for any other form.
 
-    As the original's expression ``(.+)\\[(.+)\\]`` reads it, in linear time: what follows the last bracket is ignored.
+    Equal to the original's expression ``(.+)\\[(.+)\\]``, but in linear time: text after the last bracket is ignored.
     """
     if len(text) > MAX_ACTION:
         return None
@@ -68,12 +68,12 @@ class Session:
 
     @property
     def score(self) -> float | None:
-        """The reward, once something was bought."""
+        """The reward after Buy Now; None before."""
         return None if self.reward is None else self.reward.total
 
     @property
     def page(self) -> Page:
-        """The page as it is now."""
+        """The current page."""
         if self.reward is not None:
             return Page(("Thank you for shopping with us!",), ())
         said = ("Instruction:", self.goal.instruction)
@@ -106,7 +106,7 @@ class Session:
         return Page((*said, *texts), tuple(b.lower() for b in (BACK, PREV, *SUB_PAGES, BUY)) + tuple(values))
 
     def act(self, action: str) -> bool:
-        """Take an action. False: the page does not know it, and nothing changed."""
+        """Take an action. Returns False if the page does not offer it; nothing changed then."""
         parsed = parse_action(action)
         if parsed is None or self.reward is not None:
             return False
@@ -148,7 +148,7 @@ class Session:
 
 
 def _option_named(options: Mapping[str, tuple[str, ...]], value: str) -> str | None:
-    """The option that a value belongs to: of several the last, as in the original."""
+    """The option with this value; the last of several, as in the original."""
     return next((name for name in reversed(list(options)) if value in options[name]), None)
 
 

@@ -1,4 +1,4 @@
-"""WebShop as a text task: our own shop, a catalogue of the user's, or a running one."""
+"""WebShop as a text task: our generated shop, a catalogue file, or a running WebShop."""
 
 from __future__ import annotations
 
@@ -11,29 +11,27 @@ from typing import Protocol
 
 from himac_lite import storage
 from himac_lite.errors import TaskError
-from himac_lite.tasks import Action, Words, marks, text
-from himac_lite.tasks.text import parse_blueprint as _parse
+from himac_lite.tasks import Action, Words, text
 from himac_lite.tasks.webshop.catalogue import Catalogue, load_catalogue
-from himac_lite.tasks.webshop.goals import NO_LIMIT, PARTS, Goal, load_goals, split, synthetic_goals
+from himac_lite.tasks.webshop.goals import NO_LIMIT, Goal, load_goals, split, synthetic_goals
 from himac_lite.tasks.webshop.live import LiveSession, instructions
 from himac_lite.tasks.webshop.search import SearchEngine
 from himac_lite.tasks.webshop.shop import SEP, Page, Session
 from himac_lite.types import Blueprint, Role, SubGoal
 
 MAX_STEPS = 15
-"""Of an episode (paper: 15)."""
+"""Step limit of an episode, as in the paper."""
 
 
 class Buyer(Protocol):
-    """One session in a shop, wherever the shop is."""
+    """One session in a shop: `shop.Session` or `live.LiveSession`."""
 
     @property
     def page(self) -> Page: ...
 
     @property
     def score(self) -> float | None:
-        """The reward, once something was bought."""
-        ...
+        """The reward after Buy Now; None before."""
 
     def act(self, action: str) -> bool: ...
 
@@ -43,18 +41,18 @@ class Buyer(Protocol):
 
 @lru_cache(maxsize=4)
 def open_shop(path: str) -> tuple[Catalogue, SearchEngine]:
-    """A catalogue and its index, read once."""
+    """A catalogue and its search index, cached."""
     catalogue = load_catalogue(Path(path))
     return catalogue, SearchEngine(catalogue)
 
 
 @dataclass(frozen=True)
 class ShopGoal:
-    """A goal in a catalogue of this machine."""
+    """A goal in a local catalogue."""
 
     goal: Goal
     shop: str
-    """The catalogue's file; not part of what makes the goal."""
+    """The catalogue's file; it is not part of the goal's identity."""
 
     @property
     def text(self) -> str:
@@ -66,7 +64,7 @@ class ShopGoal:
 
     @property
     def length(self) -> int:
-        """Search, open, choose every option, buy."""
+        """Steps of an optimal solution: search, open, choose every option, buy."""
         return 3 + len(self.goal.options)
 
     def enter(self) -> Buyer:
@@ -74,7 +72,7 @@ class ShopGoal:
 
     @property
     def noun(self) -> str:
-        """What kind of thing is wanted, as the catalogue calls it."""
+        """The catalogue's name of the product type."""
         return open_shop(self.shop)[0][self.goal.asin].query
 
     def plan(self) -> Blueprint:
@@ -83,7 +81,7 @@ class ShopGoal:
 
 @dataclass(frozen=True)
 class LiveGoal:
-    """A goal of a running shop, by its number. How it is fulfilled is hidden."""
+    """A goal of a running shop, by its number; its product is hidden."""
 
     url: str
     number: int
@@ -102,23 +100,21 @@ class LiveGoal:
 
 
 def load(source: str, part: str | None = None) -> list[ShopGoal | LiveGoal]:
-    """Goals of ``webshop/test``, of a catalogue file (``items_shuffle_1000.json``; its `part`), or of ``URL#0-99``.
+    """Goals of ``webshop/test``, of a catalogue file (``items_shuffle_1000.json``, its `part`), or of ``URL#0-99``.
 
-    A catalogue's goals are made from the instructions in its second file, one combination of options a product, and
-    divided by product. Raises `TaskError` with what was looked for.
+    The goals of a catalogue file come from the instructions in its second file, one combination of options per product,
+    and are split by product. Raises `TaskError` that names the missing file or split.
     """
     if source.startswith(("http://", "https://")):
         return list(_live(source))
     name, _, own = source.partition("/")
     if name == "webshop":
-        part = own or part or "test"
-        if part not in PARTS:
-            raise TaskError(f"unknown split {source!r}; choose one of " + ", ".join(f"webshop/{p}" for p in PARTS))
+        part = text.known_part(source, own or part or "test")
         folder = storage.data_dir() / "webshop"
         shop = str(folder / "items.json")
         return [ShopGoal(goal, shop) for goal in load_goals(folder / f"goals-{part}.jsonl", open_shop(shop)[0])]
     if not Path(source).is_file():
-        raise TaskError(f"{source!r} is no split (webshop/test), no catalogue file and no address (http://…#0-99)")
+        raise TaskError(f"{source!r} is not a split (webshop/test), a catalogue file or an address (http://…#0-99)")
     goals = synthetic_goals(open_shop(source)[0], seed=0, per_product=1)
     goals = split(goals, part) if part else goals
     if not goals:
@@ -151,7 +147,7 @@ _EXAMPLES = (
 
 @dataclass
 class WebShopEpisode(text.Transcript):
-    """One buyer. The score is the reward at Buy Now; success is a score of 1, as in the benchmark."""
+    """One episode. The score is the reward at Buy Now; success is a score of 1, as in the benchmark."""
 
     buyer: Buyer = field(kw_only=True)
     instruction: str = field(kw_only=True)
@@ -175,27 +171,24 @@ class WebShopEpisode(text.Transcript):
         return text.describe(_WORLD, _EXAMPLES, role, self.buyer.page.text, subgoal)
 
     def legal(self) -> Sequence[Action]:
-        """A search for the whole instruction where there is a search bar, and else every click."""
+        """Every click, or on the search page a search for the whole instruction."""
         clicks = [f"click[{what}]" for what in self.buyer.page.clickables if what != "search"]
         return clicks or [f"search[{self.instruction}]"]
 
     def act(self, action: Action) -> str:
-        """The page that the action leads to, without the instruction, which the context already has."""
+        """The page after the action, without the instruction, which the context already has."""
         self.buyer.act(str(action))
         page = self.buyer.page.text
         return self.note(str(action), page.removeprefix(SEP.join(("Instruction:", self.instruction, ""))))
 
 
 @dataclass(frozen=True)
-class WebShopTask:
-    """Shopping: search, look, choose, buy."""
+class WebShopTask(text.TextTask):
+    """Shopping: search, open a product, choose options, buy."""
 
     max_steps: int = MAX_STEPS
     subgoal_budget: int = 6
-    actions: tuple[str, ...] = ()
     max_action_tokens: int = 48
-    sub_done: str = marks.SUB_DONE
-    end: str = marks.END
     max_plan_tokens: int = 192
     bins: tuple[tuple[int, int], ...] = ((0, 3), (4, 4), (5, 5), (6, 10_000))
 
@@ -205,16 +198,13 @@ class WebShopTask:
     def start(self, item: ShopGoal | LiveGoal) -> WebShopEpisode:
         return WebShopEpisode(buyer=item.enter(), instruction=item.title)
 
-    def parse_blueprint(self, text: str, finished: bool) -> Blueprint:
-        return _parse(text, finished)
-
     def oracle(self, item: ShopGoal | LiveGoal) -> Blueprint:
-        """Search what is asked for, open what matches, choose each option, buy."""
+        """Search, open the product, choose each option, buy."""
         return item.plan()
 
 
 def plan_of(goal: Goal, noun: str, attributes: Sequence[str] | None = None) -> list[str]:
-    """The sub-goals that fulfil a goal whose product is a `noun`; `attributes`: those to ask for, by default all."""
+    """The sub-goals for a goal whose product is a `noun`. attributes: those to mention; by default all."""
     asked = goal.attributes if attributes is None else attributes
     that = f" that is {' and '.join(asked)}" if asked else ""
     limit = f" under {goal.price_upper:.2f} dollars" if goal.price_upper < NO_LIMIT else ""

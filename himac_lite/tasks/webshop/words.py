@@ -1,4 +1,4 @@
-"""Words: colours and what is no noun, for the reward; departments, products and attributes, for our own catalogue."""
+"""Word lists: colours and non-nouns for the reward; departments, products and attributes for our catalogue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLOURS = _words(
     "rainbow red rose royal ruby rust sage sand sapphire scarlet silver slate steel tan taupe teal terracotta "
     "turquoise violet walnut white wine yellow"
 )
-"""Colour names, in the order in which an option is searched for them."""
+"""Colour names, in the order in which they are searched for in an option."""
 
 NOT_NOUNS = frozenset(
     _words(
@@ -30,10 +30,10 @@ NOT_NOUNS = frozenset(
         "vegan warm washable waterproof wet white wide wireless wooden yellow young"
     )
 )
-"""Words of a title that name no thing."""
+"""Words of a title that are not nouns."""
 
-# Our own shop. A department has a category path, attributes that its products may have, and product types; a type has a
-# noun, a range of prices in dollars, and the options that a buyer must choose.
+# Our catalogue. A department has a category path, possible attributes and product types. A type has a noun, a price
+# range in dollars, and the options that a buyer must choose.
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "color": ("black", "white", "navy", "sage", "coral", "charcoal", "ivory", "teal", "burgundy", "mustard"),

@@ -293,7 +293,7 @@ import hashlib, itertools, json, random
 from textworld.envs.pddl import textgen
 from himac_lite.tasks.alfworld.quick import quicken
 from himac_lite.tasks.alfworld.server import Game
-from himac_lite.tasks.alfworld import our_games
+from himac_lite.tasks.alfworld.task import our_games
 
 games = our_games("validation")[:6]
 assert len({game.house.task for game in games}) == 6

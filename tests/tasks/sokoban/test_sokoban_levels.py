@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -16,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sokoban_boards import puzzles
 
-from himac_lite.cli import sokoban as commands
-from himac_lite.errors import ConfigError, HimacError, LevelError
+from himac_lite import cli
+from himac_lite.errors import LevelError
 from himac_lite.storage import data_dir
 from himac_lite.tasks.sokoban import levels
 from himac_lite.tasks.sokoban.generator import generate
@@ -485,15 +486,28 @@ def test_frozen_lengths_are_optimal(split):
 # Commands
 
 
-def printed(capsys) -> str:
+def asked(capsys, *words) -> dict:
+    """What `himac-lite levels … --json` prints."""
+    assert cli.main(["levels", *map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def printed(capsys, *words) -> str:
+    assert cli.main(["levels", *map(str, words)]) == 0
     return capsys.readouterr().out
+
+
+def refused(capsys, *words) -> str:
+    """The one line of a command that ends with exit code 2."""
+    assert cli.main(["levels", *map(str, words)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
 
 
 def test_read(tmp_path, capsys):
     file = tmp_path / "two.xsb"
     file.write_text(f"; one\n; moves 1, pushes 1\n{TINY}\n######\n#@$ .#\n# *  #\n######\n")
-    found = commands.read(file)
-    assert found == {
+    assert asked(capsys, "read", file) == {
         "path": str(file),
         "n": 2,
         "sizes": {"3x5": 1, "4x6": 1},
@@ -518,29 +532,26 @@ def test_read(tmp_path, capsys):
             },
         ],
     }
-    text = printed(capsys)
+    text = printed(capsys, "read", file)
     assert "2 levels" in text
     assert "#@$.#" in text
-    assert commands.read(file, json=True) == found == json.loads(printed(capsys))
 
 
 def test_read_without_the_bad_ones(tmp_path, capsys):
     file = tmp_path / "some.xsb"
     file.write_text(f"{TINY}\n#####\n#@@.#\n#####\n\n{TINY}")
-    found = commands.read(file, skip_bad=True)
+    found = asked(capsys, "read", file, "--skip-bad")
     assert found["n"] == 2
     assert len(found["errors"]) == 1
-    assert "level 2 (line 5): 2 players" in printed(capsys)
+    assert "level 2 (line 5): 2 players" in printed(capsys, "read", file, "--skip-bad")
     file.write_text("#####\n#@@.#\n#####\n")
-    with pytest.raises(LevelError, match="2 players"):
-        commands.read(file, skip_bad=True)
+    assert "2 players" in refused(capsys, "read", file, "--skip-bad")
 
 
 def test_solve(tmp_path, capsys):
     file = tmp_path / "two.xsb"
     file.write_text(f"; easy\n{TINY}\n#####\n#@ .#\n#$  #\n#####\n")
-    found = commands.solve(file, json=True)
-    assert found == json.loads(printed(capsys))
+    found = asked(capsys, "solve", file)
     assert (found["n"], found["solved"], found["optimal"]) == (2, 1, "moves")
     assert found["levels"][0] == {
         "level": 1, "title": "easy", "solution": "R", "moves": 1, "pushes": 1,
@@ -548,72 +559,64 @@ def test_solve(tmp_path, capsys):
     }  # fmt: skip
     assert found["levels"][1]["solution"] is None
     assert found["levels"][1]["reason"].startswith("no solution")
-    commands.solve(file, optimal="pushes")
-    assert printed(capsys).splitlines()[0] == "level 1 (easy): 1 moves, 1 pushes: R"
+    assert (
+        printed(capsys, "solve", file, "--optimal", "pushes").splitlines()[0] == "level 1 (easy): 1 moves, 1 pushes: R"
+    )
 
 
 def test_generate_writes_what_it_says(tmp_path, capsys):
     file = tmp_path / "new.xsb"
-    made = commands.generate(file, n=5, seed=2, size=6, boxes=1, min_length=4, max_length=9, json=True)
-    assert made == json.loads(printed(capsys))
+    options = ["--n", "5", "--seed", "2", "--size", "6", "--boxes", "1", "--min-length", "4", "--max-length", "9"]
+    made = asked(capsys, "generate", file, *options)
     assert made["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     found = load_levels(file)
     assert len(found) == made["n"] == 5
     assert all(4 <= one.optimal_moves <= 9 for one in found)
     assert not {canonical_hash(one) for one in found} & held_out_hashes()
-    again = commands.generate(tmp_path / "again.xsb", n=5, seed=2, size=6, boxes=1, min_length=4, max_length=9)
-    assert again["sha256"] == made["sha256"]
-    assert made["sha256"] in printed(capsys)
+    assert made["sha256"] in printed(capsys, "generate", tmp_path / "again.xsb", *options)
 
 
 def test_split(capsys):
-    found = commands.split("core", json=True)
-    assert found == json.loads(printed(capsys))
+    found = asked(capsys, "split", "core")
     assert {part: entry["n"] for part, entry in found["parts"].items()} == {
         "train": 4096,
         "validation": 512,
         "test": 512,
     }
-    only = commands.split("core/test")
+    only = asked(capsys, "split", "core/test")
     assert only["parts"] == {"test": found["parts"]["test"]}
     assert found["parts"]["test"]["sha256"] == MANIFEST["core-test.xsb"]["sha256"]
-    assert "512 levels" in printed(capsys)
+    assert "512 levels" in printed(capsys, "split", "core/test")
 
 
-def test_split_notices_a_file_that_is_not_the_frozen_one(tmp_path, monkeypatch):
+def test_split_notices_a_file_that_is_not_the_frozen_one(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "levels"
     folder.mkdir()
     for name in ("manifest.json", "core-test.xsb"):
         (folder / name).write_bytes((data_dir() / "levels" / name).read_bytes())
     monkeypatch.setattr("himac_lite.storage.data_dir", lambda: tmp_path)
-    assert commands.split("core/test")["parts"]["test"]["n"] == 512
+    assert asked(capsys, "split", "core/test")["parts"]["test"]["n"] == 512
     with (folder / "core-test.xsb").open("a") as file:
         file.write("; one more\n")
-    with pytest.raises(LevelError, match="not the frozen file of the manifest"):
-        commands.split("core/test")
+    assert "not the frozen file of the manifest" in refused(capsys, "split", "core/test")
     (folder / "manifest.json").write_text("{")
-    with pytest.raises(LevelError, match=r"cannot read .*manifest\.json"):
-        commands.split("core/test")
+    assert re.search(r"cannot read .*manifest\.json", refused(capsys, "split", "core/test"))
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "message"),
+    ("words", "message"),
     [
-        (lambda d: commands.split("cores"), LevelError, "unknown split 'cores'; say warmup, core, hard"),
-        (lambda d: commands.split("hard/dev"), LevelError, r"one part: hard/train\|validation\|test"),
-        (lambda d: commands.read(d / "gone"), LevelError, "cannot read levels"),
-        (lambda d: commands.solve("warmup/test", "steps"), ConfigError, "optimal must be moves or pushes, not 'steps'"),
-        (lambda d: commands.generate(d / "x", n=0), ConfigError, "n must be from 1 to 100000, not 0"),
-        (lambda d: commands.generate(d / "x", seed=-1), ConfigError, "seed must be from 0"),
-        (lambda d: commands.generate(d / "x", min_length=9, max_length=8), ConfigError, "max_length must be from 9"),
-        (lambda d: commands.generate(d / "x", max_density=2.0), ConfigError, "max_density must be from 0.0 to 0.8"),
-        (lambda d: commands.generate(d / "x", size=3), LevelError, "no room for 2 boxes"),
-        (lambda d: commands.generate(d / "no" / "x", n=1), LevelError, "cannot write"),
+        ("split cores", "unknown split 'cores'; say warmup, core, hard"),
+        ("split hard/dev", "one part: hard/train|validation|test"),
+        ("read {}/gone", "cannot read levels"),
+        ("generate {}/x --n 0", "n must be from 1 to 100000, not 0"),
+        ("generate {}/x --seed -1", "seed must be from 0"),
+        ("generate {}/x --min-length 9 --max-length 8", "max_length must be from 9"),
+        ("generate {}/x --max-density 2", "max_density must be from 0.0 to 0.8"),
+        ("generate {}/x --size 3", "no room for 2 boxes"),
+        ("generate {}/no/x --n 1", "cannot write"),
     ],
 )
-def test_bad_input_is_one_clear_line(call, error, message, tmp_path):
-    assert issubclass(error, HimacError)
-    with pytest.raises(error, match=message) as caught:
-        call(tmp_path)
-    assert "\n" not in str(caught.value)
+def test_bad_input_is_one_clear_line(words, message, tmp_path, capsys):
+    assert message in refused(capsys, *words.format(tmp_path).split())
     assert list(tmp_path.iterdir()) == []

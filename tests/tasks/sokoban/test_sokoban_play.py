@@ -8,14 +8,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 
 from himac_lite import cli
 from himac_lite.tasks.sokoban.levels import parse_levels
 from himac_lite.tasks.sokoban.playing import Session, keys_of
-from himac_lite.tasks.sokoban.render import to_animation
 from himac_lite.tasks.sokoban.rules import board_from_level
 
 TEXT = "; one\n######\n#@ $.#\n######\n\n; two\n#####\n#.$@#\n#####\n"
@@ -90,16 +88,3 @@ def test_in_a_terminal(file):
     assert termios.tcgetattr(theirs) == before
     os.close(ours)
     os.close(theirs)
-
-
-def test_an_animation_shows_every_position_once():
-    board = board_from_level(parse_levels(TEXT)[0])
-    text = to_animation(board, "rR", seconds=0.5)
-    root = ElementTree.fromstring(text)
-    svg = "{http://www.w3.org/2000/svg}"
-    frames = [frame for frame in root.iter(f"{svg}g") if frame.get("class") == "himac-frame"]
-    timing = [(s.get("begin"), s.get("dur")) for frame in frames for s in frame.findall(f"{svg}set")]
-    assert timing == [("0s", "0.5s"), ("0.5s", "0.5s"), ("1s", "indefinite")]
-    assert [len(frame.findall(f".//{svg}path[@d='M5.8 10.4l3 3.2 5.4-7']")) for frame in frames] == [0, 0, 1]
-    with pytest.raises(ValueError, match="seconds must be positive"):
-        to_animation(board, "r", seconds=0)

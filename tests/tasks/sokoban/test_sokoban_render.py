@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import re
-import struct
-import zlib
 from itertools import combinations
 from xml.etree import ElementTree
 
@@ -15,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sokoban_boards import boards
 
-from himac_lite.tasks.sokoban.pixels import png_of_rgb, rgb_of_cells, to_png, to_rgb
+from himac_lite.tasks.sokoban.pixels import rgb_of_cells, to_rgb
 from himac_lite.tasks.sokoban.render import to_ansi, to_svg, to_text
 from himac_lite.tasks.sokoban.rules import BOX, PLAYER, TARGET, WALL, board_from_level
 from himac_lite.types import Level
@@ -200,35 +197,3 @@ def test_rgb_of_a_batch_is_the_boards_one_by_one():
 def test_rgb_refuses_no_pixels():
     with pytest.raises(ValueError, match="at least 1 pixel"):
         to_rgb(board(*ROWS), 0)
-
-
-# PNG
-
-
-def test_png_is_what_the_format_says():
-    """By the format's own definition, chunk for chunk, and by Pillow where that is installed."""
-    shown = board(*ROWS)
-    data = to_png(shown, 9)
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    chunks, at = {}, 8
-    while at < len(data):
-        (length,) = struct.unpack(">I", data[at : at + 4])
-        kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
-        assert struct.unpack(">I", data[at + 8 + length : at + 12 + length])[0] == zlib.crc32(kind + body)
-        chunks[kind] = body
-        at += 12 + length
-    assert list(chunks) == [b"IHDR", b"IDAT", b"IEND"]
-    assert struct.unpack(">IIBBBBB", chunks[b"IHDR"]) == (63, 36, 8, 2, 0, 0, 0)
-    lines = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(36, 1 + 63 * 3)
-    assert not lines[:, 0].any()
-    assert (lines[:, 1:].reshape(36, 63, 3) == to_rgb(shown, 9)).all()
-    try:
-        from PIL import Image
-    except ModuleNotFoundError:
-        return
-    assert (np.asarray(Image.open(io.BytesIO(data))) == to_rgb(shown, 9)).all()
-
-
-def test_png_refuses_what_is_no_picture():
-    with pytest.raises(ValueError, match=r"uint8 \[H, W, 3\], not float64 \[4, 4, 3\]"):
-        png_of_rgb(np.zeros((4, 4, 3)))

@@ -14,7 +14,7 @@ from sokoban_boards import boards
 
 from himac_lite.errors import LevelError
 from himac_lite.tasks.sokoban.batch import step_batch
-from himac_lite.tasks.sokoban.cells import pack, solved_batch, unpack
+from himac_lite.tasks.sokoban.cells import pack, unpack
 from himac_lite.tasks.sokoban.rules import (
     BOX,
     MOVES,
@@ -106,7 +106,6 @@ def test_a_solution_by_hand():
 
 def test_one_box_short_is_not_solved():
     assert not board("#####", "#@* #", "# $.#", "#####").solved
-    assert solved_batch(pack([board("#####", "#@* #", "# $.#", "#####")])[0]).tolist() == [False]
 
 
 def test_capitals_move_as_small_letters_do():
@@ -145,7 +144,6 @@ def test_both_forms_of_the_rules_agree(start, data):
         now = [b for b, _ in singles]
         assert outcomes.tolist() == [outcome.value for _, outcome in singles]
         assert player.tolist() == [list(b.player) for b in now]
-        assert solved_batch(cells).tolist() == [b.solved for b in now]
         for i, b in enumerate(now):
             expected = np.full(shape, WALL, np.uint8)
             expected[: b.height, : b.width] = pack([b])[0][0]

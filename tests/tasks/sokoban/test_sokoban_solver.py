@@ -294,7 +294,7 @@ def test_distance_is_what_solve_finds(size, boxes):
 
 @given(st.integers(0, 10**6))
 @settings(max_examples=25, deadline=None)
-def test_best_moves_descend_and_no_other_move_does(seed):
+def test_a_move_changes_the_distance_by_at_most_one_and_some_move_lowers_it(seed):
     rng = np.random.default_rng(seed)
     layout = random_layout(rng, 6, 2, 0.25)
     table = distances(layout)
@@ -303,20 +303,15 @@ def test_best_moves_descend_and_no_other_move_does(seed):
         return
     board = table.board(layout, int(rng.choice(keys)))
     while (here := table.distance(board)) > 0:
-        best = table.best_moves(board)
         after = {m: table.distance(step(board, m)[0]) for m in MOVES}
-        assert best == "".join(m for m in MOVES if after[m] == here - 1)
-        assert best
-        board = step(board, rng.choice(list(best)))[0]
+        assert all(n is None or n >= here - 1 for n in after.values())
+        board = step(board, rng.choice([m for m in MOVES if after[m] == here - 1]))[0]
     assert board.solved
-    assert table.best_moves(board) == ""
 
 
-def test_a_lost_position_has_no_distance_and_no_best_move():
+def test_a_lost_position_has_no_distance():
     board = board_from_level(level("######", "#.   #", "#  @ #", "#   $#", "######"))
-    table = distances(board)
-    assert table.distance(board) is None
-    assert table.best_moves(board) == ""
+    assert distances(board).distance(board) is None
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.4])
