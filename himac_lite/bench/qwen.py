@@ -18,8 +18,9 @@ import torch
 
 from himac_lite.bench import Figure, machine, measure, memory_since, ratio, start_memory
 from himac_lite.bench.loop import generate_each_turn
-from himac_lite.coevolution import adapt, credit_actions
+from himac_lite.coevolution import adapt
 from himac_lite.config import Update
+from himac_lite.hierarchy.credit import credit_actions
 from himac_lite.policy.decoding import left_padded
 from himac_lite.policy.loading import load_policy
 from himac_lite.policy.memory import measured_peak, shape_of

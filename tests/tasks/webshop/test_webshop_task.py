@@ -171,7 +171,8 @@ def test_settings_of_the_task():
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("webshop/tests", "webshop/train"), ("no/such.json", "a catalogue file or an address"), ("http://127.0.0.1:9", "name goals"),
+        ("webshop/tests", "webshop/train"), ("no/such.json", "a catalogue file or an address"),
+        ("http://127.0.0.1:9", "name goals"),
         ("http://127.0.0.1:9#5-2", "name goals"), ("http://127.0.0.1:9#0-1", "did not answer"),
     ],
 )  # fmt: skip
