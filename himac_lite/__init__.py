@@ -12,22 +12,21 @@ from typing import Any
 __version__ = "0.2.0"
 
 try:  # so that gymnasium.make("himac_lite/Sokoban-v0") works after `import himac_lite`; imports nothing heavy
-    from himac_lite.tasks.sokoban.env import register as _register
+    from himac_lite.tasks.sokoban import register_envs
+
+    register_envs()
 except ModuleNotFoundError:  # the pure-Python core is usable without Gymnasium
     pass
-else:
-    _register()
 
 _LAZY = {
     "load_levels": "tasks.sokoban.levels",
     "save_levels": "tasks.sokoban.levels",
     "solve": "tasks.sokoban.solver",
-    "register_envs": "tasks.sokoban.env",
     "train": "runs.training",
     "load_run": "runs.folder",
     "HimacError": "errors",
 }
-__all__ = [*_LAZY, "__version__"]
+__all__ = [*_LAZY, "register_envs", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from himac_lite.config import Train
 from himac_lite.errors import ConfigError
 from himac_lite.hierarchy import EXECUTOR_ONLY, JOINT, ORACLE, PLANNER_ONLY, PRESETS, Hierarchy
 from himac_lite.hierarchy.credit import credit_actions, credit_blueprints
@@ -31,6 +30,7 @@ from himac_lite.policy.model import Policy
 from himac_lite.policy.update import learn
 from himac_lite.rollout.play import Arena
 from himac_lite.rollout.rules import ReturnRule
+from himac_lite.settings import Train
 from himac_lite.tasks import Task
 from himac_lite.types import GREEDY, Blueprint, Credited, Group, Item, Sampling, TokenSequence, Trajectory
 

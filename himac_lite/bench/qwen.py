@@ -19,7 +19,6 @@ import torch
 from himac_lite.bench import Figure, machine, measure, memory_since, ratio, start_memory
 from himac_lite.bench.loop import generate_each_turn
 from himac_lite.coevolution import adapt
-from himac_lite.config import Update
 from himac_lite.hierarchy.credit import credit_actions
 from himac_lite.policy.decoding import left_padded
 from himac_lite.policy.loading import load_policy
@@ -29,6 +28,7 @@ from himac_lite.policy.static_decoding import StaticDecoding
 from himac_lite.policy.update import learn
 from himac_lite.pretraining.tokenizers import build_text_tokenizer
 from himac_lite.rollout.play import Arena
+from himac_lite.settings import Update
 from himac_lite.tasks import Task
 from himac_lite.tasks.sokoban.instructions import words
 from himac_lite.tasks.sokoban.levels import load_levels

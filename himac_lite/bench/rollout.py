@@ -17,7 +17,6 @@ from himac_lite.bench import Figure, Report, measure, peak_memory, peers, qwen, 
 from himac_lite.bench.growth import growth
 from himac_lite.bench.loop import generate_each_turn
 from himac_lite.coevolution import Learner, iterate
-from himac_lite.config import Train
 from himac_lite.hierarchy import preset
 from himac_lite.policy.loading import load_policy
 from himac_lite.policy.model import Policy
@@ -25,6 +24,7 @@ from himac_lite.policy.parallel import cores, one_thread_a_worker
 from himac_lite.rollout.play import Arena
 from himac_lite.rollout.rules import ReturnRule
 from himac_lite.runs.training import make_learner, make_task, resolve_model
+from himac_lite.settings import Train
 from himac_lite.tasks import Task
 from himac_lite.tasks.sokoban.levels import load_levels
 from himac_lite.types import Level, Sampling

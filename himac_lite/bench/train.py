@@ -20,7 +20,6 @@ import torch
 
 from himac_lite.bench import Figure, Report, machine, measure, peak_memory, qwen
 from himac_lite.coevolution import Learner, adapt, iterate
-from himac_lite.config import Train, Update
 from himac_lite.hierarchy import preset
 from himac_lite.hierarchy.credit import credit_actions
 from himac_lite.policy.microbatches import micro_batches
@@ -28,6 +27,7 @@ from himac_lite.policy.parallel import cores, map_in_order, one_thread_a_worker
 from himac_lite.policy.update import learn
 from himac_lite.rollout.play import Arena
 from himac_lite.runs.training import draw_levels, make_learner, make_task
+from himac_lite.settings import Train, Update
 from himac_lite.tasks.sokoban.levels import load_levels
 from himac_lite.types import Credited, Sampling
 

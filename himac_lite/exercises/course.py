@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from IPython.display import HTML
 from numpy.typing import ArrayLike
 
-from himac_lite.config import Train
+from himac_lite.settings import Train
 from himac_lite.tasks.sokoban.render import to_svg
 from himac_lite.tasks.sokoban.rules import Board
 from himac_lite.widgets import plots

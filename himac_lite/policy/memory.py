@@ -14,14 +14,13 @@ from typing import Any
 
 import torch
 
-from himac_lite.config import Train
 from himac_lite.policy.decoding import ROWS
 from himac_lite.policy.distributed import device as own_device
 from himac_lite.policy.loading import auto_class, compute_dtype, read_model
 from himac_lite.policy.parallel import cores
 from himac_lite.policy.prompts import Speech
 from himac_lite.policy.static_decoding import LEAST_ROWS, power_of_two, rounded
-from himac_lite.settings import DEFAULT_TOKENS
+from himac_lite.settings import DEFAULT_TOKENS, Train
 from himac_lite.types import Role, SubGoal
 
 NF4_BYTES = 0.5 + 4 / 64

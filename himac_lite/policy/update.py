@@ -13,12 +13,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from himac_lite.config import Update
 from himac_lite.errors import RunError
 from himac_lite.objective import clip_fraction, kl, policy_loss
 from himac_lite.policy.microbatches import fitting, group_at_fault, micro_batches, micro_tokens
 from himac_lite.policy.model import Policy
 from himac_lite.policy.parallel import map_in_order
+from himac_lite.settings import Update
 from himac_lite.types import Credited
 
 Sums = dict[str, float]

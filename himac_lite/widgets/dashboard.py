@@ -16,11 +16,11 @@ import numpy as np
 import plotly.graph_objects as go
 import plotly.io
 
-from himac_lite.config import Train
 from himac_lite.errors import RunError
 from himac_lite.hierarchy import JOINT, PRESETS
 from himac_lite.runs import health
 from himac_lite.runs.folder import Run
+from himac_lite.settings import Train
 from himac_lite.widgets import pictures, plots
 from himac_lite.widgets.base import STYLE, Pictured, dropdown
 

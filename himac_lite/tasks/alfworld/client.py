@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import himac_lite
+from himac_lite import storage
 from himac_lite.errors import TaskError
 
 ANSWER = 180.0
@@ -97,7 +97,7 @@ class Engine:
 
 def _search_path() -> str:
     """PYTHONPATH of the server: the folder of this package comes first, so that server and client are one version."""
-    mine = str(Path(himac_lite.__file__).resolve().parents[1])
+    mine = str(Path(storage.__file__).resolve().parents[1])
     return os.pathsep.join([mine, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 

@@ -19,15 +19,6 @@ from himac_lite.tasks.sokoban.pixels import rgb_of_cells
 from himac_lite.tasks.sokoban.rules import BOX, PLAYER, Board, Outcome
 from himac_lite.types import Cell
 
-ENV_ID = "himac_lite/Sokoban-v0"
-
-
-def register() -> None:
-    """Register ``himac_lite/Sokoban-v0`` for `gymnasium.make` and `make_vec`. A second call does nothing."""
-    if ENV_ID not in gymnasium.registry:
-        vector = "himac_lite.tasks.sokoban.vector:SokobanVectorEnv"  # a name, because importing it imports numba
-        gymnasium.register(ENV_ID, f"{__name__}:SokobanEnv", vector_entry_point=vector)
-
 
 class SokobanEnv(Game, gymnasium.Env[Any, Any]):
     """Sokoban: push every box onto a target. Boxes cannot be pulled, and only one can be pushed at a time.
@@ -139,7 +130,3 @@ class SokobanEnv(Game, gymnasium.Env[Any, Any]):
     def _info(self) -> dict[str, Any]:
         optimal, solved = int(self._optimal[self._level]), self.board.solved
         return {"level": self._level, "moves": self._moves, "optimal_moves": optimal, "success": solved}
-
-
-register_envs = register
-register()

@@ -16,7 +16,8 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from himac_lite.errors import ConfigError, LevelError
-from himac_lite.tasks.sokoban.env import ENV_ID, SokobanEnv, register
+from himac_lite.tasks.sokoban import ENV_ID, register_envs
+from himac_lite.tasks.sokoban.env import SokobanEnv
 from himac_lite.tasks.sokoban.levels import load_levels
 from himac_lite.tasks.sokoban.pixels import to_rgb
 from himac_lite.tasks.sokoban.render import to_svg, to_text
@@ -69,10 +70,10 @@ def test_the_module_does_not_wait_for_the_compiler():
 
 def test_registering_again_is_silent_and_changes_nothing():
     before = gymnasium.registry[ENV_ID]
-    register()
+    register_envs()
     assert gymnasium.registry[ENV_ID] is before
     del gymnasium.registry[ENV_ID]
-    register()
+    register_envs()
     assert gymnasium.registry[ENV_ID] == before
 
 
