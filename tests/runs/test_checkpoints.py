@@ -259,7 +259,7 @@ def test_only_ordinary_files_are_read(run):
         (run.folder / name).unlink()
     os.mkfifo(run.folder / "metrics.jsonl")  # reading it would wait for ever
     (run.folder / "manifest.json").symlink_to("/dev/zero")  # and this would never end
-    with pytest.raises(RunError, match="no ordinary file"):
+    with pytest.raises(RunError, match="not an ordinary file"):
         run.metrics()
-    with pytest.raises(RunError, match="no ordinary file"):
+    with pytest.raises(RunError, match="not an ordinary file"):
         _ = run.manifest
