@@ -105,7 +105,8 @@ def test_the_table_of_the_ablations_is_what_the_records_say():
         if s.variant.startswith("prompt_"):
             continue
         low, high = (100 * end for end in s.over_seeds)
-        line = f"| `{s.variant}` | {s.seeds} | {100 * s.success:.1f} ({low:.1f}–{high:.1f}) | {100 * s.base:.1f} | "
+        line = f"| `{s.variant}` | {s.seeds} | {100 * s.trained.success:.1f} ({low:.1f}–{high:.1f}) | "
+        line += f"{100 * s.base.success:.1f} | "
         if s.variant != "himac":
             found = reproduce.compare(rows, "himac", s.variant)
             assert found.interval is not None
@@ -120,10 +121,10 @@ def test_the_tables_in_words_are_what_the_records_say(world):
     for variant in ("himac", "flat_grpo"):
         own = [row for row in rows if row.variant == variant]
         assert [row.seed for row in own] == [0, 1, 2]
-        line = f"| `{variant}` | {' / '.join(f'{100 * row.success:.1f}' for row in own)} | "
-        line += f"{100 * own[0].base_success:.1f} | "
+        line = f"| `{variant}` | {' / '.join(f'{100 * row.trained.success:.1f}' for row in own)} | "
+        line += f"{100 * own[0].base.success:.1f} | "
         if world == "webshop":  # a household's score is its success
-            line += f"{' / '.join(f'{100 * row.score:.1f}' for row in own)} | "
+            line += f"{' / '.join(f'{100 * row.trained.mean_progress:.1f}' for row in own)} | "
         assert line in README, line
     found = reproduce.compare(rows, "himac", "flat_grpo")
     assert found.interval is not None

@@ -24,7 +24,17 @@ from himac_lite import storage
 from himac_lite.config import Train, for_task, validate
 from himac_lite.errors import ConfigError, HimacError, RunError
 from himac_lite.evaluation.prompting import PROMPTED
-from himac_lite.evaluation.rows import Row, add_row, curve_of_run, keep_settings, read_rows, row_of_run, settings_of
+from himac_lite.evaluation.rows import (
+    Row,
+    Spent,
+    add_row,
+    curve_of_run,
+    keep_settings,
+    kept,
+    read_rows,
+    row_of_run,
+    settings_of,
+)
 from himac_lite.hierarchy import PRESETS
 from himac_lite.policy.loading import resolve_model
 from himac_lite.policy.parallel import one_thread_a_worker
@@ -109,33 +119,40 @@ def reproduce(
     validate(settings)
     rows = read_rows(out)
     keep_settings(out, _shared(settings), begun=bool(rows))
-    have = {(r.variant, r.seed) for r in rows}
-    todo = [cell for cell in wanted if (cell.variant, cell.seed) not in have]
     deadline = None if minutes is None else time.time() + 60 * minutes
     failed: list[HimacError] = []
     scratch.mkdir(parents=True, exist_ok=True)
     with storage.locked(scratch):
-        for cell, found in _worked(todo, settings, scratch, workers, deadline):
+        for cell, found in _worked(missing(wanted, rows), settings, scratch, workers, deadline):
             if isinstance(found, HimacError):
                 failed.append(found)
                 say(f"{cell.name}: {found}")
             elif found is not None:
                 row, curve = found
                 rows = add_row(out, row, curve)
-                left = sum((c.variant, c.seed) not in {(r.variant, r.seed) for r in rows} for c in wanted)
-                say(f"{_line(row)}; {left} of {len(wanted)} left")
+                say(f"{_line(row)}; {len(missing(wanted, rows))} of {len(wanted)} left")
     if failed:
         raise failed[0]
+    return chosen(wanted, rows), missing(wanted, rows)
+
+
+def chosen(wanted: Sequence[Cell], rows: Sequence[Row]) -> list[Row]:
+    """The rows of these cells, by variant and seed."""
     names = {cell.name for cell in wanted}
-    finished = sorted((r for r in rows if f"{r.variant}-{r.seed}" in names), key=lambda r: (r.variant, r.seed))
-    have = {(r.variant, r.seed) for r in finished}
-    return finished, [cell for cell in wanted if (cell.variant, cell.seed) not in have]
+    return sorted((row for row in rows if row.name in names), key=lambda r: (r.variant, r.seed))
+
+
+def missing(wanted: Sequence[Cell], rows: Sequence[Row]) -> list[Cell]:
+    """The cells that have no row yet."""
+    have = {row.name for row in rows}
+    return [cell for cell in wanted if cell.name not in have]
 
 
 def _line(row: Row) -> str:
+    (low, high), spent = row.trained.ci95, row.spent
     return (
-        f"{row.variant}-{row.seed}: {100 * row.success:.1f} % ({100 * row.low:.1f}–{100 * row.high:.1f}) of {row.n}, "
-        f"{row.env_steps:,} steps, {row.tokens:,} tokens, {row.minutes:.1f} min"
+        f"{row.name}: {100 * row.trained.success:.1f} % ({100 * low:.1f}–{100 * high:.1f}) of {row.trained.n}, "
+        f"{spent.env_steps:,} steps, {spent.tokens:,} tokens, {spent.minutes:.1f} min"
     )
 
 
@@ -223,14 +240,11 @@ def _prompted(config: Train) -> Found:
     levels, task = load_items(config.task, config.test_levels, "test")[: config.test_limit], make_task(config)
     attempts = PROMPTED[config.variant](policy, task, levels, np.random.default_rng(config.seed))
     scored = score("prompted", task, levels, [a.final for a in attempts])
+    scored = replace(scored, mean_steps=float(np.mean([a.env_steps for a in attempts])))
     mode = "flat" if config.variant == "prompt_flat" else "himac"
-    base, random = evaluate(policy, task, levels, mode), evaluate(None, task, levels, "random", seed=config.seed)
-    low, high = scored.ci95
-    row = Row(
-        config.variant, config.seed, scored.success, low, high, scored.n, scored.by_length, 0, 0,
-        round((time.monotonic() - begun) / 60, 2), 0, scored.mode, base.success, random.success,
-        float(np.mean([a.env_steps for a in attempts])), scored.solved, runs.git_commit() or "",
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs", base.by_length, random.by_length,
-        scored.mean_progress, base.mean_progress, random.mean_progress,
-    )  # fmt: skip
-    return row, []
+    found = scored, evaluate(policy, task, levels, mode), evaluate(None, task, levels, "random", seed=config.seed)
+    trained, base, random = (kept(s.as_dict()) for s in found)
+    spent = Spent(0, 0, round((time.monotonic() - begun) / 60, 2), 0)
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
+    commit = runs.git_commit() or ""
+    return Row(config.variant, config.seed, trained, base, random, spent, commit, machine), []
