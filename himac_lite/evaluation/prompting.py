@@ -1,6 +1,6 @@
-"""Prompting-only baselines: the model as it is, at play, and what more attempts at test time buy without learning.
+"""Prompting-only baselines: the untrained model, and what several attempts at test time gain without training.
 
-Their cost is theirs alone: environment steps and tokens of the *test*, where a trained policy plays each level once.
+They pay at *test* time, in environment steps and tokens; a trained policy plays each test level once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from himac_lite.types import GREEDY, Item, Sampling, Trajectory
 
 @dataclass(frozen=True)
 class Attempts:
-    """What was tried on one level: the attempt that counts, and what all of them cost."""
+    """The attempts on one level: the one that counts, and the cost of all of them."""
 
     final: Trajectory
     tries: int
@@ -31,17 +31,17 @@ Prompted = Callable[[Policy, Task, Sequence[Item], np.random.Generator], "list[A
 
 
 def step_by_step(policy: Policy, task: Task, levels: Sequence[Item], rng: np.random.Generator) -> list[Attempts]:
-    """Acts without a plan, greedily (in the place of ReAct: the small model has no words to think in)."""
+    """Flat and greedy. It stands in for ReAct: the small model cannot write thoughts."""
     return [Attempts(t, 1, t.steps, t.n_tokens) for t in Arena(policy, task).play_flat(levels)]
 
 
 def with_blueprint(policy: Policy, task: Task, levels: Sequence[Item], rng: np.random.Generator) -> list[Attempts]:
-    """Writes a blueprint and carries it out, both greedily."""
+    """One blueprint and its execution, both greedy."""
     return _attempted(policy, task, levels, 1, GREEDY)
 
 
 def best_of(n: int) -> Prompted:
-    """`n` sampled blueprints, each carried out greedily; the best counts. The environment has to be asked `n` times."""
+    """`n` sampled blueprints, each executed greedily; the best one counts. Needs `n` plays of the level."""
 
     def prompted(policy: Policy, task: Task, levels: Sequence[Item], rng: np.random.Generator) -> list[Attempts]:
         return _attempted(policy, task, levels, n, Sampling(1.0, rng))
@@ -63,11 +63,10 @@ def _attempted(policy: Policy, task: Task, levels: Sequence[Item], n: int, sampl
 
 
 def retry(tries: int) -> Prompted:
-    """After a failure the level begins again with another blueprint, `tries` attempts at most, until it is solved.
+    """Restart a failed level with another blueprint, until it is solved or after `tries` attempts. The first is greedy.
 
-    In the manner of Reflexion (arXiv 2303.11366), whose agent writes down what went wrong and reads it before the next
-    attempt. The small model has no words for that. What remains of the memory is the part that can be acted upon:
-    blueprints that have failed are not tried again. The first attempt is the greedy one.
+    Reflexion (arXiv 2303.11366) writes down what went wrong and reads it before the next attempt. The small model
+    cannot write that, so its memory is reduced to one rule: a blueprint that failed is not tried again.
     """
 
     def prompted(policy: Policy, task: Task, levels: Sequence[Item], rng: np.random.Generator) -> list[Attempts]:
@@ -101,4 +100,4 @@ PROMPTED: dict[str, Prompted] = {
     "prompt_best_of_8": best_of(8),
     "prompt_retry_8": retry(8),
 }
-"""Name → policy, for `himac-lite reproduce` and whoever compares."""
+"""Name in `himac-lite reproduce` → policy."""

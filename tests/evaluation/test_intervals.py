@@ -67,7 +67,7 @@ def test_paired_by_level():
     b = [[0, 1, 0, 0]]
     # differences 1, 0, ½, 0: mean 3/8; |±1 ± ½| ≥ 1½ in 2 of 4
     assert paired_by_level(a, b, rng()) == (0.375, 0.5)
-    with pytest.raises(ValueError, match=r"one column a level, got shapes \(2, 4\) and \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"one column per level, got shapes \(2, 4\) and \(1, 3\)"):
         paired_by_level(a, [[0, 1, 0]], rng())
 
 

@@ -353,7 +353,7 @@ def test_rows_of_the_same_moment_are_all_kept(tmp_path):
 def test_a_cell_that_fails_does_not_stop_the_others(settings, tmp_path):
     scratch, said = tmp_path / "runs", []
     runs.create_run(scratch / "himac-0", replace(settings, iterations=7), {})
-    with pytest.raises(RunError, match="himac-0 was begun with other settings"):
+    with pytest.raises(RunError, match="himac-0 was started with other settings"):
         reproduce.reproduce(TINY[::2], tmp_path / "rows", scratch, settings=settings, say=said.append)
     assert [r.variant for r in read_rows(tmp_path / "rows")] == ["prompt_best_of_8"]
 

@@ -139,7 +139,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(run, tmp_path, name):
     reseal(run, folder, lambda state: state["sha256"].update({name: storage.sha256(tmp_path / "secret")}))
     heard: list[str] = []
     assert run.latest_checkpoint(heard.append) is None
-    assert "which is no file of this folder" in heard[0]
+    assert "which is not a file of this folder" in heard[0]
 
 
 @pytest.mark.parametrize("change", [
