@@ -98,22 +98,6 @@ def sign_flip_test(differences: ArrayLike, rng: np.random.Generator, draws: int 
     return (1 + hits) / (1 + draws)
 
 
-def paired_by_level(solved_sl: ArrayLike, other_sl: ArrayLike, rng: np.random.Generator) -> tuple[float, float]:
-    """(difference of the success rates, its p) by `sign_flip_test` over levels, each averaged over its seeds.
-
-    It tests whether these trained policies keep their order on other levels, not with other seeds.
-
-    Args:
-        solved_sl: bool [S, L]. other_sl: bool [S', L].
-    Raises: ValueError if the shapes do not fit.
-    """
-    a_sl, b_sl = _outcomes(solved_sl), _outcomes(other_sl)
-    if a_sl.shape[1] != b_sl.shape[1]:
-        raise ValueError(f"both must have one column per level, got shapes {a_sl.shape} and {b_sl.shape}")
-    difference_l = a_sl.mean(0) - b_sl.mean(0)
-    return float(difference_l.mean()), sign_flip_test(difference_l, rng)
-
-
 def steps_to(spent: Sequence[float], success: Sequence[float], threshold: float) -> float | None:
     """What was spent when a curve first reaches a threshold, interpolated linearly between its points.
 

@@ -35,31 +35,21 @@ def step_by_step(policy: Policy, task: Task, levels: Sequence[Item], rng: np.ran
     return [Attempts(t, 1, t.steps, t.n_tokens) for t in Arena(policy, task).play_flat(levels)]
 
 
-def with_blueprint(policy: Policy, task: Task, levels: Sequence[Item], rng: np.random.Generator) -> list[Attempts]:
-    """One blueprint and its execution, both greedy."""
-    return _attempted(policy, task, levels, 1, GREEDY)
-
-
 def best_of(n: int) -> Prompted:
-    """`n` sampled blueprints, each executed greedily; the best one counts. Needs `n` plays of the level."""
+    """`n` sampled blueprints (a single one is greedy), each executed greedily; the best counts. Needs `n` plays."""
 
     def prompted(policy: Policy, task: Task, levels: Sequence[Item], rng: np.random.Generator) -> list[Attempts]:
-        return _attempted(policy, task, levels, n, Sampling(1.0, rng))
+        arena = Arena(policy, task)
+        plans = arena.blueprints(levels, n, Sampling(1.0, rng) if n > 1 else GREEDY)
+        done = arena.execute([(level, z) for level, group in zip(levels, plans, strict=True) for _, z in group])
+        out = []
+        for p, group in enumerate(plans):
+            own = done[p * n : (p + 1) * n]
+            tokens = sum(t.n_tokens for t in own) + sum(sum(s.action_mask) for s, _ in group)
+            out.append(Attempts(max(own, key=lambda t: t.ret), n, sum(t.steps for t in own), tokens))
+        return out
 
     return prompted
-
-
-def _attempted(policy: Policy, task: Task, levels: Sequence[Item], n: int, sampling: Sampling) -> list[Attempts]:
-    arena = Arena(policy, task)
-    plans = arena.blueprints(levels, n, sampling)
-    jobs = [(level, z) for level, group in zip(levels, plans, strict=True) for _, z in group]
-    done = arena.execute(jobs)
-    out = []
-    for p, group in enumerate(plans):
-        own = done[p * n : (p + 1) * n]
-        tokens = sum(t.n_tokens for t in own) + sum(sum(s.action_mask) for s, _ in group)
-        out.append(Attempts(max(own, key=lambda t: t.ret), n, sum(t.steps for t in own), tokens))
-    return out
 
 
 def retry(tries: int) -> Prompted:
@@ -96,7 +86,7 @@ def retry(tries: int) -> Prompted:
 
 PROMPTED: dict[str, Prompted] = {
     "prompt_flat": step_by_step,
-    "prompt_blueprint": with_blueprint,
+    "prompt_blueprint": best_of(1),
     "prompt_best_of_8": best_of(8),
     "prompt_retry_8": retry(8),
 }

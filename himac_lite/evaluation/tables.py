@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from himac_lite.evaluation.intervals import paired_by_level, sign_flip_test, steps_to, t_interval, two_way_interval
+from himac_lite.evaluation.intervals import sign_flip_test, steps_to, t_interval, two_way_interval
 from himac_lite.evaluation.rows import Kept, Row, Spent
 
 
@@ -53,7 +53,8 @@ class Comparison:
     difference: float
     interval: tuple[float, float] | None
     p_levels: float | None
-    """Sign-flip test over levels; None unless every row has the outcome of each level."""
+    """Sign-flip test over levels, each averaged over its seeds: would these trained policies keep their order on other
+    levels? None unless every row has the outcome of each level."""
     p_seeds: float | None
     """Sign-flip test over the common seeds (equal seeds draw the same levels); None if there is none."""
     seeds: int
@@ -113,7 +114,7 @@ def compare(rows: Sequence[Row], variant: str, other: str, draws: int = 2000) ->
     interval = p_levels = p_seeds = None
     if a_sl is not None and b_sl is not None and a_sl.shape[1] == b_sl.shape[1]:
         interval = two_way_interval(a_sl, np.random.default_rng(0), b_sl, draws)
-        _, p_levels = paired_by_level(a_sl, b_sl, np.random.default_rng(0))
+        p_levels = sign_flip_test(a_sl.mean(0) - b_sl.mean(0), np.random.default_rng(0))
     theirs = {r.seed: r.trained.success for r in b}
     pairs = [r.trained.success - theirs[r.seed] for r in a if r.seed in theirs]
     if pairs:
