@@ -423,30 +423,32 @@ LINES = [
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([], ["The grid has not been run.", "himac − flat_grpo", "(pairs: 3)", "not run yet: random_blueprint"]),
+        ([], ["The grid has not been run.", "ablations 6 of 23", "flat_grpo +5.3", "not run yet: random_blueprint"]),
         (
             [row("prompt_flat", 0, "1010", env_steps=0)],
             [
-                "ablations: 1 of 23 rows",
-                "one seed",
-                "not trained; 9 steps",
-                "There is no row of HiMAC yet.",
-                "not run yet",
+                "ablations 1 of 23 himac-0, random_blueprint-0",
+                "prompt_flat 1 50.0 – 0.0–100.0 40.0 random policy – 1.0",
+                "prompt_flat not trained – – 9",
+                "Nothing to compare yet",
+                "This needs a row of HiMAC and one of flat GRPO.",
+                "random_blueprint 2.4 2.6 not run yet",
             ],
         ),
         (
             [row("himac", s, "1111") for s in range(2)] + [row("flat_grpo", 0, "0111"), row("no_sub_done", 0, "1100")],
             [
-                "ablations: 4 of 23 rows",
-                "himac − no_sub_done",
-                "+50.0 points",
-                "p over levels 0.5000",
-                "58 steps",
-                "72 tokens",
-                "flat GRPO ends at 90.0% after 100 steps. First there:",
-                "himac      after 100% of them (median of 2 of 2 seeds)",
-                "no_sub_done                          –       70%",
-                "no_sub_done − flat_grpo: -25.0 points",
+                "ablations 4 of 23",
+                "himac 2 100.0 100.0–100.0 100.0–100.0 40.0 flat_grpo 1 75.0 – ",
+                "himac 100 200 1 9",
+                "no_sub_done +50.0 +0.0 to +100.0 0.5000 1.000 1",
+                # From (50 steps, 60 tokens, 60 %) to (100, 130, 90 %): 65 % is a sixth of the way.
+                "himac 65% 58 72 2 of 2",
+                "flat GRPO ends at 90.0% after 100 steps",
+                "himac 100% 2 of 2 flat_grpo 100% 1 of 1",
+                "no_sub_done 3.9 4.3 50.0",
+                "no_sub_done − flat_grpo -25.0 undecided",
+                "groups that taught something planner executor himac – 70%",
                 "not run yet: random_blueprint, joint_update",
             ],
         ),
@@ -466,6 +468,6 @@ def test_notebook_08_draws_what_there_is_and_says_what_is_missing(rows, words, t
         reproduce.write_rows(place, rows, {f"{r.variant}-{r.seed}": LINES for r in trained})
     monkeypatch.setattr("himac_lite.storage.data_dir", lambda: tmp_path)
     run_in_process(ROOT / "notebooks" / "solutions" / "08_reproduce.ipynb")
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())  # columns of a table are as wide as their longest cell
     for word in words:
         assert word in out, word
