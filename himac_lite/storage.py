@@ -1,7 +1,7 @@
 """Files that survive: written beside, flushed to the disk, renamed; read with limits; every failure one clear line.
 
-What is read may have been damaged or made by a stranger: names that lead elsewhere, links, endless files and JSON of
-another shape are a `RunError`, never another exception.
+A file may be damaged, or come from a stranger: names that lead elsewhere, links, endless files and JSON of another
+shape raise `RunError`, never another exception.
 """
 
 from __future__ import annotations
@@ -29,32 +29,35 @@ def data_dir() -> Path:
 
 
 @contextlib.contextmanager
-def explained(folder: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Turn an OSError into one clear line; what was written before stays."""
     try:
         yield
     except OSError as error:
-        raise RunError(
-            f"cannot write to {folder}: {error.strerror or error}; what was written before is kept"
-        ) from None
+        raise RunError(f"cannot write to {path}: {error.strerror or error}; what was written before is kept") from None
 
 
 @contextlib.contextmanager
 def beside(target: Path) -> Iterator[Path]:
     """A path next to `target` to write a file or a folder to; at the end it is flushed and renamed onto `target`.
 
-    After an error, or a kill, `target` is as it was. Raises `RunError` where the disk does not allow it.
+    After an error, or a kill while it is written, `target` is as it was. ``.NAME.tmp`` and ``.NAME.old`` belong to this
+    function: what a kill has left there is removed. Raises `RunError` where the disk does not allow it.
     """
-    made = target.with_name(f".{target.name}.tmp")
-    with explained(target.parent):
+    made, old = (target.with_name(f".{target.name}.{end}") for end in ("tmp", "old"))
+    with explained(target):
         try:
-            discard(made)  # left over from a kill; a link there would be written through
+            discard(made)  # a link that lies there would be written through
             yield made
-            sync_folder(made, files=True)
-            if made.is_dir():
-                discard(target)
+            _flush(made, inside=True)
+            is_folder = made.is_dir()
+            if is_folder and target.is_dir():  # a folder cannot be renamed onto another one: the old one steps aside
+                discard(old)
+                target.rename(old)
             made.replace(target)
-            sync_folder(target.parent)
+            _flush(target.parent)
+            if is_folder:
+                discard(old)
         finally:
             with contextlib.suppress(OSError):
                 discard(made)
@@ -78,19 +81,19 @@ def discard(path: Path) -> None:
 
 
 def append(file: Path, line: str) -> None:
-    """Add a line. A process that is killed meanwhile leaves a torn last line, which `read_lines` leaves out."""
-    with explained(file.parent), file.open("a", encoding="utf-8", newline="\n") as out:
+    """Add a line. A process that is killed meanwhile leaves a torn last line, which `read_lines` skips."""
+    with explained(file), file.open("a", encoding="utf-8", newline="\n") as out:
         out.write(line + "\n")
         out.flush()
         os.fsync(out.fileno())
 
 
-def sync_folder(folder: Path, files: bool = False) -> None:
-    """Put a folder's entries (and, on request, the contents of its files) on the disk."""
-    if os.name == "nt":  # which flushes neither folders nor what is open for reading
-        return
-    for path in [*(sorted(folder.rglob("*")) if files else ()), folder]:
-        handle = os.open(path, os.O_RDONLY)
+def _flush(path: Path, inside: bool = False) -> None:
+    """Put a file, or a folder's entries, on the disk; `inside`: and all that the folder holds."""
+    for found in (*(path.rglob("*") if inside else ()), path):
+        if (folder := found.is_dir()) and os.name == "nt":  # Windows flushes files alone, and only those open to write
+            continue
+        handle = os.open(found, os.O_RDONLY if folder else os.O_RDWR)
         try:
             os.fsync(handle)
         finally:
@@ -109,9 +112,9 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def read_lines(file: Path) -> Iterator[dict[str, Any]]:
-    """JSON objects, one a line; a torn last line (the process was killed while writing) is left out.
+    """JSON objects, one a line; a torn last line (the process was killed while writing) is skipped.
 
-    Raises `RunError` with the number of any other line that is none.
+    Raises `RunError` with the number of any other line that is not a JSON object.
     """
     number, bad = 0, ""
     try:
@@ -135,7 +138,7 @@ def read_lines(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def sha256(file: Path) -> str:
-    """Of a file's bytes; `RunError` for what is no ordinary file."""
+    """The hash of a file's bytes. Raises `RunError` for anything but an ordinary file."""
     digest = hashlib.sha256()
     try:
         with _opened(file, links=False) as data:
@@ -147,7 +150,7 @@ def sha256(file: Path) -> str:
 
 
 def lies_inside(name: Any) -> bool:
-    """Whether a path such as ``a/b`` lies in the folder that it is looked for in, on every system."""
+    """Whether a relative path such as ``a/b`` stays inside the folder that it is joined to, on every system."""
     if not isinstance(name, str) or len(name) > 1000:
         return False
     return all(0 < len(p) < 256 and not set(p) & set("\\:\0") and p not in (".", "..") for p in name.split("/"))
@@ -162,19 +165,19 @@ def _text(file: Path) -> str:
 
 
 def _opened(file: Path, links: bool = True) -> Any:
-    """An ordinary file, to read its bytes: a device has no end, and a pipe may have no beginning."""
+    """Open an ordinary file to read its bytes: a device has no end, and a pipe may never begin."""
     kind = (file.stat() if links else file.lstat()).st_mode
     if not stat.S_ISREG(kind):
-        what = "a symbolic link" if stat.S_ISLNK(kind) else "a folder" if stat.S_ISDIR(kind) else "no ordinary file"
+        what = "a symbolic link" if stat.S_ISLNK(kind) else "a folder" if stat.S_ISDIR(kind) else "not an ordinary file"
         raise OSError(f"{file.name} is {what}")
     return file.open("rb")
 
 
 @contextlib.contextmanager
 def locked(folder: Path, wait: bool = False) -> Iterator[None]:
-    """One process at a time: a second one waits, or gets a `RunError`. The system ends the lock with the process.
+    """One process at a time: a second one waits, or gets a `RunError`. The lock ends with the process.
 
-    Where the system or the file system has no such locks, there is none.
+    Windows, and file systems without locks, run unlocked.
     """
     try:
         import fcntl

@@ -163,7 +163,8 @@ def test_the_table_of_the_ablations_is_what_the_records_say():
         if s.variant.startswith("prompt_"):
             continue
         low, high = (100 * end for end in s.over_seeds)
-        line = f"| `{s.variant}` | {s.seeds} | {100 * s.success:.1f} | {low:.1f}–{high:.1f} | {100 * s.base:.1f} | "
+        line = f"| `{s.variant}` | {s.seeds} | {100 * s.trained.success:.1f} | {low:.1f}–{high:.1f} | "
+        line += f"{100 * s.base.success:.1f} | "
         if s.variant != "himac":
             found = reproduce.compare(rows, "himac", s.variant)
             assert found.interval is not None
@@ -181,11 +182,11 @@ def test_the_tables_of_text_action_tasks_are_what_the_records_say(world, name):
         own = [row for row in rows if row.variant == variant]
         assert [row.seed for row in own] == [0, 1, 2]
         for row in own:
-            score = f"{100 * row.score:.1f} | " if scored else ""
-            line = f"| `{variant}` | {row.seed} | {100 * row.success:.1f} | {score}"
-            lines.append(f"{line}{row.env_steps:,} | {row.minutes:.0f} |\n")
-        score = f"{100 * own[0].base_score:.1f} | " if scored else ""
-        lines.append(f"| base model, {mode} | – | {100 * own[0].base_success:.1f} | {score}– | – |\n")
+            score = f"{100 * row.trained.mean_progress:.1f} | " if scored else ""
+            line = f"| `{variant}` | {row.seed} | {100 * row.trained.success:.1f} | {score}"
+            lines.append(f"{line}{row.spent.env_steps:,} | {row.spent.minutes:.0f} |\n")
+        score = f"{100 * own[0].base.mean_progress:.1f} | " if scored else ""
+        lines.append(f"| base model, {mode} | – | {100 * own[0].base.success:.1f} | {score}– | – |\n")
     found = reproduce.compare(rows, "himac", "flat_grpo")
     assert found.interval is not None
     low, high = (f"{100 * end:.1f}".replace("-", "−") for end in found.interval)

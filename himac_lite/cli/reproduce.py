@@ -56,9 +56,8 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         print(line, file=sys.stderr if given.json else sys.stdout, flush=True)
 
     if given.list:
-        names = {cell.name for cell in wanted}
-        rows = [r for r in reproduce.read_rows(out) if f"{r.variant}-{r.seed}" in names]
-        left = [cell for cell in wanted if cell.name not in {f"{r.variant}-{r.seed}" for r in rows}]
+        kept = reproduce.read_rows(out)
+        rows, left = reproduce.chosen(wanted, kept), reproduce.missing(wanted, kept)
     else:
         rows, left = reproduce.reproduce(
             wanted, out, scratch, settings=settings, workers=given.workers, minutes=given.minutes, say=say

@@ -1,7 +1,7 @@
-"""Train what is missing of a grid of variants × seeds, with any number of processes, over any number of sessions.
+"""Train the missing cells of a grid of variants × seeds, with any number of processes, over any number of sessions.
 
-A finished run is a row in the output folder, which is committed: it is never trained again. An unfinished one is a run
-folder with checkpoints, from which the next call goes on. All variants get the same environment steps.
+A finished run is a row in the output folder, which is committed; it is never trained again. An unfinished run is a run
+folder with checkpoints, which the next call resumes. All variants get the same environment steps.
 """
 
 from __future__ import annotations
@@ -24,7 +24,17 @@ from himac_lite import storage
 from himac_lite.config import Train, for_task, validate
 from himac_lite.errors import ConfigError, HimacError, RunError
 from himac_lite.evaluation.prompting import PROMPTED
-from himac_lite.evaluation.rows import Row, add_row, curve_of_run, keep_settings, read_rows, row_of_run, settings_of
+from himac_lite.evaluation.rows import (
+    Row,
+    Spent,
+    add_row,
+    curve_of_run,
+    keep_settings,
+    kept,
+    read_rows,
+    row_of_run,
+    settings_of,
+)
 from himac_lite.hierarchy import PRESETS
 from himac_lite.policy.loading import resolve_model
 from himac_lite.policy.parallel import one_thread_a_worker
@@ -42,15 +52,15 @@ GRIDS: dict[str, dict[str, int]] = {
     "webshop": {"himac": 3, "flat_grpo": 3},
     "alfworld": {"himac": 3, "flat_grpo": 3},
 }  # fmt: skip
-"""Grid → variant → seeds (0, 1, …). The last two are of the tasks of these names, the others of Sokoban."""
+"""Grid → variant → number of seeds. The last two grids are named after their tasks; the others play Sokoban."""
 
 DEFAULT = Train(
     iterations=10**6, env_steps=410_000, validate_every=2, validate_on=256, checkpoint_every=2, keep_checkpoints=1,
     record_levels=0, probe_levels=0,
 )  # fmt: skip
-"""What all cells of Sokoban's grids share: the default run's settings, a budget in environment steps, a finer curve."""
+"""The settings of Sokoban's grids: those of the default run, with a budget in environment steps and a finer curve."""
 IN_WORDS = {"webshop": 7_000, "alfworld": 12_000}
-"""Environment steps of a run in a task in words: about what HiMAC's default iterations take."""
+"""Text-action task → environment steps of a run: about what HiMAC's default iterations take."""
 
 
 def _known(grid: str) -> str:
@@ -60,7 +70,7 @@ def _known(grid: str) -> str:
 
 
 def settings_for(grid: str) -> Train:
-    """What all cells of a grid share. Raises `ConfigError` for an unknown name."""
+    """The settings that all cells of a grid share. Raises `ConfigError` for an unknown name."""
     if _known(grid) not in IN_WORDS:
         return DEFAULT
     return replace(
@@ -80,9 +90,9 @@ class Cell:
 
 
 def cells(grid: str, variants: Sequence[str] | None = None, seeds: int | None = None) -> list[Cell]:
-    """The cells of a grid, seed by seed, so that a part of it compares as many variants as it can.
+    """The cells of a grid, seed by seed, so that a partial run compares as many variants as possible.
 
-    variants: only these. seeds: so many for each instead of the grid's. Raises `ConfigError` for an unknown name.
+    variants: only these. seeds: for each variant, instead of the grid's. Raises `ConfigError` for an unknown name.
     """
     known, whole = {**PRESETS, **PROMPTED}, GRIDS[_known(grid)]
     counts = whole if variants is None else {v: whole.get(v, 3) for v in variants}
@@ -98,44 +108,53 @@ def reproduce(
     wanted: Sequence[Cell], out: Path, scratch: Path, *, settings: Train = DEFAULT, workers: int = 1,
     minutes: float | None = None, say: Callable[[str], None] = print,
 ) -> tuple[list[Row], list[Cell]]:  # fmt: skip
-    """Train and score the cells that have no row yet. Returns (all rows of the cells, the cells that are still open).
+    """Train and score the cells without a row. Several processes may fill one `out`, each with its own `scratch`.
 
-    out: where rows and curves are kept. scratch: run folders of what is under way. minutes: begin nothing after so
-    long, and let what is under way stop after its current iteration: the next call goes on from there.
-    Raises `RunError` if `out` holds rows of other settings, another process works in `scratch`, or a worker was killed;
-    `HimacError` of the first cell that failed, when all others are done. Several processes may fill one `out`, each in
-    its own `scratch`.
+    Args:
+        out: the folder of rows and curves.
+        scratch: the folder of unfinished runs.
+        minutes: after that time no run starts, and each running one stops after its iteration; the next call resumes.
+    Returns: (all rows of the cells, the cells without a row).
+    Raises: `RunError` if `out` holds rows of other settings, another process uses `scratch`, or a worker was killed;
+        the `HimacError` of the first cell that failed, after all others are done.
     """
     validate(settings)
     rows = read_rows(out)
     keep_settings(out, _shared(settings), begun=bool(rows))
-    have = {(r.variant, r.seed) for r in rows}
-    todo = [cell for cell in wanted if (cell.variant, cell.seed) not in have]
     deadline = None if minutes is None else time.time() + 60 * minutes
     failed: list[HimacError] = []
     scratch.mkdir(parents=True, exist_ok=True)
     with storage.locked(scratch):
-        for cell, found in _worked(todo, settings, scratch, workers, deadline):
+        for cell, found in _worked(missing(wanted, rows), settings, scratch, workers, deadline):
             if isinstance(found, HimacError):
                 failed.append(found)
                 say(f"{cell.name}: {found}")
             elif found is not None:
                 row, curve = found
                 rows = add_row(out, row, curve)
-                left = sum((c.variant, c.seed) not in {(r.variant, r.seed) for r in rows} for c in wanted)
-                say(f"{_line(row)}; {left} of {len(wanted)} left")
+                say(f"{_line(row)}; {len(missing(wanted, rows))} of {len(wanted)} left")
     if failed:
         raise failed[0]
+    return chosen(wanted, rows), missing(wanted, rows)
+
+
+def chosen(wanted: Sequence[Cell], rows: Sequence[Row]) -> list[Row]:
+    """The rows of these cells, by variant and seed."""
     names = {cell.name for cell in wanted}
-    finished = sorted((r for r in rows if f"{r.variant}-{r.seed}" in names), key=lambda r: (r.variant, r.seed))
-    have = {(r.variant, r.seed) for r in finished}
-    return finished, [cell for cell in wanted if (cell.variant, cell.seed) not in have]
+    return sorted((row for row in rows if row.name in names), key=lambda r: (r.variant, r.seed))
+
+
+def missing(wanted: Sequence[Cell], rows: Sequence[Row]) -> list[Cell]:
+    """The cells that have no row yet."""
+    have = {row.name for row in rows}
+    return [cell for cell in wanted if cell.name not in have]
 
 
 def _line(row: Row) -> str:
+    (low, high), spent = row.trained.ci95, row.spent
     return (
-        f"{row.variant}-{row.seed}: {100 * row.success:.1f} % ({100 * row.low:.1f}–{100 * row.high:.1f}) of {row.n}, "
-        f"{row.env_steps:,} steps, {row.tokens:,} tokens, {row.minutes:.1f} min"
+        f"{row.name}: {100 * row.trained.success:.1f} % ({100 * low:.1f}–{100 * high:.1f}) of {row.trained.n}, "
+        f"{spent.env_steps:,} steps, {spent.tokens:,} tokens, {spent.minutes:.1f} min"
     )
 
 
@@ -155,7 +174,7 @@ Found = tuple[Row, list[dict[str, Any]]]
 def _worked(
     todo: Sequence[Cell], settings: Train, scratch: Path, workers: int, deadline: float | None
 ) -> Iterator[tuple[Cell, Found | HimacError | None]]:
-    """Each cell with its row and curve, in the order in which they are done; None for one that the deadline stopped."""
+    """Each cell with its row and curve, as they finish; None for a cell that the deadline stopped."""
     if workers == 1 or len(todo) < 2:
         for cell in todo:
             yield cell, _guarded(cell, settings, scratch, deadline)
@@ -172,8 +191,8 @@ def _worked(
                 yield jobs[job], job.result()
         except BrokenProcessPool:
             raise RunError(
-                "a worker was killed, perhaps for its memory: every run goes on from its last checkpoint with the same "
-                "command; fewer --workers need less memory"
+                "a worker was killed, perhaps for its memory: the same command resumes every run from its last "
+                "checkpoint; fewer --workers need less memory"
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -181,14 +200,14 @@ def _worked(
 
 
 def _settle(share: Any) -> None:
-    """A worker keeps to cores of its own, so that they do not wait for each other."""
+    """Pin a worker to its own cores, so that workers do not wait for each other."""
     own = share.get()
     if own and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, own)
 
 
 class _Stop(Exception):
-    """The deadline has passed."""
+    """The deadline passed."""
 
 
 def _guarded(cell: Cell, settings: Train, scratch: Path, deadline: float | None) -> Found | HimacError | None:
@@ -209,7 +228,7 @@ def _guarded(cell: Cell, settings: Train, scratch: Path, deadline: float | None)
 def _trained(config: Train, folder: Path, check: Callable[..., None]) -> Found:
     begun = (folder / "manifest.json").is_file()
     if begun and runs.load_run(folder).config != config:
-        raise RunError(f"{folder} was begun with other settings; remove it, or choose another --runs")
+        raise RunError(f"{folder} was started with other settings; remove it, or choose another --runs")
     run = runs.load_run(folder) if begun else None
     if run is None or not run.results:
         run = train(config, folder, resume=begun, progress=check)
@@ -223,14 +242,11 @@ def _prompted(config: Train) -> Found:
     levels, task = load_items(config.task, config.test_levels, "test")[: config.test_limit], make_task(config)
     attempts = PROMPTED[config.variant](policy, task, levels, np.random.default_rng(config.seed))
     scored = score("prompted", task, levels, [a.final for a in attempts])
+    scored = replace(scored, mean_steps=float(np.mean([a.env_steps for a in attempts])))
     mode = "flat" if config.variant == "prompt_flat" else "himac"
-    base, random = evaluate(policy, task, levels, mode), evaluate(None, task, levels, "random", seed=config.seed)
-    low, high = scored.ci95
-    row = Row(
-        config.variant, config.seed, scored.success, low, high, scored.n, scored.by_length, 0, 0,
-        round((time.monotonic() - begun) / 60, 2), 0, scored.mode, base.success, random.success,
-        float(np.mean([a.env_steps for a in attempts])), scored.solved, runs.git_commit() or "",
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs", base.by_length, random.by_length,
-        scored.mean_progress, base.mean_progress, random.mean_progress,
-    )  # fmt: skip
-    return row, []
+    found = scored, evaluate(policy, task, levels, mode), evaluate(None, task, levels, "random", seed=config.seed)
+    trained, base, random = (kept(s.as_dict()) for s in found)
+    spent = Spent(0, 0, round((time.monotonic() - begun) / 60, 2), 0)
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
+    commit = runs.git_commit() or ""
+    return Row(config.variant, config.seed, trained, base, random, spent, commit, machine), []

@@ -1,7 +1,7 @@
 """Intervals and paired tests for tables of variants × seeds × levels: pure NumPy.
 
-Two things are random and must not be confused: which levels are in the test split, and which seed a run had. An
-interval over seeds says nothing of other levels, one over levels nothing of other seeds; `two_way_interval` takes both.
+Two things are random: the levels in the test split, and the seed of a run. An interval over seeds says nothing about
+other levels, and an interval over levels nothing about other seeds; `two_way_interval` covers both.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _T95 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
-"""Student's t, 97.5 %, for 1 … 30 degrees of freedom; beyond 30 the last is used, which is a little too wide."""
+"""Student's t, 97.5 %, for 1 … 30 degrees of freedom. The last one also serves beyond 30, a little too wide."""
 
 
 def t_interval(values: ArrayLike) -> tuple[float, float]:
-    """95 % interval of the mean of a few independent values, such as one a seed.
+    """95 % interval of the mean of a few independent values, such as one per seed.
 
         mean ± t_{S−1} · s / √S,   s with ddof 1
 
@@ -29,7 +29,7 @@ def t_interval(values: ArrayLike) -> tuple[float, float]:
 
     Args:
         values: [S], S >= 1.
-    Returns: (low, high); (−inf, inf) for a single value, which says nothing of its spread.
+    Returns: (low, high); (−inf, inf) for a single value, because its spread is unknown.
     Raises: ValueError if there is no value, or one that is not finite.
     """
     value_s = np.asarray(values, dtype=np.float64)
@@ -46,12 +46,12 @@ def two_way_interval(
 ) -> tuple[float, float]:
     """95 % bootstrap interval of a success rate, or of the difference of two, over seeds *and* levels.
 
-    Seeds and levels are drawn again, each with replacement; the interval holds the middle 95 % of the means. Both
-    variants of a difference get the same levels, which makes it a paired interval, and seeds of their own.
+    Seeds and levels are resampled, each with replacement; the interval holds the middle 95 % of the means. For a
+    difference both variants get the same levels, so the interval is paired, and each its own seeds.
     Reference: the "pigeonhole" bootstrap of two crossed factors (Owen 2007), which is a little too wide.
 
     Args:
-        solved_sl: bool [S, L], what each seed solved. other_sl: bool [S', L] is subtracted.
+        solved_sl: bool [S, L], the levels that each seed solved. other_sl: bool [S', L], subtracted.
         draws: number of resamples.
     Returns: (low, high).
     Raises: ValueError if the shapes do not fit.
@@ -59,7 +59,7 @@ def two_way_interval(
     a_sl = _outcomes(solved_sl)
     b_sl = None if other_sl is None else _outcomes(other_sl)
     if b_sl is not None and b_sl.shape[1] != a_sl.shape[1]:
-        raise ValueError(f"both must have one column a level, got shapes {a_sl.shape} and {b_sl.shape}")
+        raise ValueError(f"both must have one column per level, got shapes {a_sl.shape} and {b_sl.shape}")
     means = np.empty(draws)
     for i in range(draws):
         level_l = rng.integers(0, a_sl.shape[1], a_sl.shape[1])
@@ -71,55 +71,38 @@ def two_way_interval(
 
 
 def sign_flip_test(differences: ArrayLike, rng: np.random.Generator, draws: int = 9999) -> float:
-    """Two-sided p of "the mean paired difference is zero": how often random signs give as large a mean.
+    """Two-sided p of "the mean paired difference is zero": the share of sign patterns with as large a mean.
 
         p = #{ε ∈ {−1, 1}^n : |Σ ε_i d_i| ≥ |Σ d_i|} / 2^n
 
-    All signs are tried if there are no more than `draws` of them; otherwise as many are drawn, and
+    All 2^n sign patterns are tried if there are at most `draws`; otherwise `draws` random ones, and
     p = (1 + hits) / (1 + draws). Reference: Fisher's randomisation test (1935).
 
     Args:
-        differences: [n] paired differences, one a level or one a seed.
-    Returns: p in (0, 1]; 1 where every difference is zero. With n pairs it cannot fall below 2^(1 − n).
+        differences: [n] paired differences, one per level or per seed.
+    Returns: p in (0, 1]; 1 if every difference is zero. With n pairs it cannot fall below 2^(1 − n).
     Raises: ValueError if there is no difference, or one that is not finite.
     """
     d_n = np.asarray(differences, dtype=np.float64)
     if d_n.ndim != 1 or not d_n.size or not np.isfinite(d_n).all():
         raise ValueError(f"differences must be finite and of shape [n >= 1], got shape {d_n.shape}")
-    d_n = d_n[d_n != 0]  # a sign before a zero changes nothing
+    d_n = d_n[d_n != 0]  # the sign of a zero changes nothing
     if not d_n.size:
         return 1.0
-    observed = abs(d_n.sum()) * (1 - 1e-12)  # sums that differ by rounding alone are equal
+    observed = abs(d_n.sum()) * (1 - 1e-12)  # sums that differ only by rounding are equal
     if 2**d_n.size <= draws:
         signs = np.array(list(product((-1.0, 1.0), repeat=d_n.size))).reshape(-1, d_n.size)
         return float((np.abs(signs @ d_n) >= observed).mean())
-    hits = sum(
-        int((np.abs(rng.choice((-1.0, 1.0), (part, d_n.size)) @ d_n) >= observed).sum()) for part in _parts(draws, 1000)
-    )
+    parts = [1000] * (draws // 1000) + [draws % 1000]  # in parts, to bound the memory
+    hits = sum(int((np.abs(rng.choice((-1.0, 1.0), (n, d_n.size)) @ d_n) >= observed).sum()) for n in parts)
     return (1 + hits) / (1 + draws)
 
 
-def paired_by_level(solved_sl: ArrayLike, other_sl: ArrayLike, rng: np.random.Generator) -> tuple[float, float]:
-    """(difference of the success rates, its p) by `sign_flip_test` over levels, each the mean over its seeds.
-
-    What it tests: would the order of these trained policies hold on other levels? Not: on other seeds.
-
-    Args:
-        solved_sl: bool [S, L]. other_sl: bool [S', L].
-    Raises: ValueError if the shapes do not fit.
-    """
-    a_sl, b_sl = _outcomes(solved_sl), _outcomes(other_sl)
-    if a_sl.shape[1] != b_sl.shape[1]:
-        raise ValueError(f"both must have one column a level, got shapes {a_sl.shape} and {b_sl.shape}")
-    difference_l = a_sl.mean(0) - b_sl.mean(0)
-    return float(difference_l.mean()), sign_flip_test(difference_l, rng)
-
-
 def steps_to(spent: Sequence[float], success: Sequence[float], threshold: float) -> float | None:
-    """What was spent when a curve first reaches a threshold, on the straight line between two of its points.
+    """What was spent when a curve first reaches a threshold, interpolated linearly between its points.
 
     Args:
-        spent, success: [X] points of the curve, spent rising.
+        spent, success: [X] points of the curve; `spent` rises.
     Returns: in the unit of `spent`; None if it never does.
     """
     for i, (x, y) in enumerate(zip(spent, success, strict=True)):
@@ -136,7 +119,3 @@ def _outcomes(values: ArrayLike) -> np.ndarray:
     if array.ndim != 2 or not array.size:
         raise ValueError(f"outcomes must be of shape [seeds, levels], got {array.shape}")
     return array
-
-
-def _parts(total: int, size: int) -> list[int]:
-    return [size] * (total // size) + ([total % size] if total % size else [])

@@ -1,6 +1,6 @@
-"""Prompting-only baselines: the model as it is, at play, and what more attempts at test time buy without learning.
+"""Prompting-only baselines: the untrained model, and what several attempts at test time gain without training.
 
-Their cost is theirs alone: environment steps and tokens of the *test*, where a trained policy plays each level once.
+They pay at *test* time, in environment steps and tokens; a trained policy plays each test level once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from himac_lite.types import GREEDY, Item, Sampling, Trajectory
 
 @dataclass(frozen=True)
 class Attempts:
-    """What was tried on one level: the attempt that counts, and what all of them cost."""
+    """The attempts on one level: the one that counts, and the cost of all of them."""
 
     final: Trajectory
     tries: int
@@ -31,43 +31,32 @@ Prompted = Callable[[Policy, Task, Sequence[Item], np.random.Generator], "list[A
 
 
 def step_by_step(policy: Policy, task: Task, levels: Sequence[Item], rng: np.random.Generator) -> list[Attempts]:
-    """Acts without a plan, greedily (in the place of ReAct: the small model has no words to think in)."""
+    """Flat and greedy. It stands in for ReAct: the small model cannot write thoughts."""
     return [Attempts(t, 1, t.steps, t.n_tokens) for t in Arena(policy, task).play_flat(levels)]
 
 
-def with_blueprint(policy: Policy, task: Task, levels: Sequence[Item], rng: np.random.Generator) -> list[Attempts]:
-    """Writes a blueprint and carries it out, both greedily."""
-    return _attempted(policy, task, levels, 1, GREEDY)
-
-
 def best_of(n: int) -> Prompted:
-    """`n` sampled blueprints, each carried out greedily; the best counts. The environment has to be asked `n` times."""
+    """`n` sampled blueprints (a single one is greedy), each executed greedily; the best counts. Needs `n` plays."""
 
     def prompted(policy: Policy, task: Task, levels: Sequence[Item], rng: np.random.Generator) -> list[Attempts]:
-        return _attempted(policy, task, levels, n, Sampling(1.0, rng))
+        arena = Arena(policy, task)
+        plans = arena.blueprints(levels, n, Sampling(1.0, rng) if n > 1 else GREEDY)
+        done = arena.execute([(level, z) for level, group in zip(levels, plans, strict=True) for _, z in group])
+        out = []
+        for p, group in enumerate(plans):
+            own = done[p * n : (p + 1) * n]
+            tokens = sum(t.n_tokens for t in own) + sum(sum(s.action_mask) for s, _ in group)
+            out.append(Attempts(max(own, key=lambda t: t.ret), n, sum(t.steps for t in own), tokens))
+        return out
 
     return prompted
 
 
-def _attempted(policy: Policy, task: Task, levels: Sequence[Item], n: int, sampling: Sampling) -> list[Attempts]:
-    arena = Arena(policy, task)
-    plans = arena.blueprints(levels, n, sampling)
-    jobs = [(level, z) for level, group in zip(levels, plans, strict=True) for _, z in group]
-    done = arena.execute(jobs)
-    out = []
-    for p, group in enumerate(plans):
-        own = done[p * n : (p + 1) * n]
-        tokens = sum(t.n_tokens for t in own) + sum(sum(s.action_mask) for s, _ in group)
-        out.append(Attempts(max(own, key=lambda t: t.ret), n, sum(t.steps for t in own), tokens))
-    return out
-
-
 def retry(tries: int) -> Prompted:
-    """After a failure the level begins again with another blueprint, `tries` attempts at most, until it is solved.
+    """Restart a failed level with another blueprint, until it is solved or after `tries` attempts. The first is greedy.
 
-    In the manner of Reflexion (arXiv 2303.11366), whose agent writes down what went wrong and reads it before the next
-    attempt. The small model has no words for that. What remains of the memory is the part that can be acted upon:
-    blueprints that have failed are not tried again. The first attempt is the greedy one.
+    Reflexion (arXiv 2303.11366) writes down what went wrong and reads it before the next attempt. The small model
+    cannot write that, so its memory is reduced to one rule: a blueprint that failed is not tried again.
     """
 
     def prompted(policy: Policy, task: Task, levels: Sequence[Item], rng: np.random.Generator) -> list[Attempts]:
@@ -97,8 +86,8 @@ def retry(tries: int) -> Prompted:
 
 PROMPTED: dict[str, Prompted] = {
     "prompt_flat": step_by_step,
-    "prompt_blueprint": with_blueprint,
+    "prompt_blueprint": best_of(1),
     "prompt_best_of_8": best_of(8),
     "prompt_retry_8": retry(8),
 }
-"""Name → policy, for `himac-lite reproduce` and whoever compares."""
+"""Name in `himac-lite reproduce` → policy."""

@@ -1,4 +1,4 @@
-"""Rows: one a finished run, as JSON lines (all of it) and CSV (what a spreadsheet can show), and its curve beside.
+"""Rows: one per finished run, as JSON lines (everything) and CSV (flat, for a spreadsheet), with its curve.
 
 FOLDER/rows.jsonl · FOLDER/rows.csv · FOLDER/curves/VARIANT-SEED.jsonl
 """
@@ -9,67 +9,87 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from himac_lite import config as configs
 from himac_lite import storage
 from himac_lite.errors import RunError
+from himac_lite.rollout.evaluate import wilson
 from himac_lite.runs.folder import Run, load_run
 
+T = TypeVar("T")
+WHO = ("trained", "base", "random")
+"""The scores of a row: the trained (or prompted) policy, the untrained model under the same rules, random actions."""
 CURVE = (
     "iteration", "env_steps", "tokens", "seconds", "validation/success", "macro/success", "micro/success",
     "macro/zero_variance", "micro/zero_variance",
 )  # fmt: skip
-"""What is kept of a run's metrics."""
+"""The metrics of a run that its curve keeps."""
 _BOOKKEEPING = (
     "variant", "seed", "checkpoint_every", "keep_checkpoints", "keep_rollouts", "record_levels", "probe_levels",
     "probe_every", "warn_after",
 )  # fmt: skip
-"""Settings that a cell has for itself, or that change nothing of what is learnt or measured."""
+"""Settings that differ between cells, or that change nothing that is learnt or measured."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a row keeps of a `Score`. The last three are unknown in some rows of version 0.1."""
+
+    mode: str
+    success: float
+    ci95: tuple[float, float]
+    n: int
+    by_length: Mapping[str, Mapping[str, float]]
+    mean_steps: float | None = None
+    """Environment steps per level; of a prompted policy, those of all its attempts."""
+    mean_progress: float | None = None
+    solved: str = ""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What training cost; nothing but minutes (those of the test) for a policy that was only prompted."""
+
+    env_steps: float
+    tokens: float
+    """Tokens that the model chose."""
+    minutes: float
+    iterations: float
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one variant reached with one seed; success and its Wilson interval on the test levels, greedy."""
+    """What one variant reached with one seed on the test levels, greedily."""
 
     variant: str
     seed: int
-    success: float
-    low: float
-    high: float
-    n: int
-    by_length: Mapping[str, Mapping[str, float]]
-    """Bin of optimal length → n and success."""
-    env_steps: int
-    """Environment steps of training; 0 for a policy that was only prompted."""
-    tokens: int
-    """Tokens the model chose in training."""
-    minutes: float
-    """Wall-clock minutes of training (of a prompted policy: of the test)."""
-    iterations: int
-    mode: str
-    base_success: float
-    """The untrained model under the same rules and levels."""
-    random_success: float
-    test_steps: float
-    """Environment steps a level at test time."""
-    solved: str = ""
-    """1 or 0 a test level, in their order; empty where the record does not have it."""
+    trained: Kept
+    base: Kept
+    random: Kept
+    spent: Spent
     commit: str = ""
     machine: str = ""
-    base_by_length: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    random_by_length: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """As `by_length`, of the untrained model and the random policy; empty where the record does not have it."""
-    score: float | None = None
-    base_score: float | None = None
-    random_score: float | None = None
-    """Mean share of the goal that was reached (WebShop's reward); None where the record does not have it."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant}-{self.seed}"
+
+
+def kept(score: Mapping[str, Any]) -> Kept:
+    """A `Score` as a dict → what a row keeps of it."""
+    return _known(Kept, {**score, "ci95": tuple(score["ci95"])})
+
+
+def _known(kind: type[T], data: Mapping[str, Any]) -> T:
+    """Fields that this version does not know are dropped."""
+    return kind(**{f.name: data[f.name] for f in fields(kind) if f.name in data})  # type: ignore[arg-type]
 
 
 def settings_of(config: configs.Train, levels: Mapping[str, str], model: str) -> dict[str, Any]:
-    """What all rows of a folder share, flat: settings but variant, seed, book-keeping; hashes of levels and model."""
+    """What all rows of a folder share, flat: the settings except `_BOOKKEEPING`; hashes of levels and model."""
     out: dict[str, Any] = {f"sha256 of {part} levels": digest for part, digest in levels.items()}
     for name, value in configs.as_dict(config).items():
         parts = {f"{name}.{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {name: value}
@@ -78,17 +98,14 @@ def settings_of(config: configs.Train, levels: Mapping[str, str], model: str) ->
 
 
 def keep_settings(folder: Path, settings: Mapping[str, Any], begun: bool) -> None:
-    """Write FOLDER/settings.json, or compare with it if rows are there (`begun`).
+    """Write FOLDER/settings.json, or compare with it if there are rows already (`begun`).
 
-    Raises `RunError` that names the first setting that differs. A setting that one of the two does not know (it is of
-    another version) is no difference.
+    Raises `RunError` that names the first setting that differs. A setting that only one of the two versions knows does
+    not count as a difference.
     """
     file = folder / "settings.json"
     if begun and file.exists():
-        try:
-            old = dict(json.loads(file.read_text("utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise RunError(f"cannot read {file}: {error}") from None
+        old = storage.read_json(file)
         for name in settings.keys() & old.keys():
             if settings[name] != old[name]:
                 raise RunError(
@@ -103,58 +120,66 @@ def row_of_run(run: Run) -> Row:
     """The row of a finished run. Raises `RunError` if it is not finished."""
     results, config, manifest = run.results, run.config, run.manifest
     if not results:
-        raise RunError(f"{run.folder} has no final scores yet; go on with it by --resume {run.folder}")
-    trained = results["trained"]
-    low, high = trained["ci95"]
+        raise RunError(f"{run.folder} has no final scores yet; resume it with --resume {run.folder}")
+    trained, base, random = (kept(results[who]) for who in WHO)
+    spent = Spent(results["env_steps"], results["tokens"], round(results["seconds"] / 60, 2), results["iterations"])
     machine = manifest.get("machine", {})
-    return Row(
-        config.variant, config.seed, trained["success"], low, high, trained["n"], trained["by_length"],
-        results["env_steps"], results["tokens"], round(results["seconds"] / 60, 2), results["iterations"],
-        results["mode"], results["base"]["success"], results["random"]["success"], trained["mean_steps"],
-        trained.get("solved", ""), manifest.get("git_commit") or "",
-        f"{machine.get('platform', '')}, {machine.get('cpus', '?')} CPUs",
-        results["base"].get("by_length", {}), results["random"].get("by_length", {}),
-        *(results[who].get("mean_progress") for who in ("trained", "base", "random")),
-    )  # fmt: skip
+    where = f"{machine.get('platform', '')}, {machine.get('cpus', '?')} CPUs"
+    return Row(config.variant, config.seed, trained, base, random, spent, manifest.get("git_commit") or "", where)
 
 
 def rows_of_runs(folder: Path) -> list[Row]:
-    """Rows of all finished runs in a folder, such as data/runs/core. Whether their settings agree is not checked."""
+    """Rows of all finished runs in a folder, such as data/runs/core. Their settings are not compared."""
     found = [load_run(f.parent) for f in sorted(folder.glob("*/manifest.json"))]
     return [row_of_run(run) for run in found if run.results]
 
 
 def curve_of_run(run: Run) -> list[dict[str, Any]]:
-    """What is kept of a run's metrics, one dict an iteration."""
+    """The metrics that a curve keeps, one dict per iteration."""
     return [{k: line[k] for k in CURVE if k in line} for line in run.metrics()]
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """The rows of FOLDER/rows.jsonl, none if there is no such file. Raises `RunError` with the line that is broken."""
+    """The rows of FOLDER/rows.jsonl, none without that file. Raises `RunError` that names a broken line."""
     file, out = folder / "rows.jsonl", []
     if not file.exists():
         return []
-    known = {f.name for f in fields(Row)}
     for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
         try:
             data = json.loads(line)
-            out.append(Row(**{k: v for k, v in data.items() if k in known}))
+            data = data if "spent" in data else _nested(data)
+            scores = {who: kept(data[who]) for who in WHO}
+            out.append(_known(Row, {**data, **scores, "spent": _known(Spent, data["spent"])}))
+        except KeyError as error:
+            raise RunError(f"{file}, line {number}: {error} is missing") from None
         except (ValueError, TypeError, AttributeError) as error:
             raise RunError(f"{file}, line {number}: {error}") from None
     return out
 
 
+def _nested(old: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of version 0.1, whose fields were flat, in the form of today."""
+
+    def score(who: str, mode: str, **more: Any) -> dict[str, Any]:
+        success, n = old[f"{who}success"], old["n"]
+        known = {"by_length": old.get(f"{who}by_length", {}), "mean_progress": old.get(f"{who}score"), **more}
+        return {"mode": mode, "success": success, "ci95": wilson(round(success * n), n), "n": n, **known}
+
+    mode = "flat" if old["variant"] == "prompt_flat" else "himac" if old["mode"] == "prompted" else old["mode"]
+    trained = score("", old["mode"], mean_steps=old["test_steps"], solved=old.get("solved", ""))
+    return {**old, "trained": trained, "base": score("base_", mode), "random": score("random_", "random"), "spent": old}
+
+
 def read_curve(folder: Path, row: Row) -> list[dict[str, Any]]:
-    """The curve of a row: FOLDER/curves/VARIANT-SEED.jsonl, or that of the run FOLDER/VARIANT-SEED; [] without."""
-    name = f"{row.variant}-{row.seed}"
-    file = folder / "curves" / f"{name}.jsonl"
+    """The curve of a row: FOLDER/curves/VARIANT-SEED.jsonl, or that of the run FOLDER/VARIANT-SEED; else []."""
+    file = folder / "curves" / f"{row.name}.jsonl"
     if file.exists():
-        return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-    return curve_of_run(load_run(folder / name)) if (folder / name / "manifest.json").is_file() else []
+        return list(storage.read_lines(file))
+    return curve_of_run(load_run(folder / row.name)) if (folder / row.name / "manifest.json").is_file() else []
 
 
 def write_rows(folder: Path, rows: Iterable[Row], curves: Mapping[str, Sequence[Mapping[str, Any]]] = {}) -> None:
-    """Write all rows anew, beside and renamed, and the curves that are given: VARIANT-SEED → lines."""
+    """Write all rows anew, and the given curves: VARIANT-SEED → lines."""
     listed = sorted(rows, key=lambda r: (r.variant, r.seed))
     _write(folder / "rows.jsonl", "".join(json.dumps(asdict(row)) + "\n" for row in listed))
     _write(folder / "rows.csv", _as_csv(listed))
@@ -163,33 +188,39 @@ def write_rows(folder: Path, rows: Iterable[Row], curves: Mapping[str, Sequence[
 
 
 def add_row(folder: Path, row: Row, curve: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Put a row, in the place of the one of the same variant and seed, and its curve into a table; returns all rows.
+    """Add a row and its curve, or replace the row of the same variant and seed. Returns all rows.
 
-    Several processes may do so at a time: each reads what the others have written.
+    Several processes may do this at a time: each reads what the others have written.
     """
     with storage.locked(folder, wait=True):
-        rows = [r for r in read_rows(folder) if (r.variant, r.seed) != (row.variant, row.seed)] + [row]
-        write_rows(folder, rows, {f"{row.variant}-{row.seed}": curve})
+        rows = [r for r in read_rows(folder) if r.name != row.name] + [row]
+        write_rows(folder, rows, {row.name: curve})
     return rows
 
 
 def _as_csv(rows: Sequence[Row]) -> str:
-    bins = list(dict.fromkeys(name for row in rows for name in row.by_length))
-    plain = [f.name for f in fields(Row) if f.name != "solved" and not f.name.endswith("by_length")]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*plain, *(f"success_{name}" for name in bins)])
+    """The columns of version 0.1, which a spreadsheet shows as they are."""
+    bins = list(dict.fromkeys(name for row in rows for name in row.trained.by_length))
+    table = []
     for row in rows:
-        cells = [getattr(row, name) for name in plain]
-        writer.writerow([*cells, *(row.by_length.get(name, {}).get("success", "") for name in bins)])
+        own, base, random = row.trained, row.base, row.random
+        low, high = own.ci95
+        cells = {
+            "variant": row.variant, "seed": row.seed, "success": own.success, "low": low, "high": high, "n": own.n,
+            **asdict(row.spent), "mode": own.mode, "base_success": base.success, "random_success": random.success,
+            "test_steps": own.mean_steps, "commit": row.commit, "machine": row.machine, "score": own.mean_progress,
+            "base_score": base.mean_progress, "random_score": random.mean_progress,
+        }  # fmt: skip
+        by_length = {f"success_{name}": own.by_length.get(name, {}).get("success", "") for name in bins}
+        table.append(cells | by_length)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, table[0] if table else (), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
     return out.getvalue()
 
 
 def _write(file: Path, text: str) -> None:
-    try:
+    with storage.explained(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_name(file.name + ".tmp")
-        beside.write_text(text, "utf-8")
-        beside.replace(file)
-    except OSError as error:
-        raise RunError(f"cannot write {file}: {error.strerror or error}") from None
+    storage.write(file, text)

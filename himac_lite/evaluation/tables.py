@@ -1,15 +1,28 @@
-"""Rows → what a table or a curve shows: means, intervals, tests. Pure: nothing is read, nothing is drawn."""
+"""Rows → what a table or a curve shows: means, intervals, tests. Pure: reads nothing, draws nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
 
-from himac_lite.evaluation.intervals import paired_by_level, sign_flip_test, steps_to, t_interval, two_way_interval
-from himac_lite.evaluation.rows import Row
+from himac_lite.evaluation.intervals import sign_flip_test, steps_to, t_interval, two_way_interval
+from himac_lite.evaluation.rows import Kept, Row, Spent
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of several seeds' scores."""
+
+    success: float
+    by_length: dict[str, float]
+    """Success by bin of optimal length; a bin counts the seeds that have it."""
+    progress: float | None
+    """Share of the goal that was reached; None unless every row has it."""
+    steps: float | None
+    """Environment steps per test level; None unless every row has them."""
 
 
 @dataclass(frozen=True)
@@ -18,25 +31,17 @@ class Summary:
 
     variant: str
     seeds: int
-    success: float
-    over_seeds: tuple[float, float]
-    """95 % t-interval over seeds; infinite with one seed."""
-    over_both: tuple[float, float] | None
-    """95 % bootstrap interval over seeds and levels; None where the levels' outcomes were not recorded."""
-    base: float
-    random: float
-    env_steps: float
-    tokens: float
-    minutes: float
-    test_steps: float
     mode: str
     """How the variant, and its base, play: himac or flat, or prompted."""
-    by_length: dict[str, float]
-    base_by_length: dict[str, float]
-    random_by_length: dict[str, float]
-    score: float | None
-    base_score: float | None
-    """Mean share of the goal; None where a record does not have it."""
+    trained: Mean
+    base: Mean
+    random: Mean
+    spent: Spent
+    """The mean over seeds."""
+    over_seeds: tuple[float, float]
+    """95 % t-interval of the success over seeds; infinite with one seed."""
+    over_both: tuple[float, float] | None
+    """95 % bootstrap interval over seeds and levels; None unless every row has the outcome of each level."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +53,16 @@ class Comparison:
     difference: float
     interval: tuple[float, float] | None
     p_levels: float | None
-    """Sign-flip test over levels, or None where their outcomes were not recorded."""
+    """Sign-flip test over levels, each averaged over its seeds: would these trained policies keep their order on other
+    levels? None unless every row has the outcome of each level."""
     p_seeds: float | None
-    """Sign-flip test over the seeds that both have (equal seeds draw the same levels); None for none in common."""
+    """Sign-flip test over the common seeds (equal seeds draw the same levels); None if there is none."""
     seeds: int
-    """How many seeds they have in common."""
+    """The number of common seeds."""
 
 
 def by_variant(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows of each variant, by seed; variants in the order in which they first come."""
+    """The rows of each variant, by seed; variants in the order of their first rows."""
     out: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda r: r.seed):
         out.setdefault(row.variant, []).append(row)
@@ -64,43 +70,39 @@ def by_variant(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def outcomes(rows: Sequence[Row]) -> np.ndarray | None:
-    """[S, L] what each seed solved; None unless every row has it for the same number of levels."""
-    if not rows or len({len(row.solved) for row in rows}) != 1 or not rows[0].solved:
+    """[S, L] the levels that each seed solved; None unless every row has them, for the same number of levels."""
+    solved = [row.trained.solved for row in rows]
+    if len({len(levels) for levels in solved}) != 1 or not solved[0]:
         return None
-    return np.array([[int(c) for c in row.solved] for row in rows])
+    return np.array([[int(c) for c in levels] for levels in solved])
 
 
 def summary(rows: Sequence[Row], draws: int = 2000) -> list[Summary]:
-    """One `Summary` a variant, in the order of the rows. draws: resamples of the bootstrap (seeded: repeatable)."""
+    """One `Summary` per variant, in the order of the rows. draws: resamples of the bootstrap (seeded: repeatable)."""
     out = []
     for variant, own in by_variant(rows).items():
-        solved_sl = outcomes(own)
-        mean = {
-            name: float(np.mean([getattr(row, name) for row in own]))
-            for name in ("success", "base_success", "random_success", "env_steps", "tokens", "minutes", "test_steps")
-        }
+        solved_sl, trained = outcomes(own), [row.trained for row in own]
+        both = None if solved_sl is None else two_way_interval(solved_sl, np.random.default_rng(0), draws=draws)
+        spent = Spent(*np.mean([astuple(row.spent) for row in own], axis=0).tolist())
         out.append(
             Summary(
-                variant, len(own), mean["success"], t_interval([row.success for row in own]),
-                None if solved_sl is None else two_way_interval(solved_sl, np.random.default_rng(0), draws=draws),
-                mean["base_success"], mean["random_success"], mean["env_steps"], mean["tokens"], mean["minutes"],
-                mean["test_steps"], own[0].mode,
-                _by_length([row.by_length for row in own]), _by_length([row.base_by_length for row in own]),
-                _by_length([row.random_by_length for row in own]), _mean([row.score for row in own]),
-                _mean([row.base_score for row in own]),
+                variant, len(own), trained[0].mode, _mean(trained), _mean([row.base for row in own]),
+                _mean([row.random for row in own]), spent, t_interval([s.success for s in trained]), both,
             )
         )  # fmt: skip
     return out
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def _mean(scores: Sequence[Kept]) -> Mean:
+    bins = dict.fromkeys(name for s in scores for name in s.by_length)
+    by_length = {b: float(np.mean([s.by_length[b]["success"] for s in scores if b in s.by_length])) for b in bins}
+    progress, steps = (_average([getattr(s, name) for s in scores]) for name in ("mean_progress", "mean_steps"))
+    return Mean(float(np.mean([s.success for s in scores])), by_length, progress, steps)
+
+
+def _average(values: Sequence[float | None]) -> float | None:
     known = [v for v in values if v is not None]
     return float(np.mean(known)) if known and len(known) == len(values) else None
-
-
-def _by_length(found: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, float]:
-    bins = dict.fromkeys(name for of_seed in found for name in of_seed)
-    return {b: float(np.mean([of_seed[b]["success"] for of_seed in found if b in of_seed])) for b in bins}
 
 
 def compare(rows: Sequence[Row], variant: str, other: str, draws: int = 2000) -> Comparison:
@@ -108,13 +110,13 @@ def compare(rows: Sequence[Row], variant: str, other: str, draws: int = 2000) ->
     groups = by_variant(rows)
     a, b = groups[variant], groups[other]
     a_sl, b_sl = outcomes(a), outcomes(b)
-    difference = float(np.mean([r.success for r in a]) - np.mean([r.success for r in b]))
+    difference = float(np.mean([r.trained.success for r in a]) - np.mean([r.trained.success for r in b]))
     interval = p_levels = p_seeds = None
     if a_sl is not None and b_sl is not None and a_sl.shape[1] == b_sl.shape[1]:
         interval = two_way_interval(a_sl, np.random.default_rng(0), b_sl, draws)
-        _, p_levels = paired_by_level(a_sl, b_sl, np.random.default_rng(0))
-    theirs = {r.seed: r.success for r in b}
-    pairs = [r.success - theirs[r.seed] for r in a if r.seed in theirs]
+        p_levels = sign_flip_test(a_sl.mean(0) - b_sl.mean(0), np.random.default_rng(0))
+    theirs = {r.seed: r.trained.success for r in b}
+    pairs = [r.trained.success - theirs[r.seed] for r in a if r.seed in theirs]
     if pairs:
         p_seeds = sign_flip_test(pairs, np.random.default_rng(0))
     return Comparison(variant, other, difference, interval, p_levels, p_seeds, len(pairs))
@@ -126,9 +128,8 @@ def curve_band(
 ) -> tuple[list[float], list[float], list[float], list[float]]:  # fmt: skip
     """(x, low, mean, high) of a metric over what was spent: mean over seeds, 95 % t-interval, clipped to [0, 1].
 
-    Seeds log at different places: each is read at `points` equally spaced ones, on straight lines between its own, as
-    far as the shortest goes. With one seed or two low and high are the mean: an interval of two (t = 12.7) would be as
-    wide as the picture.
+    Seeds log at different places, so each curve is interpolated at `points` equally spaced ones, up to the end of the
+    shortest. With one or two seeds, low and high are the mean: an interval of two (t = 12.7) would fill the plot.
     """
     lines = [[(c[against] if c["iteration"] else 0, c[key]) for c in curve if key in c] for curve in curves]
     lines = [line for line in lines if line]
@@ -147,7 +148,7 @@ def curve_band(
 def spent_to(
     curves: Sequence[Sequence[Mapping[str, Any]]], thresholds: Sequence[float], against: str = "env_steps"
 ) -> list[list[float | None]]:
-    """For each threshold and each seed, what was spent when validation success first reached it (None: it did not)."""
+    """[threshold][seed] what was spent when validation success first reached the threshold; None if it never did."""
     out: list[list[float | None]] = []
     for threshold in thresholds:
         found = []
@@ -160,28 +161,27 @@ def spent_to(
 
 
 def table_text(rows: Sequence[Row], against: str = "himac") -> str:
-    """The summary as lines of text: success over seeds with its interval, what it started from, what it cost.
+    """The summary as lines of text: success over seeds with its interval, the base, the cost.
 
-    The score, and the base's in brackets, stand at the end of each line if all records have it. Below: the random
-    policy, and the difference of `against` and each other variant, if both have rows.
+    Each line ends with the score, and the base's in brackets, if all rows have it. Below: the random policy, and the
+    difference between `against` and each other variant, if both have rows.
     """
     lines = [f"{'variant':18} seeds  success %  95 % over seeds  base %  env. steps      tokens  minutes"]
-    scored = all(None not in (row.score, row.base_score, row.random_score) for row in rows)
+    scored = all(s.mean_progress is not None for row in rows for s in (row.trained, row.base, row.random))
     lines[0] += "  score % (base)" * scored
-    for s in sorted(summary(rows, draws=1), key=lambda s: -s.success):
+    for s in sorted(summary(rows, draws=1), key=lambda s: -s.trained.success):
         low, high = np.clip(s.over_seeds, 0, 1)
-        score = ""
-        if scored and s.score is not None and s.base_score is not None:
-            score = f"  {100 * s.score:7.1f} ({100 * s.base_score:.1f})"
         interval = f"{100 * low:5.1f} – {100 * high:5.1f}" if s.seeds > 1 else "one seed"
         lines.append(
-            f"{s.variant:18} {s.seeds:5}  {100 * s.success:9.1f}  {interval:>15}  {100 * s.base:6.1f}"
-            f"  {s.env_steps:10,.0f}  {s.tokens:10,.0f}  {s.minutes:7.1f}{score}"
+            f"{s.variant:18} {s.seeds:5}  {100 * s.trained.success:9.1f}  {interval:>15}  {100 * s.base.success:6.1f}"
+            f"  {s.spent.env_steps:10,.0f}  {s.spent.tokens:10,.0f}  {s.spent.minutes:7.1f}"
         )
-    chance = f"{'random policy':18} {'':5}  {100 * np.mean([row.random_success for row in rows]):9.1f}"
-    if scored:
-        chance += f"{'':60}{100 * np.mean([row.random_score or 0.0 for row in rows]):7.1f}"
-    lines.append(chance)
+        if scored and s.trained.progress is not None and s.base.progress is not None:
+            lines[-1] += f"  {100 * s.trained.progress:7.1f} ({100 * s.base.progress:.1f})"
+    random = _mean([row.random for row in rows])
+    lines.append(f"{'random policy':18} {'':5}  {100 * random.success:9.1f}")
+    if scored and random.progress is not None:
+        lines[-1] += f"{'':60}{100 * random.progress:7.1f}"
     variants = list(by_variant(rows))
     if against in variants:
         lines += [difference_text(compare(rows, against, other)) for other in variants if other != against]

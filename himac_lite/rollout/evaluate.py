@@ -1,4 +1,4 @@
-"""What a policy scores on a set of levels: success with an interval, by optimal length, beside the random policy."""
+"""The score of a policy on a set of levels: success with its interval, by optimal length; the random policy."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from himac_lite.policy.model import Policy
 from himac_lite.rollout.play import Arena
 from himac_lite.rollout.rules import ReturnRule, Rules
 from himac_lite.tasks import Task
-from himac_lite.types import GREEDY, Item, Sampling, Trajectory
+from himac_lite.types import Item, Sampling, Trajectory
 
 MODES = ("himac", "flat", "random")
 
 
 @dataclass(frozen=True)
 class Score:
-    """Success on `n` levels. ``ci95`` is Wilson's interval; ``by_length`` is keyed by bins of optimal length in steps.
+    """Success on `n` levels. ``ci95`` is Wilson's interval; ``by_length`` has bins of optimal length in steps.
 
     ``mean_progress`` is the mean share of the goal that was reached (boxes on targets, WebShop's score).
     """
@@ -35,14 +35,14 @@ class Score:
     blueprint_valid: float | None
     mean_progress: float = 0.0
     solved: str = ""
-    """1 for each level that was solved and 0 for each other, in their order: what paired tests compare."""
+    """One digit per level, in order: 1 if it was solved, else 0. Paired tests compare them."""
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
 
 
 def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's 95 % interval of a proportion (Wilson 1927); (0, 1) for no trials."""
+    """Wilson's 95 % interval of a proportion (Wilson 1927); (0, 1) without trials."""
     if n == 0:
         return 0.0, 1.0
     p = successes / n
@@ -51,7 +51,7 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def score(mode: str, task: Task, levels: Sequence[Item], trajectories: Sequence[Trajectory]) -> Score:
-    """Summarise one trajectory a level."""
+    """Summarise one trajectory per level."""
     solved = [t.success for t in trajectories]
     bins: dict[str, dict[str, float]] = {}
     lengths = [task.difficulty(level) for level in levels]
@@ -71,23 +71,30 @@ def score(mode: str, task: Task, levels: Sequence[Item], trajectories: Sequence[
 
 
 def evaluate(
-    policy: Policy | None, task: Task, levels: Sequence[Item], mode: str = "himac", sampling: Sampling = GREEDY,
-    returns: ReturnRule = ReturnRule(), seed: int = 0, rules: Rules = Rules(),
-) -> Score:  # fmt: skip
-    """Score one episode a level: hierarchical (`himac`), `flat`, or uniformly `random` actions (needs no policy).
+    policy: Policy | None,
+    task: Task,
+    levels: Sequence[Item],
+    mode: str = "himac",
+    rules: Rules = Rules(),
+    seed: int = 0,
+) -> Score:
+    """Score one greedy episode per level.
 
-    rules: how a variant carries blueprints out (`Hierarchy.rules`).
+    Args:
+        policy: None for the random policy.
+        mode: ``himac`` (a blueprint and its execution), ``flat``, or ``random`` (uniform legal actions).
+        rules: how a variant executes blueprints (`Hierarchy.rules`).
+        seed: of the random policy.
     """
     if mode == "random":
-        return score(mode, task, levels, play_random(task, levels, seed, returns))
+        return score(mode, task, levels, play_random(task, levels, seed))
     if mode not in MODES or policy is None:
         raise ConfigError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
-    arena = Arena(policy, task, Rules() if mode == "flat" else rules, returns)
     if mode == "flat":
-        return score(mode, task, levels, arena.play_flat(levels, sampling))
-    plans = arena.blueprints(levels, 1, sampling)
-    jobs = [(level, group[0][1]) for level, group in zip(levels, plans, strict=True)]
-    return score(mode, task, levels, arena.execute(jobs, sampling, planner=sampling))
+        return score(mode, task, levels, Arena(policy, task).play_flat(levels))
+    arena = Arena(policy, task, rules)
+    jobs = [(level, plan) for level, [(_, plan)] in zip(levels, arena.blueprints(levels, 1), strict=True)]
+    return score(mode, task, levels, arena.execute(jobs))
 
 
 def play_random(task: Task, levels: Sequence[Item], seed: int, returns: ReturnRule = ReturnRule()) -> list[Trajectory]:
@@ -109,20 +116,19 @@ def play_random(task: Task, levels: Sequence[Item], seed: int, returns: ReturnRu
 
 
 def profile(policy: Policy, task: Task, levels: Sequence[Item], n: int = 8, seed: int = 0) -> dict[str, float]:
-    """What decides whether reinforcement learning has something to learn from.
+    """Whether reinforcement learning has something to learn from.
 
-    Greedy success both ways; at least one of `n` samples solved (pass@n) both ways, blueprints executed greedily;
-    the executor's success under the oracle's blueprints; the share of valid blueprints.
+    Greedy success in both modes; success of `n` samples, and of at least one of them (pass@n), with blueprints executed
+    greedily; the executor's success under the oracle's blueprints; the share of valid blueprints.
     """
     sampling = Sampling(1.0, np.random.default_rng(seed))
     arena = Arena(policy, task)
     groups = arena.blueprints(levels, n, sampling)
     jobs = [(level, plan) for level, group in zip(levels, groups, strict=True) for _, plan in group]
-    planned = np.array([t.success for t in arena.execute(jobs)]).reshape(-1, n)
+    planned = _successes(arena.execute(jobs)).reshape(-1, n)
     repeated = [level for level in levels for _ in range(n)]
-    flat = np.array([t.success for t in arena.play_flat(repeated, sampling)]).reshape(-1, n)
-    oracle = arena.execute([(level, task.oracle(level)) for level in levels])
-    sampled_oracle = arena.execute([(level, task.oracle(level)) for level in levels], sampling)
+    flat = _successes(arena.play_flat(repeated, sampling)).reshape(-1, n)
+    oracle = [(level, task.oracle(level)) for level in levels]
     return {
         "greedy_himac": evaluate(policy, task, levels, "himac").success,
         "greedy_flat": evaluate(policy, task, levels, "flat").success,
@@ -130,7 +136,11 @@ def profile(policy: Policy, task: Task, levels: Sequence[Item], n: int = 8, seed
         "sampled_flat": float(flat.mean()),
         f"pass{n}_himac": float(planned.any(1).mean()),
         f"pass{n}_flat": float(flat.any(1).mean()),
-        "executor_on_oracle": float(np.mean([t.success for t in oracle])),
-        "executor_on_oracle_sampled": float(np.mean([t.success for t in sampled_oracle])),
+        "executor_on_oracle": float(_successes(arena.execute(oracle)).mean()),
+        "executor_on_oracle_sampled": float(_successes(arena.execute(oracle, sampling)).mean()),
         "blueprint_valid": float(np.mean([plan.invalid is None for _, plan in jobs])),
     }
+
+
+def _successes(trajectories: Sequence[Trajectory]) -> np.ndarray:
+    return np.array([t.success for t in trajectories])

@@ -1,7 +1,8 @@
-"""Checkpoints of a run: written beside, hashed, renamed; verified before they are used; the last few and the best kept.
+"""Checkpoints of a run: written beside, hashed, renamed; verified before use; the last few and the best are kept.
 
-A checkpoint is a folder named by its iteration. Its ``state.json`` has the hashes of its other files; the run's
-manifest has that of ``state.json``, entered before the folder is renamed into its place: no byte can change unseen.
+A checkpoint is a folder named by its iteration. Its ``state.json`` has the hashes of its other files, and the run's
+manifest has the hash of ``state.json``. The manifest is written before the folder gets its name, so no byte can change
+unnoticed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint: its folder and the counters that were reached."""
+    """A verified checkpoint: its folder, its iteration, and its ``state.json``."""
 
     folder: Path
     iteration: int
@@ -30,15 +31,15 @@ class Checkpoint:
 
 
 def numbered(folder: Path, suffix: str = "") -> list[Path]:
-    """What is named by an iteration in a folder, oldest first."""
+    """The files or folders that are named by an iteration, oldest first."""
     found = folder.glob(f"[0-9]*{suffix}")
     return sorted(f for f in found if f.name.removesuffix(suffix).isdecimal() and len(f.name) < 20)
 
 
 def verified(folder: Path, sealed: Any) -> Checkpoint:
-    """The checkpoint, if every byte is as it was written. Raises `RunError` with what is not.
+    """The checkpoint, if every byte is as it was written. Raises `RunError` that names what differs.
 
-    sealed: the manifest's hashes of ``state.json`` by folder name; None for a run of a version that kept none.
+    sealed: the manifest's hashes of ``state.json`` by folder name; None for a run of a version without them.
     """
     if folder.is_symlink():
         raise RunError("it is a symbolic link")
@@ -49,17 +50,17 @@ def verified(folder: Path, sealed: Any) -> Checkpoint:
     hashes = state.get("sha256")
     reached = state.get("iteration")
     if type(reached) is not int or reached != int(folder.name) or not isinstance(hashes, dict) or not hashes:
-        raise RunError("state.json is not that of this checkpoint")
+        raise RunError("state.json belongs to another checkpoint")
     for name, digest in hashes.items():
         if not storage.lies_inside(name) or any((folder / up).is_symlink() for up in PurePosixPath(name).parents):
-            raise RunError(f"state.json names {str(name)[:80]!r}, which is no file of this folder")
+            raise RunError(f"state.json names {str(name)[:80]!r}, which is not a file of this folder")
         if storage.sha256(folder / name) != digest:
             raise RunError(f"{name} does not match its hash")
     return Checkpoint(folder, reached, state)
 
 
 def first_intact(folders: Sequence[Path], sealed: Any, say: Say) -> Checkpoint | None:
-    """The first that can be verified; `say` is told of damaged ones before it, and what is used instead."""
+    """The first intact checkpoint; damaged ones before it, and the one used instead, are reported to `say`."""
     damaged = False
     for folder in folders:
         try:
@@ -77,7 +78,7 @@ def first_intact(folders: Sequence[Path], sealed: Any, say: Say) -> Checkpoint |
 
 
 def by_validation(folders: Sequence[Path]) -> list[Path]:
-    """Those with a validation score, the best first; of equals the later."""
+    """The checkpoints with a validation score, the best first; of equal ones the later first."""
     scored = [(score, folder) for folder in folders if (score := _validation(folder)) is not None]
     return [folder for _, folder in sorted(scored, reverse=True)]
 
@@ -94,7 +95,7 @@ def write(
     parent: Path, iteration: int, state: Mapping[str, Any], save: Callable[[Path], None],
     seal: Callable[[str, str], None],
 ) -> None:  # fmt: skip
-    """Write beside and rename. save: writes the tensors into a folder. seal: enters (name, hash) in the manifest."""
+    """Write a checkpoint. save: writes the tensors into a folder. seal: enters (name, hash) in the manifest."""
     name = f"{iteration:06d}"
     with storage.beside(parent / name) as made:
         made.mkdir(parents=True)
@@ -103,12 +104,11 @@ def write(
         hashes = {f.relative_to(made).as_posix(): storage.sha256(f) for f in files}
         text = json.dumps({**state, "iteration": iteration, "sha256": hashes}) + "\n"
         (made / "state.json").write_text(text, "utf-8")
-        storage.sync_folder(made, files=True)
         seal(name, hashlib.sha256(text.encode()).hexdigest())
 
 
 def prune(parent: Path, keep: int) -> None:
-    """Drop all but the last `keep` and the best."""
+    """Remove all but the last `keep` and the best."""
     folders = numbered(parent)
     best = by_validation(folders)[:1]
     for old in folders[:-keep]:

@@ -1,4 +1,4 @@
-"""Which levels training may draw from: short ones first, if that is wanted."""
+"""The curriculum: training draws from short levels first, if asked to."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from himac_lite.types import Item
 
 
 def curriculum(levels: Sequence[Item], task: Task, share: float, progress: float) -> Sequence[Item]:
-    """The levels that training may draw from when `progress` of the budget is spent: bins of optimal length, in turn.
+    """The levels that training may draw from when `progress` of the budget is spent.
 
-    The task's bins that have levels are let in from the shortest, evenly over the first `share` of the budget.
+    Bins of optimal length are added one by one, the shortest first, evenly over the first `share` of the budget.
     """
     if not share:
         return levels

@@ -1,28 +1,27 @@
-"""The way out: merged weights with a model card that plain transformers opens; rollouts as conversations.
+"""Export: merged weights with a model card, which plain transformers opens; rollouts as conversations.
 
-The adapter needs no way out: a checkpoint's folder is one that plain `peft` opens. Merging is done into the dequantised
-weights, W = dequantise(NF4) + s·B·A: the function that was trained and scored. (Into the original weights it would be
-another one, by what NF4 rounds away.)
+The adapter needs no export: plain `peft` opens a checkpoint's folder. The adapter is merged into the dequantised
+weights, W = dequantise(NF4) + s·B·A, which is the function that was trained and scored. Merged into the original
+weights it would differ by NF4's rounding.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from himac_lite.tasks import Describes, Words
-from himac_lite.policy.chat import messages
+from himac_lite import storage
 from himac_lite.errors import ConfigError, ModelError, RunError
+from himac_lite.policy.chat import messages
 from himac_lite.policy.loading import dense_model
 from himac_lite.policy.model import OF_EXECUTOR, Policy, factors
 from himac_lite.runs.folder import Run
+from himac_lite.tasks import Describes, Task, Words
 from himac_lite.tasks.sokoban.levels import parse_levels
-from himac_lite.tasks import Task
 from himac_lite.types import Role, SubGoal
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -30,12 +29,12 @@ FORMATS = ("messages", "prompt-completion")
 
 
 def merged_model(policy: Policy, dtype: torch.dtype = torch.float32) -> Any:
-    """A plain transformers model on the CPU that computes what the policy computes, its weights in `dtype`.
+    """A plain transformers model on the CPU that computes the same function as the policy, with weights of `dtype`.
 
-    Raises `ModelError` where planner and executor have an adapter each: they are two models.
+    Raises `ModelError` if planner and executor have separate adapters: they are two models.
     """
     if OF_EXECUTOR in policy.peft_model.peft_config:
-        raise ModelError("planner and executor of this run have an adapter each and cannot be merged into one model")
+        raise ModelError("planner and executor of this run have separate adapters: they do not merge into one model")
     model, adapted = dense_model(policy)
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -51,21 +50,15 @@ def export_model(policy: Policy, out: Path, card: str, dtype: str = "bfloat16") 
         raise ConfigError(f"unknown dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
     if out.exists():
         raise RunError(f"{out} exists; choose another --out")
-    beside = out.with_name(out.name + ".tmp")
-    try:
-        shutil.rmtree(beside, ignore_errors=True)
-        merged_model(policy, DTYPES[dtype]).save_pretrained(str(beside))
-        policy.tokenizer.save_pretrained(str(beside))
-        (beside / "README.md").write_text(card, "utf-8")
-        beside.rename(out)
-    except OSError as error:
-        raise RunError(f"cannot write {out}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    model = merged_model(policy, DTYPES[dtype])
+    with storage.beside(out) as made:
+        model.save_pretrained(str(made))
+        policy.tokenizer.save_pretrained(str(made))
+        (made / "README.md").write_text(card, "utf-8")
 
 
 def model_card(run: Run, iteration: int, dtype: str) -> str:
-    """The card of an exported run: what it came from, how it was trained, what it scores, how it is loaded."""
+    """The card of an exported run: its base model, training and scores, and how to load it."""
     config, results = run.config, run.results
     base = _public(config.model.path)
     hub = f"base_model: {base}\n" if base.count("/") == 1 else ""
@@ -81,7 +74,7 @@ def model_card(run: Run, iteration: int, dtype: str) -> str:
             f"with the adapter, before merging:\n\n| | solved | interval, % | levels |\n|---|---|---|---|\n{rows}"
         )
     revision = f" (revision `{config.model.revision}`)" if hub else ""
-    begun = " It began with an adapter that was fine-tuned on solver demonstrations." if config.model.adapter else ""
+    begun = " It started from an adapter fine-tuned on solver demonstrations." if config.model.adapter else ""
     return (
         f"---\nlibrary_name: transformers\n{hub}tags: [himac-lite, reinforcement-learning, sokoban]\n---\n"
         f"# {base.rpartition('/')[2]}, trained with himac-lite ({run.variant})\n\n"
@@ -92,15 +85,15 @@ def model_card(run: Run, iteration: int, dtype: str) -> str:
         "## Use\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         "tokenizer = AutoTokenizer.from_pretrained(FOLDER)\nmodel = AutoModelForCausalLM.from_pretrained(FOLDER)\n"
         "```\n\n"
-        "or `himac-lite evaluate FOLDER`. The prompts are those of himac_lite (`himac_lite/tasks/sokoban/instructions.py`, or "
-        "`himac_lite/tasks/sokoban/language.py` for the shipped small model).\n\n"
-        "## Limits\n\nIt was trained for one game and one way "
-        "of writing sub-goals. The licence is that of the base model.\n"
+        "or `himac-lite evaluate FOLDER`. The prompts are those of himac_lite "
+        "(`himac_lite/tasks/sokoban/instructions.py`, or `himac_lite/tasks/sokoban/language.py` for the shipped small "
+        "model).\n\n## Limits\n\nIt was trained for one game and one way of writing sub-goals. The licence is that of the "
+        "base model.\n"
     )
 
 
 def _public(path: str) -> str:
-    """A path of this machine by its last part; a split or a hub id as it is."""
+    """The last part of a path on this machine; a split or a hub id unchanged."""
     return Path(path).name if Path(path).is_absolute() else path
 
 
@@ -108,18 +101,18 @@ def _public(path: str) -> str:
 
 
 def conversations(run: Run, task: Task, form: str = "messages", solved_only: bool = False) -> Iterator[dict[str, Any]]:
-    """One dict a recorded blueprint and segment (or flat episode), in the formats that TRL reads.
+    """One dict per recorded blueprint and segment (or flat episode), in the formats that TRL reads.
 
     form: ``messages`` ({"messages": [system, user, assistant, user, assistant …]}), or ``prompt-completion``
-    ({"prompt": [… user], "completion": [assistant]}): one for each answer, as a trainer would learn every turn of a
-    completion, the user's too. Beside them: role, iteration, return, advantage, success. The words are the plain ones
-    of `instructions`; the game is played again from the recorded moves. Raises `ConfigError` for an unknown form.
+    ({"prompt": [… user], "completion": [assistant]}) once per answer, because a trainer learns every turn of a
+    completion, the user's too. Further keys: role, iteration, return, advantage, success. The prompts are those of
+    `instructions`; the game is replayed from the recorded moves. Raises `ConfigError` for an unknown form.
     """
     if form not in FORMATS:
         raise ConfigError(f"unknown format {form!r}; choose one of {', '.join(FORMATS)}")
     if run.config.task != "sokoban":
         raise ConfigError(
-            f"rollouts of {run.config.task} cannot be played again from their records; only sokoban's can"
+            f"rollouts of {run.config.task} cannot be replayed from their records; only sokoban's can be exported"
         )
     for iteration in run.recorded_iterations():
         for record in run.rollouts(iteration):
@@ -129,7 +122,7 @@ def conversations(run: Run, task: Task, form: str = "messages", solved_only: boo
 
 
 def _level(record: Mapping[str, Any], task: Task) -> Iterator[tuple[list[dict[str, str]], dict[str, Any]]]:
-    """(conversation, what is known of it) of all members of a record's groups."""
+    """(conversation, its role and outcome) of each member of a record's groups."""
     (level,) = parse_levels(record["level"])
     for member in record.get("macro", {}).get("members", ()):
         episode = task.start(level)
@@ -150,7 +143,7 @@ def _level(record: Mapping[str, Any], task: Task) -> Iterator[tuple[list[dict[st
             if segment["end"] == "sub_done":
                 conversation.append({"role": "assistant", "content": task.sub_done})
             elif segment["steps"]:
-                conversation.pop()  # what the last action brought about was not read any more
+                conversation.pop()  # the model did not read the last observation
             if conversation[-1]["role"] == "assistant":
                 yield conversation, _about(role.value, member)
 
@@ -173,19 +166,11 @@ def _formed(conversation: Sequence[dict[str, str]], about: dict[str, Any], form:
 
 
 def write_conversations(rows: Iterator[dict[str, Any]], file: Path) -> int:
-    """Write JSON lines beside and rename; returns how many. Raises `RunError` if there is none or no room."""
-    beside = file.with_name(file.name + ".tmp")
+    """Write JSON lines and return their number. Raises `RunError` if there are none, or they cannot be written."""
     count = 0
-    try:
-        with beside.open("w", encoding="utf-8") as out:
-            for row in rows:
-                out.write(json.dumps(row, ensure_ascii=False) + "\n")
-                count += 1
+    with storage.beside(file) as made, made.open("w", encoding="utf-8", newline="\n") as out:
+        for count, row in enumerate(rows, 1):
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
         if not count:
             raise RunError("no recorded rollout fits: nothing was written")
-        beside.replace(file)
-    except OSError as error:
-        raise RunError(f"cannot write {file}: {error.strerror or error}") from None
-    finally:
-        beside.unlink(missing_ok=True)
     return count

@@ -1,6 +1,6 @@
-"""Signs that a run has stopped to learn: no group with a difference, an entropy near zero, blueprints that shrink away.
+"""Signs that a run has stopped learning: equal returns in every group, entropy near zero, empty blueprints.
 
-Each sign is a number of iterations in a row, logged in every line of metrics: one bad iteration is chance.
+Each sign counts the iterations in a row that show it, in every line of metrics: one bad iteration is chance.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from typing import Any
 
 LOW_ENTROPY = 0.01
-"""Nats: about one sampled token in 750 then differs from the greedy one; the recorded runs end at 0.09 and more."""
+"""Nats. Then about one sampled token in 750 differs from the greedy one; the recorded runs end at 0.09 or more."""
 SHORT_PLAN = 0.5
-"""Sub-goals: with less on average, most blueprints are empty or invalid; the recorded runs never fall below 2."""
+"""Sub-goals per blueprint. Below it, most blueprints are empty or invalid; the recorded runs stay above 2."""
 PHASES = ("macro", "middle", "micro")
 
 
 def follow(line: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, int]:
-    """The signs after an iteration, from its metrics and the line before.
+    """The signs after an iteration, from its metrics and the previous line.
 
-    ``health/no_signal``: all groups had equal returns. ``health/low_entropy``: the lowest entropy of a phase is under
-    `LOW_ENTROPY`; an iteration without an update has none and changes nothing. ``health/no_plan``: sampled blueprints
-    have fewer than `SHORT_PLAN` sub-goals on average; not for flat play.
+    ``health/no_signal``: all groups had equal returns. ``health/low_entropy``: a phase's entropy is below
+    `LOW_ENTROPY`; an iteration without an update has no entropy and keeps the count. ``health/no_plan``: sampled
+    blueprints have fewer than `SHORT_PLAN` sub-goals on average; not for flat play.
     """
     varied = [line[key] for phase in PHASES if (key := f"{phase}/zero_variance") in line]
     entropy = [line[key] for phase in PHASES if (key := f"{phase}/entropy") in line]
@@ -39,12 +39,12 @@ def follow(line: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, int]
 
 
 def warnings(line: Mapping[str, Any], after: int) -> list[str]:
-    """What a person should know: a sentence for each sign that has lasted `after` iterations, with what to change."""
+    """A sentence for each sign that has lasted `after` iterations or more: what happened, and what to change."""
     return [_SAID[name](line, n) for name, n in _counts(line) if n >= after]
 
 
 def due(line: Mapping[str, Any], after: int) -> list[str]:
-    """`warnings`, each only in the iteration in which it begins and every `after` later: for a progress display."""
+    """`warnings` for a progress display: each sign is reported every `after` iterations."""
     return [_SAID[name](line, n) for name, n in _counts(line) if n and n % after == 0]
 
 
@@ -63,14 +63,14 @@ def _no_signal(line: Mapping[str, Any], n: int) -> str:
         )
     else:
         what = "each level is always or never solved: raise rollout.group or rollout.temperature"
-    return f"for {n} iterations all groups had equal returns, so nothing was learnt; {what}"
+    return f"for {n} iterations all groups had equal returns, so nothing was learned; {what}"
 
 
 def _low_entropy(line: Mapping[str, Any], n: int) -> str:
     low = [phase for phase in PHASES if line.get(f"{phase}/entropy", 1.0) < LOW_ENTROPY]
     return (
         f"for {n} iterations the {' and the '.join(low or PHASES)} entropy was below {LOW_ENTROPY} nats: samples "
-        "hardly differ any more; lower update.lr, raise update.beta or rollout.temperature"
+        "hardly differ; lower update.lr, raise update.beta or rollout.temperature"
     )
 
 

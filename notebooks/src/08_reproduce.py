@@ -40,15 +40,14 @@ rows = reproduce.read_rows(place)
 if not rows:
     place = data_dir() / "runs" / "core"
     rows = reproduce.rows_of_runs(place)
-    steps = [row.env_steps for row in rows]
+    steps = [row.spent.env_steps for row in rows]
     single = " and ".join(sorted({row.variant for row in rows}))
     print(f"The grid has not been run. These are single runs of {single}", end=" ")
     print(f"with {min(steps):,} to {max(steps):,} environment steps, with fewer points per curve.")
-there = {(row.variant, row.seed) for row in rows}
 found = []
 for grid in ("ablations", "efficiency"):
     wanted = reproduce.cells(grid)
-    missing = [cell.name for cell in wanted if (cell.variant, cell.seed) not in there]
+    missing = [cell.name for cell in reproduce.missing(wanted, rows)]
     found.append((grid, f"{len(wanted) - len(missing)} of {len(wanted)}", ", ".join(missing) or "none"))
 course.table(("grid", "rows", "missing"), found)
 
@@ -69,19 +68,17 @@ def percent(interval, form="{:.1f}–{:.1f}"):
     return "–" if interval is None else form.format(*(100 * end for end in interval))
 
 
-table = sorted(reproduce.summary(rows), key=lambda s: -s.success)
+table = sorted(reproduce.summary(rows), key=lambda s: -s.trained.success)
 success, cost = [], []
 for s in table:
     over_seeds = None if s.seeds == 1 else np.clip(s.over_seeds, 0, 1)
     both = percent(s.over_both)
-    success.append(
-        (s.variant, s.seeds, f"{100 * s.success:.1f}", percent(over_seeds), both, f"{100 * s.base:.1f}")
-    )
-    spent = (f"{s.env_steps:,.0f}", f"{s.tokens:,.0f}", f"{s.minutes:.0f}")
-    cost.append(
-        (s.variant, *(spent if s.env_steps else ("not trained", "–", "–")), f"{s.test_steps:.0f}")
-    )
-chance = np.mean([row.random_success for row in rows])
+    mean, base = f"{100 * s.trained.success:.1f}", f"{100 * s.base.success:.1f}"
+    success.append((s.variant, s.seeds, mean, percent(over_seeds), both, base))
+    spent = (f"{s.spent.env_steps:,.0f}", f"{s.spent.tokens:,.0f}", f"{s.spent.minutes:.0f}")
+    spent = spent if s.spent.env_steps else ("not trained", "–", "–")
+    cost.append((s.variant, *spent, f"{s.trained.steps:.0f}"))
+chance = np.mean([row.random.success for row in rows])
 success.append(("random policy", "–", f"{100 * chance:.1f}", "–", "–", "–"))
 course.table(("% solved", "seeds", "mean", "over seeds", "over both", "base"), success)
 
@@ -156,15 +153,15 @@ course.table(
 # %%
 ablations = ("himac", "random_blueprint", "no_sub_done", "joint_update", "flat_grpo")
 first = [s for name in ablations for s in table if s.variant == name] or table[:5]
-solved = {s.variant: s.by_length for s in first}
-told = next((s for s in first if s.base_by_length), first[0])
+solved = {s.variant: s.trained.by_length for s in first}
+told = next((s for s in first if s.base.by_length), first[0])
 solved |= {
-    f"base model, as {told.variant}": told.base_by_length,
-    "random policy": told.random_by_length,
+    f"base model, as {told.variant}": told.base.by_length,
+    "random policy": told.random.by_length,
 }
-if not told.base_by_length:
+if not told.base.by_length:
     print("These rows have no scores by length for the base model and the random policy.")
-bins = list(dict.fromkeys(b for s in table for b in s.by_length))
+bins = list(dict.fromkeys(b for s in table for b in s.trained.by_length))
 shares = {name: [100 * shown.get(b, np.nan) for b in bins] for name, shown in solved.items() if shown}
 course.bars(bins, shares, "optimal length", "% solved")
 
@@ -185,7 +182,7 @@ for s in table:
 lines = {"random policy": chance}
 for mode, words in (("himac", "base model, with blueprints"), ("flat", "base model, flat")):
     # Under the rules of no_sub_done the base scores differently.
-    if begun := [s.base for s in table if s.mode == mode and s.variant != "no_sub_done"]:
+    if begun := [s.base.success for s in table if s.mode == mode and s.variant != "no_sub_done"]:
         lines[words] = begun[0]
 
 
@@ -256,7 +253,7 @@ firsts = []
 if {"himac", "flat_grpo"} <= set(curves):
     scored = [[p for p in c if "validation/success" in p] for c in curves["flat_grpo"]]
     goal = np.mean([points[-1]["validation/success"] for points in scored])
-    spent = np.mean([row.env_steps for row in rows if row.variant == "flat_grpo"])
+    spent = np.mean([row.spent.env_steps for row in rows if row.variant == "flat_grpo"])
     print(f"flat GRPO ends at {goal:.1%} after {spent:,.0f} steps")
     for name in ("himac", "flat_grpo"):
         found = reproduce.spent_to(curves[name], [goal])[0]

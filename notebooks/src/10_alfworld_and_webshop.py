@@ -283,15 +283,15 @@ for world in ("webshop", "alfworld"):
         print(f"{world}: no records yet; himac-lite reproduce {world} makes them")
         continue
     for s in reproduce.summary(rows):
-        success, score = (
-            f"{100 * s.base:.1f} → {100 * s.success:.1f}",
-            f"{100 * s.base_score:.1f} → {100 * s.score:.1f}",
-        )
-        found.append(
-            (world, s.variant, success, score, s.seeds, f"{s.env_steps:,.0f}", f"{s.minutes:.0f}")
-        )
-    chance = (np.mean([getattr(r, f"random_{what}") for r in rows]) for what in ("success", "score"))
-    found.append((world, "random", *(f"{100 * share:.1f}" for share in chance), "–", "–", "–"))
+        success = f"{100 * s.base.success:.1f} → {100 * s.trained.success:.1f}"
+        score = f"{100 * s.base.progress:.1f} → {100 * s.trained.progress:.1f}"
+        cost = (f"{s.spent.env_steps:,.0f}", f"{s.spent.minutes:.0f}")
+        found.append((world, s.variant, success, score, s.seeds, *cost))
+    success, score = (
+        f"{100 * np.mean([getattr(row.random, name) for row in rows]):.1f}"
+        for name in ("success", "mean_progress")
+    )
+    found.append((world, "random", success, score, "–", "–", "–"))
 course.table(("world", "variant", "success, %", "score, %", "seeds", "steps", "minutes"), found)
 
 # %% [markdown]

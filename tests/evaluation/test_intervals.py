@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from himac_lite.evaluation.intervals import paired_by_level, sign_flip_test, steps_to, t_interval, two_way_interval
+from himac_lite.evaluation.intervals import sign_flip_test, steps_to, t_interval, two_way_interval
 
 
 def rng() -> np.random.Generator:
@@ -62,15 +62,6 @@ def test_a_test_of_nothing_is_seldom_significant():
     assert below == pytest.approx(0.05, abs=0.023)
 
 
-def test_paired_by_level():
-    a = [[1, 1, 1, 0], [1, 1, 0, 0]]  # levels: 1, 1, ½, 0
-    b = [[0, 1, 0, 0]]
-    # differences 1, 0, ½, 0: mean 3/8; |±1 ± ½| ≥ 1½ in 2 of 4
-    assert paired_by_level(a, b, rng()) == (0.375, 0.5)
-    with pytest.raises(ValueError, match=r"one column a level, got shapes \(2, 4\) and \(1, 3\)"):
-        paired_by_level(a, [[0, 1, 0]], rng())
-
-
 def test_two_way_interval():
     assert two_way_interval(np.ones((3, 50)), rng()) == (1.0, 1.0)
     # One seed, half of 400 levels: the interval of a proportion, ½ ± 1.96·½/20 = ½ ± 0.049
@@ -82,6 +73,8 @@ def test_two_way_interval():
     # A difference of equals is zero, whatever levels are drawn.
     same = np.tile([0, 1], (1, 200))
     assert two_way_interval(same, rng(), same) == (0.0, 0.0)
+    with pytest.raises(ValueError, match=r"one column per level, got shapes \(1, 400\) and \(1, 3\)"):
+        two_way_interval(same, rng(), [[0, 1, 0]])
 
 
 def test_steps_to():

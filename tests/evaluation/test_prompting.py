@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from conftest import ScriptedPolicy
 
-from himac_lite.evaluation.prompting import best_of, retry, step_by_step, with_blueprint
+from himac_lite.evaluation.prompting import best_of, retry, step_by_step
 from himac_lite.tasks.sokoban.task import SokobanTask
 from himac_lite.types import Level
 
@@ -23,7 +23,7 @@ def test_once_with_and_without_a_blueprint():
     (flat,) = step_by_step(ScriptedPolicy("\nright\nright\nright"), TASK, [CORRIDOR], rng())
     assert (flat.final.success, flat.tries, flat.env_steps, flat.tokens) == (True, 1, 3, 3)
     policy = ScriptedPolicy(FAR, "\nright\nright\nright")
-    (planned,) = with_blueprint(policy, TASK, [CORRIDOR], rng())
+    (planned,) = best_of(1)(policy, TASK, [CORRIDOR], rng())
     assert (planned.final.success, planned.tries, planned.env_steps, planned.tokens) == (True, 1, 3, 5 + 3)
     assert [c["temperature"] for c in policy.calls] == [0, 0]
 

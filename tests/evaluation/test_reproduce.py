@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import psutil
 import pytest
@@ -20,7 +21,9 @@ from himac_lite.evaluation import grid as grid_module
 from himac_lite.evaluation import reproduce
 from himac_lite.evaluation.reproduce import (
     Cell,
+    Kept,
     Row,
+    Spent,
     cells,
     compare,
     curve_band,
@@ -29,17 +32,20 @@ from himac_lite.evaluation.reproduce import (
     spent_to,
     summary,
 )
-from himac_lite.evaluation.rows import add_row, keep_settings, settings_of
+from himac_lite.evaluation.rows import WHO, add_row, keep_settings, settings_of
 from himac_lite.runs import folder as runs
 
+BINS = {"0-8": {"n": 2, "success": 1.0}}
 
-def row(variant: str, seed: int, solved: str, **more: Any) -> Row:
-    success = solved.count("1") / len(solved)
-    own = {
-        "by_length": {"0-8": {"n": 2, "success": 1.0}}, "env_steps": 100, "tokens": 200, "minutes": 1.0,
-        "iterations": 3, "mode": "himac", "base_success": 0.4, "random_success": 0.01, "test_steps": 9.0,
-    } | more  # fmt: skip
-    return Row(variant, seed, success, 0.0, 1.0, len(solved), solved=solved, **own)
+
+def row(variant: str, seed: int, solved: str, progress: tuple = (None, None, None), env_steps: int = 100) -> Row:
+    """A row by hand: 9 steps a level, base 0.4, random 0.01. progress: of the trained, base and random policy."""
+    successes = (solved.count("1") / len(solved), 0.4, 0.01)
+    trained, base, random = (
+        Kept("himac", success, (0.0, 1.0), len(solved), BINS, 9.0, share)
+        for success, share in zip(successes, progress, strict=True)
+    )
+    return Row(variant, seed, replace(trained, solved=solved), base, random, Spent(env_steps, 200, 1.0, 3))
 
 
 # ---- the grid ----------------------------------------------------------------------------------------------------
@@ -68,14 +74,13 @@ def test_a_task_in_words_has_a_grid_of_its_own():
 
 
 def test_a_score_is_shown_where_all_records_have_it():
-    told = {"score": 0.75, "base_score": 0.5, "random_score": 0.1}
-    rows = [row("himac", 0, "1101", **told), row("himac", 1, "1111", **told | {"score": 1.0})]
-    assert (summary(rows)[0].score, summary(rows)[0].base_score) == (0.875, 0.5)
+    rows = [row("himac", 0, "1101", (0.75, 0.5, 0.1)), row("himac", 1, "1111", (1.0, 0.5, 0.1))]
+    assert (summary(rows)[0].trained.progress, summary(rows)[0].base.progress) == (0.875, 0.5)
     lines = reproduce.table_text(rows).splitlines()
     assert [line.rsplit("  ", 1)[1] for line in lines] == ["score % (base)", "87.5 (50.0)", "10.0"]
     assert lines[1].rindex("87.5") == lines[2].rindex("10.0")
     rows.append(row("flat_grpo", 0, "0000"))
-    assert summary(rows)[1].score is None
+    assert summary(rows)[1].trained.progress is None
     assert "score" not in reproduce.table_text(rows)
 
 
@@ -104,15 +109,54 @@ def test_rows_are_written_and_read(tmp_path):
     assert table[0]["success_0-8"] == "1.0"
     for needed in ("variant", "seed", "success", "env_steps", "tokens", "minutes"):
         assert needed in table[0]
-    assert not list(tmp_path.glob("*.tmp"))
+    assert (table[0]["base_success"], table[0]["test_steps"]) == ("0.4", "9.0")
+
+
+@pytest.mark.parametrize(("variant", "mode", "base_mode"), [
+    ("himac", "himac", "himac"), ("flat_grpo", "flat", "flat"), ("prompt_flat", "prompted", "flat"),
+    ("prompt_retry_8", "prompted", "himac"),
+])  # fmt: skip
+def test_rows_of_version_0_1_are_read(variant, mode, base_mode, tmp_path):
+    flat = {
+        "variant": variant, "seed": 3, "success": 0.8, "low": 0.490162, "high": 0.943318, "n": 10, "by_length": BINS,
+        "env_steps": 100, "tokens": 200, "minutes": 1.5, "iterations": 3, "mode": mode, "base_success": 0.0,
+        "random_success": 0.5, "test_steps": 9.25,
+    }  # fmt: skip
+    more = {
+        "solved": "1111111100", "commit": "c", "machine": "m", "base_by_length": {}, "random_by_length": BINS,
+        "score": 0.9, "base_score": 0.2, "random_score": 0.1, "of_another_version": 1,
+    }  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text(json.dumps(flat) + "\n" + json.dumps({**flat, **more}))
+    old, new = read_rows(tmp_path)
+    assert (new.name, new.commit, new.machine) == (f"{variant}-3", "c", "m")
+    assert new.spent == old.spent == Spent(100, 200, 1.5, 3)
+    # Wilson's intervals by hand: 8 of 10 and 0 of 10 as in test_evaluate.py; of 5 of 10 the centre is 0.5, and half is
+    # 1.96 √(0.025 + 3.8416/400) / 1.38416 = 0.26341.
+    assert new.trained == Kept(mode, 0.8, ANY, 10, BINS, 9.25, 0.9, "1111111100")
+    assert new.base == Kept(base_mode, 0.0, ANY, 10, {}, None, 0.2)
+    assert new.random == Kept("random", 0.5, ANY, 10, BINS, None, 0.1)
+    assert new.trained.ci95 == pytest.approx((0.49016, 0.94332), abs=1e-5)
+    assert new.base.ci95 == pytest.approx((0.0, 0.27754), abs=1e-5)
+    assert new.random.ci95 == pytest.approx((0.5 - 0.26341, 0.5 + 0.26341), abs=1e-5)
+    assert old.trained == replace(new.trained, mean_progress=None, solved="")
+    assert (old.base.by_length, old.random.by_length, old.base.mean_progress) == ({}, {}, None)
+    reproduce.write_rows(tmp_path, [old, new])
+    assert '"spent"' in (tmp_path / "rows.jsonl").read_text()
+    assert read_rows(tmp_path) == [old, new]
 
 
 def test_a_broken_line_is_named(tmp_path):
     reproduce.write_rows(tmp_path, [row("himac", 0, "1")])
     with (tmp_path / "rows.jsonl").open("a") as file:
         file.write('{"variant": "himac"}\n')
-    with pytest.raises(RunError, match=r"rows.jsonl, line 2: .*missing"):
+    with pytest.raises(RunError, match=r"rows.jsonl, line 2: 'mode' is missing"):
         read_rows(tmp_path)
+    reproduce.write_rows(tmp_path, [row("himac", 0, "1")])
+    text = (tmp_path / "rows.jsonl").read_text()
+    for broken in ('["spent"]', text.replace('"n"', '"m"'), text.replace("[0.0, 1.0]", "5"), text[:-9], "7"):
+        (tmp_path / "rows.jsonl").write_text(text + broken)
+        with pytest.raises(RunError, match=r"rows.jsonl, line 2: "):
+            read_rows(tmp_path)
 
 
 def test_a_setting_of_another_version_is_no_difference(tmp_path):
@@ -138,16 +182,20 @@ def test_bookkeeping_is_no_setting(settings):
 def test_a_summary_by_hand():
     rows = [row("himac", 0, "1111"), row("himac", 1, "1100"), row("flat_grpo", 0, "1000")]
     himac, flat = summary(rows)
-    assert (himac.variant, himac.seeds, himac.success) == ("himac", 2, 0.75)
+    assert (himac.variant, himac.seeds, himac.trained.success) == ("himac", 2, 0.75)
     # 1 and ½: s = ½/√2·√2 … mean ¾, s = 0.35355, t_1 = 12.706: half 12.706 · 0.35355/√2 = 3.1765
     assert himac.over_seeds == pytest.approx((0.75 - 3.1765, 0.75 + 3.1765))
     assert himac.over_both is not None
     assert 0.25 <= himac.over_both[0] <= 0.75 <= himac.over_both[1] <= 1.0
-    assert (himac.base, himac.random, himac.env_steps, himac.by_length) == (0.4, 0.01, 100, {"0-8": 1.0})
+    assert (himac.base.success, himac.random.success, himac.trained.by_length) == (0.4, 0.01, {"0-8": 1.0})
+    assert (himac.spent, himac.trained.steps) == (Spent(100, 200, 1.0, 3), 9.0)
     assert flat.over_seeds[0] == -float("inf")
-    assert (flat.mode, flat.base_by_length) == ("himac", {})
-    kept = [row("a", s, "11", random_by_length={"0-8": {"n": 2, "success": s / 2}}) for s in (0, 1)]
-    assert summary(kept)[0].random_by_length == {"0-8": 0.25}
+    assert flat.mode == "himac"
+    bins = [{"0-8": {"n": 2, "success": s / 2}, "9+": {"n": 1, "success": 1.0}} for s in (0, 1)]
+    del bins[0]["9+"]
+    told = [row("a", s, "11") for s in (0, 1)]
+    told = [replace(r, random=replace(r.random, by_length=b)) for r, b in zip(told, bins, strict=True)]
+    assert summary(told)[0].random.by_length == {"0-8": 0.25, "9+": 1.0}
 
 
 def test_a_comparison_by_hand():
@@ -161,7 +209,8 @@ def test_a_comparison_by_hand():
 
 
 def test_without_outcomes_only_seeds_are_compared():
-    rows = [replace(r, solved="") for r in (row("a", 0, "11"), row("a", 1, "11"), row("b", 0, "00"), row("b", 1, "00"))]
+    rows = [row("a", 0, "11"), row("a", 1, "11"), row("b", 0, "00"), row("b", 1, "00")]
+    rows = [replace(r, trained=replace(r.trained, solved="")) for r in rows]
     found = compare(rows, "a", "b")
     assert (found.interval, found.p_levels) == (None, None)
     assert found.p_seeds == 0.5  # two pairs of one sign: 2 of 4
@@ -216,6 +265,10 @@ def settings(tiny_model: Path, toy_file: str) -> Train:
     )  # fmt: skip
 
 
+def timeless(rows: list[Row]) -> list[Row]:
+    return [replace(r, spent=replace(r.spent, minutes=0.0)) for r in rows]
+
+
 TINY = [Cell("himac", 0), Cell("flat_grpo", 0), Cell("prompt_best_of_8", 0)]
 
 
@@ -228,11 +281,20 @@ def test_a_grid_is_made_once(settings, tmp_path, monkeypatch):
     assert {r.variant for r in rows} == {"himac", "flat_grpo", "prompt_best_of_8"}
     himac = next(r for r in rows if r.variant == "himac")
     run = runs.load_run(scratch / "himac-0")
-    assert himac.success == run.results["trained"]["success"] == himac.solved.count("1") / 4
-    assert len(himac.solved) == himac.n == 4
-    assert himac.score == run.results["trained"]["mean_progress"]
-    assert all(r.score is not None and r.base_score is not None and r.random_score is not None for r in rows)
-    assert himac.env_steps == run.metrics()[-1]["env_steps"] > 0
+    for who in WHO:
+        score, result = getattr(himac, who), run.results[who]
+        assert score.success == result["success"] == score.solved.count("1") / 4
+        assert (score.n, score.mean_progress, score.mean_steps) == (4, result["mean_progress"], result["mean_steps"])
+        assert (list(score.ci95), score.by_length, score.mode) == (
+            result["ci95"], result["by_length"], "random" if who == "random" else "himac"
+        )  # fmt: skip
+    assert himac.spent.env_steps == run.metrics()[-1]["env_steps"] > 0
+    best = next(r for r in rows if r.variant == "prompt_best_of_8")
+    assert best.spent == Spent(0, 0, best.spent.minutes, 0)
+    assert (best.trained.mode, best.base.mode, best.trained.n) == ("prompted", "himac", 4)
+    # Eight attempts a level are paid for, and the best counts; the base has one, of at most TOY_STEPS steps.
+    assert best.trained.mean_steps > TOY_STEPS >= best.base.mean_steps
+    assert best.trained.success >= best.base.success
     assert [line["iteration"] for line in read_curve(out, himac)] == [0, 1, 2]
     # Again: nothing is trained, from the rows alone, even without the run folders.
     monkeypatch.setattr(grid_module, "train", None)
@@ -258,8 +320,7 @@ def test_a_grid_goes_on_where_it_stopped(settings, tmp_path, monkeypatch):
     rows, left = reproduce.reproduce(TINY[:1], out, scratch, settings=settings)
     whole, _ = reproduce.reproduce(TINY[:1], tmp_path / "rows2", tmp_path / "runs2", settings=settings)
     assert left == []
-    strip = {"minutes": 0.0}
-    assert [replace(r, **strip) for r in rows] == [replace(r, **strip) for r in whole]  # as if it had not stopped
+    assert timeless(rows) == timeless(whole)  # as if it had not stopped
 
 
 def test_one_at_a_time_in_one_place(settings, tmp_path):
@@ -292,7 +353,7 @@ def test_rows_of_the_same_moment_are_all_kept(tmp_path):
 def test_a_cell_that_fails_does_not_stop_the_others(settings, tmp_path):
     scratch, said = tmp_path / "runs", []
     runs.create_run(scratch / "himac-0", replace(settings, iterations=7), {})
-    with pytest.raises(RunError, match="himac-0 was begun with other settings"):
+    with pytest.raises(RunError, match="himac-0 was started with other settings"):
         reproduce.reproduce(TINY[::2], tmp_path / "rows", scratch, settings=settings, say=said.append)
     assert [r.variant for r in read_rows(tmp_path / "rows")] == ["prompt_best_of_8"]
 
@@ -315,7 +376,7 @@ def test_any_number_of_workers_makes_the_same_rows(settings, tmp_path):
     for workers in (1, 2):
         out = tmp_path / f"rows{workers}"
         rows, _ = reproduce.reproduce(TINY, out, tmp_path / f"runs{workers}", settings=settings, workers=workers)
-        made.append(sorted((replace(r, minutes=0.0) for r in rows), key=lambda r: r.variant))
+        made.append(timeless(rows))
     assert made[0] == made[1]
 
 
@@ -346,10 +407,10 @@ def test_records_of_single_runs_make_rows_too():
 
     rows = reproduce.rows_of_runs(data_dir() / "runs" / "core")
     assert {(r.variant, r.seed) for r in rows} == {(v, s) for v in ("himac", "flat_grpo") for s in range(3)}
-    assert all(r.success > r.base_success > r.random_success and r.n == 512 for r in rows)
-    assert all(set(r.by_length) == set(r.base_by_length) == set(r.random_by_length) for r in rows)
+    assert all(r.trained.success > r.base.success > r.random.success and r.trained.n == 512 for r in rows)
+    assert all(set(r.trained.by_length) == set(r.base.by_length) == set(r.random.by_length) for r in rows)
     assert "himac" in reproduce.table_text(rows)
-    assert read_curve(data_dir() / "runs" / "core", rows[0])[-1]["env_steps"] == rows[0].env_steps
+    assert read_curve(data_dir() / "runs" / "core", rows[0])[-1]["env_steps"] == rows[0].spent.env_steps
 
 
 LINES = [
@@ -362,30 +423,32 @@ LINES = [
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([], ["The grid has not been run.", "himac − flat_grpo", "(pairs: 3)", "not run yet: random_blueprint"]),
+        ([], ["The grid has not been run.", "ablations 6 of 23", "flat_grpo +5.3", "not run yet: random_blueprint"]),
         (
             [row("prompt_flat", 0, "1010", env_steps=0)],
             [
-                "ablations: 1 of 23 rows",
-                "one seed",
-                "not trained; 9 steps",
-                "There is no row of HiMAC yet.",
-                "not run yet",
+                "ablations 1 of 23 himac-0, random_blueprint-0",
+                "prompt_flat 1 50.0 – 0.0–100.0 40.0 random policy – 1.0",
+                "prompt_flat not trained – – 9",
+                "Nothing to compare yet",
+                "This needs a row of HiMAC and one of flat GRPO.",
+                "random_blueprint 2.4 2.6 not run yet",
             ],
         ),
         (
             [row("himac", s, "1111") for s in range(2)] + [row("flat_grpo", 0, "0111"), row("no_sub_done", 0, "1100")],
             [
-                "ablations: 4 of 23 rows",
-                "himac − no_sub_done",
-                "+50.0 points",
-                "p over levels 0.5000",
-                "58 steps",
-                "72 tokens",
-                "flat GRPO ends at 90.0% after 100 steps. First there:",
-                "himac      after 100% of them (median of 2 of 2 seeds)",
-                "no_sub_done                          –       70%",
-                "no_sub_done − flat_grpo: -25.0 points",
+                "ablations 4 of 23",
+                "himac 2 100.0 100.0–100.0 100.0–100.0 40.0 flat_grpo 1 75.0 – ",
+                "himac 100 200 1 9",
+                "no_sub_done +50.0 +0.0 to +100.0 0.5000 1.000 1",
+                # From (50 steps, 60 tokens, 60 %) to (100, 130, 90 %): 65 % is a sixth of the way.
+                "himac 65% 58 72 2 of 2",
+                "flat GRPO ends at 90.0% after 100 steps",
+                "himac 100% 2 of 2 flat_grpo 100% 1 of 1",
+                "no_sub_done 3.9 4.3 50.0",
+                "no_sub_done − flat_grpo -25.0 undecided",
+                "groups that taught something planner executor himac – 70%",
                 "not run yet: random_blueprint, joint_update",
             ],
         ),
@@ -405,6 +468,6 @@ def test_notebook_08_draws_what_there_is_and_says_what_is_missing(rows, words, t
         reproduce.write_rows(place, rows, {f"{r.variant}-{r.seed}": LINES for r in trained})
     monkeypatch.setattr("himac_lite.storage.data_dir", lambda: tmp_path)
     run_in_process(ROOT / "notebooks" / "solutions" / "08_reproduce.ipynb")
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())  # columns of a table are as wide as their longest cell
     for word in words:
         assert word in out, word

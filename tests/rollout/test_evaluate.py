@@ -13,7 +13,7 @@ from himac_lite.errors import ConfigError
 from himac_lite.rollout.evaluate import evaluate, play_random, profile, score, wilson
 from himac_lite.rollout.rules import ReturnRule
 from himac_lite.tasks.sokoban.task import SokobanTask
-from himac_lite.types import Blueprint, Invalid, Level, Sampling, SubGoal, Trajectory
+from himac_lite.types import Blueprint, Invalid, Level, SubGoal, Trajectory
 
 CORRIDOR = Level(("#######", "#@$  .#", "#######"))
 FAR = "push the box at (1,2) right to (1,5)"
@@ -114,12 +114,10 @@ def test_flat_scores_one_greedy_episode_a_level():
     assert policy.calls[0]["temperature"] == 0.0
 
 
-def test_sampling_and_returns_may_be_chosen():
-    half = Level(("#######", "#@$ .*#", "#######"))
-    policy = ScriptedPolicy("\nup")
-    result = evaluate(policy, SokobanTask(max_steps=1), [half], "flat", Sampling(0.7), ReturnRule(0.2))
-    assert policy.calls[0]["temperature"] == 0.7
-    assert result.mean_return == pytest.approx(0.2 * 1 / 2)
+def test_random_play_is_worth_what_the_return_rule_says():
+    half = Level(("#######", "#@$ .*#", "#######"))  # one of two boxes is on its target, whatever one step does
+    (played,) = play_random(SokobanTask(max_steps=1), [half], 0, ReturnRule(0.2))
+    assert played.ret == pytest.approx(0.2 * 1 / 2)
 
 
 @pytest.mark.parametrize(("policy", "mode"), [(None, "himac"), (None, "flat"), ("any", "beam"), (None, "")])

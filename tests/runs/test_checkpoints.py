@@ -139,7 +139,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(run, tmp_path, name):
     reseal(run, folder, lambda state: state["sha256"].update({name: storage.sha256(tmp_path / "secret")}))
     heard: list[str] = []
     assert run.latest_checkpoint(heard.append) is None
-    assert "which is no file of this folder" in heard[0]
+    assert "which is not a file of this folder" in heard[0]
 
 
 @pytest.mark.parametrize("change", [
@@ -259,7 +259,7 @@ def test_only_ordinary_files_are_read(run):
         (run.folder / name).unlink()
     os.mkfifo(run.folder / "metrics.jsonl")  # reading it would wait for ever
     (run.folder / "manifest.json").symlink_to("/dev/zero")  # and this would never end
-    with pytest.raises(RunError, match="no ordinary file"):
+    with pytest.raises(RunError, match="not an ordinary file"):
         run.metrics()
-    with pytest.raises(RunError, match="no ordinary file"):
+    with pytest.raises(RunError, match="not an ordinary file"):
         _ = run.manifest

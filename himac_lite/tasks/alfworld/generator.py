@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from himac_lite import storage
 from himac_lite.tasks.alfworld.house import (
     ABLE,
     BEDROOM,
@@ -127,12 +128,10 @@ def write(folder: Path, seed: int = SEED) -> None:
     hashes = {}
     for part, houses in split(seed).items():
         file = folder / f"{part}.jsonl"
-        file.write_text("".join(house.text + "\n" for house in houses), "utf-8")
+        storage.write(file, "".join(house.text + "\n" for house in houses))
         hashes[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps({"seed": seed, "sha256": hashes}, indent=1) + "\n", "utf-8")
+    storage.write(folder / "manifest.json", json.dumps({"seed": seed, "sha256": hashes}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    from himac_lite import storage
-
     write(storage.data_dir() / "household")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from himac_lite import storage
 from himac_lite.errors import LevelError
 from himac_lite.tasks.sokoban.binned import random_layout
 from himac_lite.tasks.sokoban.distances import MAX_STATES, DistanceTable, distances
@@ -95,4 +96,4 @@ def make_splits(folder: Path) -> None:
                 "optimal_moves": [lv.optimal_moves for lv in chosen],
                 "optimal_pushes": [lv.optimal_pushes for lv in chosen],
             }
-    (folder / "manifest.json").write_text(json.dumps(manifest, separators=(",", ":")) + "\n", "utf-8")
+    storage.write(folder / "manifest.json", json.dumps(manifest, separators=(",", ":")) + "\n")

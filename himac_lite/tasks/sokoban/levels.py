@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from himac_lite import storage
-from himac_lite.errors import LevelError
+from himac_lite.errors import LevelError, RunError
 from himac_lite.tasks import PARTS
 from himac_lite.tasks.sokoban import files
 from himac_lite.tasks.sokoban.files import enclosed, format_levels
@@ -137,14 +137,11 @@ def _unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> Le
 
 
 def save_levels(levels: Iterable[Level], path: str | os.PathLike[str]) -> None:
-    """Write levels as XSB text; written beside and renamed, so that no half file is left."""
-    target = Path(path)
-    beside = target.with_name(target.name + ".tmp")
+    """Write levels as XSB text; a file that exists is replaced in one step. Raises `LevelError` if it cannot be."""
     try:
-        beside.write_text(format_levels(levels), "utf-8", newline="\n")
-        beside.replace(target)
-    except OSError as error:
-        raise LevelError(f"cannot write {target} ({error.strerror})") from None
+        storage.write(Path(path), format_levels(levels))
+    except RunError as error:
+        raise LevelError(str(error), os.fspath(path)) from None
 
 
 # Symmetry

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from himac_lite import storage
 from himac_lite.tasks.webshop.catalogue import Catalogue, Product, to_json
 from himac_lite.tasks.webshop.goals import PARTS, save_goals, split, synthetic_goals
 from himac_lite.tasks.webshop.words import ASKS, BRANDS, DEPARTMENTS, OPTIONS, USES, Type
@@ -71,14 +72,12 @@ def write(folder: Path, seed: int = SEED) -> None:
     names = ("items.json", "items_ins.json", *(f"goals-{part}.jsonl" for part in PARTS))
     hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
     manifest = {"seed": seed, "products": len(items), "goals_a_product": GOALS_A_PRODUCT, "sha256": hashes}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
+    storage.write(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
 
 
 def _lines(file: Path, opening: str, entries: list[str], closing: str) -> None:
-    file.write_text(opening + "\n" + ",\n".join(entries) + "\n" + closing + "\n", "utf-8")
+    storage.write(file, opening + "\n" + ",\n".join(entries) + "\n" + closing + "\n")
 
 
 if __name__ == "__main__":
-    from himac_lite import storage
-
     write(storage.data_dir() / "webshop")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from himac_lite import storage
 from himac_lite.errors import TaskError
 from himac_lite.tasks import PARTS
 from himac_lite.tasks.webshop.catalogue import Catalogue, Product
@@ -91,7 +92,7 @@ def _part_of(asin: str) -> str:
 def save_goals(goals: Iterable[Goal], file: Path) -> None:
     """Write one goal per line, without the fields that come from the product."""
     lines = (json.dumps({"asin": g.asin, "options": dict(g.options), "price_upper": g.price_upper}) for g in goals)
-    file.write_text("".join(line + "\n" for line in lines), "utf-8")
+    storage.write(file, "".join(line + "\n" for line in lines))
 
 
 def load_goals(file: Path, catalogue: Catalogue) -> list[Goal]:

@@ -302,7 +302,7 @@ def test_titles_authors_and_comments_are_read_as_they_were_written(described):
 
 
 def test_writing_where_no_file_can_be(tmp_path):
-    with pytest.raises(LevelError, match=r"cannot write .*mine\.xsb \(No such file or directory\)"):
+    with pytest.raises(LevelError, match=r"cannot write to .*mine\.xsb: No such file or directory"):
         save_levels([Level(("#####", "#@$.#", "#####"))], tmp_path / "no" / "mine.xsb")
 
 

@@ -11,7 +11,7 @@ from webshop_server import application, running
 
 from himac_lite.config import Train, for_task
 from himac_lite.errors import TaskError
-from himac_lite.rollout.evaluate import evaluate, play_random
+from himac_lite.rollout.evaluate import play_random, score
 from himac_lite.rollout.play import Arena
 from himac_lite.rollout.rules import ReturnRule
 from himac_lite.runs.records import level_record
@@ -147,7 +147,7 @@ def test_a_long_observation_is_cut():
 def test_random_play_and_scores(goals):
     same = [[t.moves for t in play_random(TASK, goals[:4], 0)] for _ in range(2)]
     assert same[0] == same[1]
-    scored = evaluate(None, TASK, goals[:6], "random", returns=SCORE)
+    scored = score("random", TASK, goals[:6], play_random(TASK, goals[:6], 0, SCORE))
     assert scored.n == 6
     assert set(scored.by_length) <= {"0-3", "4-4", "5-5", "6+"}
     assert 0 <= scored.mean_progress <= 1
