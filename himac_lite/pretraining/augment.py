@@ -1,14 +1,63 @@
-"""The 8 symmetries of the square on token sequences: every demonstration is seen in all its images, at no cost."""
+"""Batches of Sokoban demonstrations, each under a random one of the 8 symmetries of the square: images cost nothing."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 
+from himac_lite.pretraining import Batch
 from himac_lite.tasks.sokoban import language
 from himac_lite.tasks.sokoban.rules import MOVES, NAMES, STEP, Outcome
 from himac_lite.types import Cell, Role
 
 _VOCABULARY = {piece: i for i, piece in enumerate(language.vocabulary())}
+_BUCKET = 16
+"""Lengths are padded to a multiple of this: little waste, and few shapes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """One training sequence of the small model; `learn[t]` is true where the loss counts token t."""
+
+    role: Role
+    size: int
+    ids: tuple[int, ...]
+    learn: tuple[bool, ...]
+
+
+def symmetric_batches(
+    demonstrations: Iterator[Demonstration], batch_tokens: int, rng: np.random.Generator
+) -> Iterator[Batch]:
+    """Full batches of about `batch_tokens` tokens, of similar length, padded with 0; the rest of a pool is dropped."""
+    while True:
+        pool = list(itertools.islice(demonstrations, 8 * batch_tokens // 80))
+        pool.sort(key=lambda d: -(-len(d.ids) // _BUCKET))
+        made = []
+        while pool:
+            length = -(-len(pool[0].ids) // _BUCKET) * _BUCKET
+            count = max(1, batch_tokens // length)
+            group = [d for d in pool[:count] if len(d.ids) <= length]
+            pool = pool[len(group) :]
+            if len(group) == count:
+                made.append(_collate(group, length, rng))
+        for i in rng.permutation(len(made)):
+            yield made[i]
+
+
+def _collate(group: list[Demonstration], length: int, rng: np.random.Generator) -> Batch:
+    ids = np.zeros((len(group), length), np.int64)
+    learn = np.zeros((len(group), length), bool)
+    for i, d in enumerate(group):
+        ids[i, : len(d.ids)] = d.ids
+        learn[i, : len(d.learn)] = d.learn
+    symmetry = rng.integers(0, 8, len(group))
+    for role, size in {(d.role, d.size) for d in group}:
+        rows = np.array([d.role is role and d.size == size for d in group])
+        ids[rows] = apply_symmetry(ids[rows], role, size, symmetry[rows])
+    return ids, learn
 
 
 def symmetry_tables(size: int) -> tuple[np.ndarray, np.ndarray]:

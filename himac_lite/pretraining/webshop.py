@@ -1,4 +1,4 @@
-"""Scripted buyers of mixed quality: what the small model is pretrained on, and the script of a sub-goal.
+"""WebShop: scripted buyers of mixed quality, the script of a sub-goal, and the recipe.
 
 - expert: asks for all attributes, opens what matches, chooses every option
 - thorough: an expert who searches for the options, too: a product is found by what only its own page shows
@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from himac_lite.pretraining.lessons import Lesson, Step, plan_lesson, play_lesson
+from himac_lite.errors import ConfigError
+from himac_lite.pretraining import Solution, Stage
+from himac_lite.pretraining.lessons import Lesson, Step, plan_lesson, play_lesson, text_recipe
+from himac_lite.settings import Pretrain
 from himac_lite.tasks.webshop.catalogue import Product
 from himac_lite.tasks.webshop.shop import BUY, NEXT, PAGE, PREV, Session
-from himac_lite.tasks.webshop.task import MAX_STEPS, ShopGoal, WebShopEpisode, WebShopTask, plan_of
-from himac_lite.types import Role
+from himac_lite.tasks.webshop.task import MAX_STEPS, ShopGoal, WebShopEpisode, WebShopTask, load, plan_of
+from himac_lite.types import Role, SubGoal
 
 BEGINNERS = ("forgetful", "forgetful", "hasty", "vague")
 """Forgetting is the habit to be unlearnt, so it is the most frequent."""
@@ -159,3 +163,55 @@ def _lessons(items: Sequence[ShopGoal], rng: np.random.Generator, sloppiness: fl
         steps = play(episode, told[chosen], rng, PEEK, insight)
         if steps:
             yield play_lesson(Role.EXECUTOR, before, steps, told[chosen], sub_done=not episode.over)
+
+
+# The recipe
+
+
+@dataclass(frozen=True)
+class Buyers:
+    """Who demonstrates in a stage."""
+
+    sloppiness: float = 0.0
+    """Share of beginners."""
+    unknown: float = 0.0
+    """Share of lessons whose product numbers are new."""
+
+
+def solution(item: Any, rng: np.random.Generator, who: str = "expert") -> Solution:
+    """How a scripted buyer shops. Raises `ConfigError` for a goal of a running shop."""
+    if not isinstance(item, ShopGoal):
+        raise ConfigError(f"no script can shop for {item.title!r}: a running shop hides its goals")
+    episode, parts = WebShopTask().start(item), []
+    for goal in plan_by(who, item, item.noun, rng):
+        parts.append((SubGoal(goal), tuple(step.action for step in play(episode, goal, rng))))
+    return Solution(tuple(parts), tuple(action for _, actions in parts for action in actions))
+
+
+def _shopping(rng: np.random.Generator, buyers: Buyers) -> Iterator[Lesson]:
+    goals = [item for item in load("webshop/train") if isinstance(item, ShopGoal)]
+    return lessons(goals, rng, buyers.sloppiness, buyers.unknown)
+
+
+# The model learns which product is meant while it can know numbers by heart, and to copy them after that. With new
+# numbers from the beginning it learnt neither (docs/experiments.md).
+RECIPE = text_recipe(
+    _shopping,
+    (
+        Stage("expert demonstrations", "expert_steps", Buyers(), reading=0.5, settled=False),
+        Stage("mixed demonstrations", "mixed_steps", Buyers(0.45)),
+        Stage("settling", "settle_steps", Buyers(0.35), rate=1 / 3),
+        Stage("bad habits", "habit_steps", Buyers(0.85, unknown=0.5), rate=0.6),
+    ),
+    readers=Buyers(0.45),
+    vocabulary=1536,
+    task="webshop",
+    about="They buy for goals in the generated catalogue of this package (`webshop/train`).",
+    settings=Pretrain(
+        width=192, layers=4, heads=6, batch_tokens=8192, expert_steps=1100, mixed_steps=500, settle_steps=450,
+        habit_steps=250,
+    ),
+    solution=solution,
+    players=("expert", "thorough", *sorted(set(BEGINNERS))),
+    validation=64,
+)  # fmt: skip
