@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from himac_lite.config import (
-    TASKS,
     TRAIN_PRESETS,
     Model,
     Pretrain,
