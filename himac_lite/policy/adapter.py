@@ -59,26 +59,21 @@ def read_state(
     except (OSError, SafetensorError) as error:
         raise RunError(f"cannot read {file}: {error}") from None
     saved.pop("empty", None)
-    owners = _parameters(optimizers)
-    likes = {f"value.{name}": value for name, value in values.items()}
-    if lacking := sorted(likes.keys() - saved.keys()):
-        raise RunError(f"{file} is not the state of this model: {lacking[0]!r} is missing")
-    for key, tensor in saved.items():
+    owners, named = _parameters(optimizers), {f"value.{name}": value for name, value in values.items()}
+    places = {}  # key → (optimizer or None for a value, parameter, name of its state)
+    for key in [*named, *(saved.keys() - named.keys())]:
         number, _, name = key.partition(".")
-        if number.isdecimal() and len(number) < 9 and int(number) < len(owners) and name:
-            likes[key] = owners[int(number)][1]
-            fits = not tensor.dim() or tensor.shape == likes[key].shape  # a plain number: the count of steps
-        else:
-            fits = key in likes and tensor.shape == likes[key].shape
-        if not fits:
+        index = int(number) if number.isdecimal() and len(number) < 9 else len(owners)
+        optimizer, like = (None, named[key]) if key in named else owners[index] if index < len(owners) else (None, None)
+        plain = optimizer is not None and key in saved and not saved[key].dim()  # such as the count of steps
+        if like is None or key not in saved or not name or not (plain or saved[key].shape == like.shape):
             raise RunError(f"{file} is not the state of this model: {key[:80]!r} does not fit")
-    for key, tensor in saved.items():
-        number, _, name = key.partition(".")
-        if number == "value":
-            likes[key].copy_(tensor)
+        places[key] = optimizer, like, name
+    for key, (optimizer, like, name) in places.items():
+        if optimizer is None:
+            like.copy_(saved[key])
         else:  # a copy: a mapped file could not be replaced on Windows
-            optimizer, p = owners[int(number)]
-            optimizer.state[p][name] = tensor.to(p.device if tensor.dim() else "cpu", copy=True)
+            optimizer.state[like][name] = saved[key].to(like.device if saved[key].dim() else "cpu", copy=True)
     return about
 
 

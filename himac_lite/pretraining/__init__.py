@@ -6,8 +6,9 @@ model of a recipe, `sft` fine-tunes any model on the experts of a recipe, `scrip
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,12 @@ class Solution:
     """Each sub-goal of the plan with the actions that carry it out; no actions from the first that cannot be done."""
     flat: tuple[Action, ...]
     """The actions of flat play."""
+
+    @classmethod
+    def of(cls, plan: Sequence[str], done: Sequence[Sequence[Any]]) -> Solution:
+        """From the lines of a plan and the steps of the sub-goals that can be done; flat play is all of them."""
+        actions = [tuple(step.action for step in steps) for steps in done] + [()] * (len(plan) - len(done))
+        return cls(tuple(zip(map(SubGoal, plan), actions, strict=True)), tuple(chain(*actions)))
 
     @property
     def blueprint(self) -> Blueprint:

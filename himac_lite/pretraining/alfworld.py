@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from himac_lite.errors import ConfigError
 from himac_lite.pretraining import Solution, Stage
-from himac_lite.pretraining.lessons import Lesson, Step, plan_lesson, play_lesson, text_recipe
+from himac_lite.pretraining.lessons import Lesson, Players, Step, plan_lesson, play_lesson, text_recipe
 from himac_lite.settings import Pretrain
 from himac_lite.tasks.alfworld import generator
 from himac_lite.tasks.alfworld import task as games
@@ -193,16 +193,6 @@ def _segments(twin: Twin, plan: Sequence[str], rng: np.random.Generator, aimless
 # The recipe
 
 
-@dataclass(frozen=True)
-class Keepers:
-    """Who demonstrates in a stage."""
-
-    sloppiness: float = 0.0
-    """Share of beginners."""
-    drill: float = 0.0
-    """Share of houses that are for a glance only (see `errand`)."""
-
-
 def solution(item: Any, rng: np.random.Generator, who: str = "expert") -> Solution:
     """How a scripted player keeps one of our houses; for the user's game, what its walkthrough does.
 
@@ -210,45 +200,34 @@ def solution(item: Any, rng: np.random.Generator, who: str = "expert") -> Soluti
     """
     if isinstance(item, games.HouseGame):
         plan = plan_by(who, item.house, rng)
-        done = [[step.action for step in steps] for steps in _segments(Twin(item.house), plan, rng, who == "aimless")]
-    elif item.commands and who == "expert":
-        plan, done = _walkthrough(item.commands)
-    else:
+        return Solution.of(plan, list(_segments(Twin(item.house), plan, rng, who == "aimless")))
+    if not item.commands or who != "expert":
         raise ConfigError(f"no script can play {item.title!r}: scripts know our own houses, and walkthroughs of games")
-    done += [[] for _ in plan[len(done) :]]
-    parts = tuple((SubGoal(goal), tuple(actions)) for goal, actions in zip(plan, done, strict=True))
-    return Solution(parts, tuple(action for _, actions in parts for action in actions))
-
-
-def _walkthrough(commands: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Sub-goals, and the commands of each: up to the one that `subgoals_of` makes the sub-goal of."""
-    plan: list[str] = []
-    done: list[list[str]] = [[]]
-    for number, command in enumerate(commands, 1):
-        done[-1].append(command)
-        goals = subgoals_of(commands[:number])
-        if len(goals) > len(plan):
-            plan.append(goals[-1].text)
+    plan, done = list[str](), [list[Step]()]
+    for number, command in enumerate(item.commands, 1):
+        done[-1].append(Step(command, ""))
+        plan = [goal.text for goal in subgoals_of(item.commands[:number])]
+        if len(plan) == len(done):  # this command is what the sub-goal says
             done.append([])
-    return plan, done[: len(plan)]
+    return Solution.of(plan, done[: len(plan)])
 
 
-def _housekeeping(rng: np.random.Generator, keepers: Keepers) -> Iterator[Lesson]:
+def _housekeeping(rng: np.random.Generator, players: Players) -> Iterator[Lesson]:
     held_out = {game.text for part in ("validation", "test") for game in games.our_games(part)}
-    return lessons(generator.stream(rng, held_out), rng, keepers.sloppiness, keepers.drill)
+    return lessons(generator.stream(rng, held_out), rng, players.sloppiness, players.drill)
 
 
 # Without the drill the model does not tell names apart, and before the first stage it forgets the drill again.
 RECIPE = text_recipe(
     _housekeeping,
     (
-        Stage("expert demonstrations", "expert_steps", Keepers(), reading=0.5, settled=False),
-        Stage("names", "drill_steps", Keepers(drill=1.0), settled=False),
-        Stage("mixed demonstrations", "mixed_steps", Keepers(0.6, drill=0.3), rate=1 / 2),
-        Stage("settling", "settle_steps", Keepers(0.35, drill=0.3), rate=1 / 2),
-        Stage("bad habits", "habit_steps", Keepers(0.95, drill=0.3), rate=0.6),
+        Stage("expert demonstrations", "expert_steps", Players(), reading=0.5, settled=False),
+        Stage("names", "drill_steps", Players(drill=1.0), settled=False),
+        Stage("mixed demonstrations", "mixed_steps", Players(0.6, drill=0.3), rate=1 / 2),
+        Stage("settling", "settle_steps", Players(0.35, drill=0.3), rate=1 / 2),
+        Stage("bad habits", "habit_steps", Players(0.95, drill=0.3), rate=0.6),
     ),
-    readers=Keepers(0.6),
+    readers=Players(0.6),
     vocabulary=640,
     task="alfworld",
     about="They play small household games of this package's generator, none of validation or test.\n"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from himac_lite.pretraining import Batch
+from himac_lite.pretraining.lessons import padded
 from himac_lite.tasks.sokoban import language
 from himac_lite.tasks.sokoban.rules import MOVES, NAMES, STEP, Outcome
 from himac_lite.types import Cell, Role
@@ -48,11 +50,7 @@ def symmetric_batches(
 
 
 def _collate(group: list[Demonstration], length: int, rng: np.random.Generator) -> Batch:
-    ids = np.zeros((len(group), length), np.int64)
-    learn = np.zeros((len(group), length), bool)
-    for i, d in enumerate(group):
-        ids[i, : len(d.ids)] = d.ids
-        learn[i, : len(d.learn)] = d.learn
+    ids, learn = padded([(d.ids, d.learn) for d in group], length)
     symmetry = rng.integers(0, 8, len(group))
     for role, size in {(d.role, d.size) for d in group}:
         rows = np.array([d.role is role and d.size == size for d in group])
@@ -60,39 +58,32 @@ def _collate(group: list[Demonstration], length: int, rng: np.random.Generator) 
     return ids, learn
 
 
+@lru_cache
 def symmetry_tables(size: int) -> tuple[np.ndarray, np.ndarray]:
     """What each of the 8 symmetries does to a board of `size`: (cells [8, n·n] → cell, tokens [8, V] → token)."""
-    n = size
-    flips = [lambda r, c: (r, c), lambda r, c: (r, n - 1 - c)]
-    cells = np.empty((8, n * n), np.int64)
+    grid = np.arange(size * size).reshape(size, size)
+    cells = np.empty((8, size * size), np.int64)
     tokens = np.tile(np.arange(len(_VOCABULARY)), (8, 1))
+    centre = (size // 2, size // 2)
     for s in range(8):
+        # Mirrored where s is odd, then turned s // 2 times; what stands at a cell now came from the cell it names.
+        cells[s, np.rot90(grid[:, :: 1 - 2 * (s % 2)], -(s // 2)).ravel()] = grid.ravel()
 
         def image(cell: Cell, s: int = s) -> Cell:
-            r, c = flips[s % 2](*cell)
-            for _ in range(s // 2):
-                r, c = c, n - 1 - r
+            r, c = divmod(int(cells[s, cell[0] * size + cell[1]]), size)
             return r, c
 
-        centre = (n // 2, n // 2)
-        turned = {}
-        for move, (dr, dc) in STEP.items():
-            a, b = image((centre[0] + dr, centre[1] + dc)), image(centre)
-            turned[move] = next(m for m, d in STEP.items() if d == (a[0] - b[0], a[1] - b[1]))
-        for r in range(n):
-            for c in range(n):
-                r2, c2 = image((r, c))
-                cells[s, r * n + c] = r2 * n + c2
-                pairs = [(language.cell_text((r, c)), language.cell_text((r2, c2)))]
-                pairs += [
-                    (language.observation_text(o, (r, c)), language.observation_text(o, (r2, c2))) for o in Outcome
-                ]
-                for old, new in pairs:
-                    tokens[s, _VOCABULARY[old]] = _VOCABULARY[new]
-        for move, to in turned.items():
-            i, j = MOVES.index(move), MOVES.index(to)
-            tokens[s, _VOCABULARY[language.ACTIONS[i]]] = _VOCABULARY[language.ACTIONS[j]]
-            tokens[s, _VOCABULARY[f" {NAMES[i]} to "]] = _VOCABULARY[f" {NAMES[j]} to "]
+        pairs = []
+        for i, (dr, dc) in enumerate(STEP[move] for move in MOVES):
+            (r, c), (r2, c2) = image(centre), image((centre[0] + dr, centre[1] + dc))
+            j = [STEP[move] for move in MOVES].index((r2 - r, c2 - c))
+            pairs += [(language.ACTIONS[i], language.ACTIONS[j]), (f" {NAMES[i]} to ", f" {NAMES[j]} to ")]
+        for number in range(size * size):
+            cell = divmod(number, size)
+            pairs.append((language.cell_text(cell), language.cell_text(image(cell))))
+            pairs += [(language.observation_text(o, cell), language.observation_text(o, image(cell))) for o in Outcome]
+        for old, new in pairs:
+            tokens[s, _VOCABULARY[old]] = _VOCABULARY[new]
     return cells, tokens
 
 

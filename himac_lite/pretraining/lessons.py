@@ -50,6 +50,18 @@ class Step:
     learn: bool = True
 
 
+@dataclass(frozen=True)
+class Players:
+    """Who demonstrates in a stage, and what of."""
+
+    sloppiness: float = 0.0
+    """Share of beginners."""
+    unknown: float = 0.0
+    """Share of lessons whose product numbers are new (WebShop)."""
+    drill: float = 0.0
+    """Share of houses that are for a glance only (ALFWorld, see `alfworld.errand`)."""
+
+
 def plan_lesson(observation: str, subgoals: Sequence[str]) -> Lesson:
     """A blueprint for what the planner sees."""
     lines = "".join(f"\n{goal}" for goal in subgoals)
@@ -103,13 +115,14 @@ def lesson_batches(
         made = []
         for width, rows in sorted(pool.items()):
             count = max(1, batch_tokens // width)
-            made += [_padded(rows[i : i + count], width) for i in range(0, len(rows), count)]
+            made += [padded(rows[i : i + count], width) for i in range(0, len(rows), count)]
         for i in rng.permutation(len(made)):
             ids, learn = made[i]
             yield ids, ids != 0 if reading and rng.random() < reading else learn
 
 
-def _padded(rows: Sequence[tuple[list[int], list[bool]]], width: int) -> Batch:
+def padded(rows: Sequence[tuple[Sequence[int], Sequence[bool]]], width: int) -> Batch:
+    """(ids, learn) of each row, padded on the right with 0 and false."""
     ids, learn = np.zeros((len(rows), width), np.int64), np.zeros((len(rows), width), bool)
     for i, (own, counts) in enumerate(rows):
         ids[i, : len(own)], learn[i, : len(counts)] = own, counts
@@ -117,7 +130,7 @@ def _padded(rows: Sequence[tuple[list[int], list[bool]]], width: int) -> Batch:
 
 
 def text_recipe(
-    lessons: Callable[[np.random.Generator, Any], Iterator[Lesson]], stages: tuple[Stage, ...], readers: Any,
+    lessons: Callable[[np.random.Generator, Players], Iterator[Lesson]], stages: tuple[Stage, ...], readers: Players,
     vocabulary: int, **fields: Any,
 ) -> Recipe:  # fmt: skip
     """The recipe of a text-action task.

@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from himac_lite.errors import ConfigError
 from himac_lite.pretraining import Solution, Stage
-from himac_lite.pretraining.lessons import Lesson, Step, plan_lesson, play_lesson, text_recipe
+from himac_lite.pretraining.lessons import Lesson, Players, Step, plan_lesson, play_lesson, text_recipe
 from himac_lite.settings import Pretrain
 from himac_lite.tasks.webshop.catalogue import Product
 from himac_lite.tasks.webshop.shop import BUY, NEXT, PAGE, PREV, Session
 from himac_lite.tasks.webshop.task import MAX_STEPS, ShopGoal, WebShopEpisode, WebShopTask, load, plan_of
-from himac_lite.types import Role, SubGoal
+from himac_lite.types import Role
 
 BEGINNERS = ("forgetful", "forgetful", "hasty", "vague")
 """Forgetting is the habit to be unlearnt, so it is the most frequent."""
@@ -125,15 +125,10 @@ def renumbered(lesson: Lesson, rng: np.random.Generator) -> Lesson:
     )
 
 
-def lessons(
-    items: Sequence[ShopGoal], rng: np.random.Generator, sloppiness: float, unknown: float = 0.0
-) -> Iterator[Lesson]:
-    """A blueprint, a flat episode and a segment for one goal after another, without end.
-
-    unknown: the share of lessons whose product numbers are drawn anew.
-    """
-    for lesson in _lessons(items, rng, sloppiness):
-        yield renumbered(lesson, rng) if unknown and rng.random() < unknown else lesson
+def lessons(items: Sequence[ShopGoal], rng: np.random.Generator, players: Players) -> Iterator[Lesson]:
+    """A blueprint, a flat episode and a segment for one goal after another, without end."""
+    for lesson in _lessons(items, rng, players.sloppiness):
+        yield renumbered(lesson, rng) if players.unknown and rng.random() < players.unknown else lesson
 
 
 def _lessons(items: Sequence[ShopGoal], rng: np.random.Generator, sloppiness: float) -> Iterator[Lesson]:
@@ -168,42 +163,25 @@ def _lessons(items: Sequence[ShopGoal], rng: np.random.Generator, sloppiness: fl
 # The recipe
 
 
-@dataclass(frozen=True)
-class Buyers:
-    """Who demonstrates in a stage."""
-
-    sloppiness: float = 0.0
-    """Share of beginners."""
-    unknown: float = 0.0
-    """Share of lessons whose product numbers are new."""
-
-
 def solution(item: Any, rng: np.random.Generator, who: str = "expert") -> Solution:
     """How a scripted buyer shops. Raises `ConfigError` for a goal of a running shop."""
     if not isinstance(item, ShopGoal):
         raise ConfigError(f"no script can shop for {item.title!r}: a running shop hides its goals")
-    episode, parts = WebShopTask().start(item), []
-    for goal in plan_by(who, item, item.noun, rng):
-        parts.append((SubGoal(goal), tuple(step.action for step in play(episode, goal, rng))))
-    return Solution(tuple(parts), tuple(action for _, actions in parts for action in actions))
-
-
-def _shopping(rng: np.random.Generator, buyers: Buyers) -> Iterator[Lesson]:
-    goals = [item for item in load("webshop/train") if isinstance(item, ShopGoal)]
-    return lessons(goals, rng, buyers.sloppiness, buyers.unknown)
+    episode, plan = WebShopTask().start(item), plan_by(who, item, item.noun, rng)
+    return Solution.of(plan, [play(episode, goal, rng) for goal in plan])
 
 
 # The model learns which product is meant while it can know numbers by heart, and to copy them after that. With new
 # numbers from the beginning it learnt neither (docs/experiments.md).
 RECIPE = text_recipe(
-    _shopping,
+    lambda rng, players: lessons([i for i in load("webshop/train") if isinstance(i, ShopGoal)], rng, players),
     (
-        Stage("expert demonstrations", "expert_steps", Buyers(), reading=0.5, settled=False),
-        Stage("mixed demonstrations", "mixed_steps", Buyers(0.45)),
-        Stage("settling", "settle_steps", Buyers(0.35), rate=1 / 3),
-        Stage("bad habits", "habit_steps", Buyers(0.85, unknown=0.5), rate=0.6),
+        Stage("expert demonstrations", "expert_steps", Players(), reading=0.5, settled=False),
+        Stage("mixed demonstrations", "mixed_steps", Players(0.45)),
+        Stage("settling", "settle_steps", Players(0.35), rate=1 / 3),
+        Stage("bad habits", "habit_steps", Players(0.85, unknown=0.5), rate=0.6),
     ),
-    readers=Buyers(0.45),
+    readers=Players(0.45),
     vocabulary=1536,
     task="webshop",
     about="They buy for goals in the generated catalogue of this package (`webshop/train`).",

@@ -16,7 +16,7 @@ from himac_lite.errors import ConfigError, ModelError
 from himac_lite.pretraining import driver
 from himac_lite.pretraining import lessons as making
 from himac_lite.pretraining import webshop as players
-from himac_lite.pretraining.lessons import Lesson, Step, lesson_batches, plan_lesson, play_lesson, tokens
+from himac_lite.pretraining.lessons import Lesson, Players, Step, lesson_batches, plan_lesson, play_lesson, tokens
 from himac_lite.pretraining.scripted import play_scripted
 from himac_lite.pretraining.tokenizers import build_text_tokenizer
 from himac_lite.rollout.evaluate import score
@@ -137,10 +137,10 @@ def test_the_solver_is_a_baseline_of_sokoban(toy_levels):
 
 
 def test_shopping_lessons_are_in_all_three_formats(goals):
-    stream = players.lessons(goals, np.random.default_rng(0), 0.5)
+    stream = players.lessons(goals, np.random.default_rng(0), Players(0.5))
     seen = [next(stream) for _ in range(30)]
     assert {lesson.role for lesson in seen} == {Role.PLANNER, Role.EXECUTOR, Role.FLAT}
-    again = players.lessons(goals, np.random.default_rng(0), 0.5)
+    again = players.lessons(goals, np.random.default_rng(0), Players(0.5))
     assert [next(again) for _ in range(30)] == seen
     for lesson in seen:
         if lesson.role is Role.EXECUTOR:
@@ -150,7 +150,7 @@ def test_shopping_lessons_are_in_all_three_formats(goals):
 @pytest.mark.parametrize("unknown", [0.0, 1.0])
 def test_all_that_a_buyer_does_can_be_copied(goals, unknown):
     """What is clicked, and every word that is searched for, stands in what the lesson showed before."""
-    stream = players.lessons(goals, np.random.default_rng(1), 0.5, unknown)
+    stream = players.lessons(goals, np.random.default_rng(1), Players(0.5, unknown))
     for lesson in itertools.islice(stream, 60):
         read = ""
         for text, learnt in lesson.pieces:

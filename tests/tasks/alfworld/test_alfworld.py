@@ -134,7 +134,7 @@ def test_demonstrated_houses_are_new_and_none_of_those_held_out(monkeypatch):
     assert rest == first[1::2]
 
     def intros() -> set[str]:
-        lessons = players._housekeeping(np.random.default_rng(0), players.Keepers())
+        lessons = players._housekeeping(np.random.default_rng(0), players.Players())
         return {
             lesson.text.split("Plan:")[0] for lesson in itertools.islice(lessons, 60) if lesson.role is Role.PLANNER
         }
