@@ -21,14 +21,13 @@ from himac_lite.policy.decoding import Stream
 from himac_lite.policy.model import Policy
 from himac_lite.pretraining import Solution, alfworld, sft, webshop
 from himac_lite.pretraining.driver import recipe_of
-from himac_lite.rollout.play import execute, play_flat, sample_blueprints
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.play import Arena
 from himac_lite.storage import data_dir
 from himac_lite.tasks.alfworld.task import AlfworldTask, GameFile
 from himac_lite.tasks.registry import load_items
 from himac_lite.tasks.sokoban.task import SokobanTask
 from himac_lite.tasks.webshop.task import LiveGoal, WebShopTask
-from himac_lite.types import GREEDY, End
+from himac_lite.types import End
 
 engine = pytest.mark.skipif(
     find_spec("alfworld") is None, reason="ALFWorld is not installed: pip install 'himac-lite[alfworld]'"
@@ -70,15 +69,15 @@ def same(one: Any, other: Any) -> None:
 
 
 def replays(task: Any, item: Any, solution: Solution, policy: Replay) -> None:
-    flat = sft.flat_sequence(policy, task, item, solution)
+    arena, flat = Arena(policy, task), sft.flat_sequence(policy, task, item, solution)
     policy.sequences = [flat]
-    (played,) = play_flat(policy, task, [item], GREEDY, ReturnRule())
+    (played,) = arena.play_flat([item])
     assert played.success
     same(played.segments[0], flat)
 
     plan = sft.plan_sequence(policy, task, item, solution)
     policy.sequences = [plan]
-    (((written, blueprint),),) = sample_blueprints(policy, task, [item], 1, GREEDY)
+    (((written, blueprint),),) = arena.blueprints([item], 1)
     same(written, plan)
     assert blueprint.subgoals == solution.blueprint.subgoals == task.oracle(item).subgoals
 
@@ -87,7 +86,7 @@ def replays(task: Any, item: Any, solution: Solution, policy: Replay) -> None:
         for k in range(len(solution.parts))
     ]
     policy.sequences = list(segments)
-    (played,) = execute(policy, task, [(item, blueprint)], GREEDY, ReturnRule())
+    (played,) = arena.execute([(item, blueprint)])
     assert played.success
     assert len(played.segments) == len(segments) > 1
     for one, other in zip(played.segments, segments, strict=True):
