@@ -11,7 +11,7 @@ from himac_lite.errors import ConfigError
 from himac_lite.settings import Model, Pretrain, Rollout, Sft, Train, Update
 
 __all__ = [
-    "BASES", "TRAIN_PRESETS", "TASKS", "Model", "Pretrain", "Rollout", "Sft", "Train", "Update", "as_dict", "for_task",
+    "TRAIN_PRESETS", "TASKS", "Model", "Pretrain", "Rollout", "Sft", "Train", "Update", "as_dict", "for_task",
     "from_dict", "override", "validate",
 ]  # fmt: skip
 
@@ -57,19 +57,6 @@ TASKS: dict[str, dict[str, Any]] = {
 In words an episode is long, so that a second pass over a phase costs as much as twice the experience; instead the steps
 are more and larger, as iterations are few.
 """
-
-BASES: dict[str, Pretrain] = {
-    "sokoban": Pretrain(),
-    "webshop": Pretrain(
-        width=192, layers=4, heads=6, batch_tokens=8192, expert_steps=1100, mixed_steps=500, settle_steps=450,
-        habit_steps=250,
-    ),
-    "alfworld": Pretrain(
-        width=192, layers=4, heads=6, batch_tokens=8192, expert_steps=1200, drill_steps=300, mixed_steps=450,
-        settle_steps=350, habit_steps=150,
-    ),
-}  # fmt: skip
-"""How the base model of each task is made. In the tasks in words a demonstration is longer and less of it is learnt."""
 
 
 def for_task(config: Train, task: str) -> Train:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Pretrain:
-    """How the base model is made (`himac-lite pretrain`)."""
+    """How a base model is made (`himac-lite pretrain`). The stages are in the recipe of its task."""
 
     width: int = 128
     """Hidden size; a multiple of 64 (the block of NF4)."""
@@ -18,23 +18,24 @@ class Pretrain:
     batch_tokens: int = 24_576
     """Tokens of a batch, padding included."""
     expert_steps: int = 1500
-    """Batches of the first stage: expert demonstrations, constant learning rate."""
+    """Batches of expert demonstrations, at a constant learning rate."""
     drill_steps: int = 0
-    """Batches of a stage after it, in ALFWorld: short demonstrations, the same constant learning rate."""
+    """Batches of short demonstrations after that, at the same learning rate (ALFWorld)."""
     mixed_steps: int = 500
-    """Batches of the second stage: mixed demonstrations, learning rate down to zero, NF4 in the loop."""
+    """Batches of mixed demonstrations, the learning rate down to zero, through NF4."""
     settle_steps: int = 0
-    """Batches of a stage between it and the next, in words: fewer beginners again, a lower learning rate."""
+    """Batches with fewer beginners again, at a lower learning rate (text-action tasks)."""
     habit_steps: int = 150
-    """Batches of the third stage: sloppier demonstrations, a third of that learning rate down to zero, NF4 as well."""
+    """Batches of the last stage: bad habits, at a lower learning rate, through NF4."""
     lr_muon: float = 3e-3
     """Learning rate of the hidden matrices (Muon, RMS-matched to AdamW)."""
     lr_adam: float = 3e-3
     """Learning rate of embeddings and norms (AdamW)."""
     noise: float = 0.05
-    """Share of random steps in expert play and segments; not learnt, only recovered from."""
+    """Share of random steps in expert play and segments (Sokoban): the model learns to recover from them, not to make
+    them."""
     micro_tokens: int = 4096
-    """Tokens of one forward and backward pass: activations that stay in the cache; micro-batches go to all cores."""
+    """Tokens of one forward and backward pass: its activations stay in the cache. Micro-batches go to all cores."""
     seed: int = 0
     """Seed of weights and demonstrations."""
 
@@ -63,8 +64,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Sft:
-    """A warm start on the solver's demonstrations (`himac-lite sft`)."""
+    """A warm start on expert demonstrations (`himac-lite sft`)."""
 
+    task: str = "sokoban"
+    """Which environment: one of `TASKS`."""
     levels: str = "core/train"
     """Split or file to demonstrate on."""
     steps: int = 300
@@ -76,7 +79,7 @@ class Sft:
     micro_tokens: int = 0
     """Tokens of one forward and backward pass; 0: as many as fit."""
     save_every: int = 25
-    """Steps between two saved states, from which an interrupted run goes on."""
+    """Steps between two saved states, from which an interrupted run resumes."""
     seed: int = 0
     """Seed of LoRA's start and of the demonstrations."""
     model: Model = field(default_factory=Model)

@@ -181,7 +181,7 @@ def make_tiny(folder: Path, toy_levels: list[Level]) -> None:
     import torch
 
     from himac_lite.config import Pretrain
-    from himac_lite.pretraining.pretrain import make_model
+    from himac_lite.pretraining.driver import make_model
     from himac_lite.pretraining.tokenizers import build_tokenizer
 
     model, tokenizer = make_model(Pretrain(width=64, layers=2, heads=2)), build_tokenizer()

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 
 from himac_lite.config import (
-    BASES,
-    TASKS,
     TRAIN_PRESETS,
     Model,
     Pretrain,
@@ -65,8 +63,6 @@ def test_settings_add_up_and_the_default_is_untouched():
     assert config == Train(update=Update(lr=0.5, epochs=3))
     assert Train().update.lr != 0.5
     assert override(Pretrain(), "width", "64").width == 64
-    assert BASES.keys() == TASKS.keys()
-    assert BASES["sokoban"] == Pretrain()
 
 
 @pytest.mark.parametrize(

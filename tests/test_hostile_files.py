@@ -373,11 +373,11 @@ def test_an_optimizer_of_another_model(tmp_path, name):
 
     save_file({name: torch.zeros(3, 5)}, str(tmp_path / "optimizer.safetensors"))
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2, 2))])
-    with pytest.raises(RunError, match="is not the optimizer of this model"):
-        saving.read_optimizer(optimizer, tmp_path / "optimizer.safetensors")
+    with pytest.raises(RunError, match="is not the state of this model"):
+        saving.read_state(tmp_path / "optimizer.safetensors", [optimizer])
     (tmp_path / "optimizer.safetensors").write_bytes(b"\x00" * 64)
     with pytest.raises(RunError, match="cannot read"):
-        saving.read_optimizer(optimizer, tmp_path / "optimizer.safetensors")
+        saving.read_state(tmp_path / "optimizer.safetensors", [optimizer])
 
 
 @pytest.mark.parametrize("change", [

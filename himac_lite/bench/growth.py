@@ -10,7 +10,7 @@ import numpy as np
 
 from himac_lite.bench import Figure, measure, memory_since, start_memory
 from himac_lite.policy.model import Policy
-from himac_lite.pretraining.pretrain import make_model
+from himac_lite.pretraining.driver import make_model
 from himac_lite.rollout.play import Arena
 from himac_lite.runs.training import make_task
 from himac_lite.settings import Pretrain, Train

@@ -1,4 +1,4 @@
-"""`himac-lite pretrain`: the base model, made again."""
+"""`himac-lite pretrain`: make a base model again."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from himac_lite.config import BASES, TASKS, override
+from himac_lite.config import TASKS, override
 from himac_lite.errors import RunError
 
 HELP = "make a small base model from demonstrations"
 
 
 def arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--task", choices=TASKS, default="sokoban", help="which task it shall play (default: sokoban)")
+    p.add_argument("--task", choices=TASKS, default="sokoban", help="which task it will play (default: sokoban)")
     p.add_argument("--out", type=Path, help="folder of the checkpoint (default: models/TASK-base)")
     p.add_argument("--seed", type=int)
     p.add_argument(
@@ -23,18 +23,14 @@ def arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    from himac_lite.pretraining.pretrain import pretrain
-    from himac_lite.pretraining.textbase import pretrain_task
+    from himac_lite.pretraining import driver
 
     out = given.out or Path("models") / f"{given.task}-base"
-    config = BASES[given.task]
-    config = config if given.seed is None else replace(config, seed=given.seed)
+    recipe = driver.recipe_of(given.task)
+    settings = recipe.settings if given.seed is None else replace(recipe.settings, seed=given.seed)
     for pair in given.set:
         name, _, value = pair.partition("=")
-        config = override(config, name, value)
+        settings = override(settings, name, value)
     if out.exists() and not any((out / n).exists() for n in ("pretrain.json", "unfinished")):
         raise RunError(f"{out} exists and was not made by pretrain; choose another --out")
-    if given.task == "sokoban":
-        pretrain(config, out)
-    else:
-        pretrain_task(given.task, config, out)
+    driver.pretrain(recipe, settings, out)

@@ -1,4 +1,4 @@
-"""`himac-lite sft`: a warm start for a model of a hub, from solver demonstrations."""
+"""`himac-lite sft`: a warm start for a model of a hub, from expert demonstrations."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from himac_lite.config import TRAIN_PRESETS, Sft, override
+from himac_lite.config import TASKS, TRAIN_PRESETS, Sft, Train, for_task, override
 from himac_lite.errors import ConfigError
 
-HELP = "fine-tune an adapter on solver demonstrations, for `train --adapter`"
+HELP = "fine-tune an adapter on expert demonstrations, for `train --adapter`"
 
 
 def arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--task", choices=TASKS, default="sokoban", help="which task is demonstrated (default: sokoban)")
     p.add_argument(
         "--preset", choices=TRAIN_PRESETS, default="qwen2.5-0.5b", help="whose model (default: qwen2.5-0.5b)"
     )
     p.add_argument("--model", help="folder or hub id of any causal LM, instead of the preset's")
-    p.add_argument("--levels", help="split such as core/train, or a level file")
+    p.add_argument("--levels", help="split such as core/train or webshop/train, or a file of the task's own kind")
     p.add_argument("--steps", type=int)
     p.add_argument("--seed", type=int)
-    p.add_argument("--out", type=Path, required=True, help="folder of the adapter; run again, it goes on from there")
+    p.add_argument("--out", type=Path, required=True, help="folder of the adapter; run again, it resumes from there")
     p.add_argument(
-        "--validate", type=int, default=64, metavar="N", help="score on N levels of core/validation (0: none)"
-    )
+        "--validate", type=int, default=64, metavar="N",
+        help="score on N validation levels of the same family, such as core/validation (0: none)",
+    )  # fmt: skip
     p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, such as lr=1e-4")
     p.add_argument("--json", action="store_true", help="print one JSON object")
     p.set_defaults(run=run)
@@ -32,47 +34,52 @@ def arguments(p: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
     config = _config(given)
-    from himac_lite.config import Train
     from himac_lite.policy import distributed, memory
     from himac_lite.policy.parallel import one_thread_a_worker
     from himac_lite.pretraining import sft
     from himac_lite.rollout import evaluate as evaluation
     from himac_lite.runs import training
-    from himac_lite.tasks.sokoban.levels import load_levels
-    from himac_lite.tasks.sokoban.task import SokobanTask
+    from himac_lite.tasks.registry import load_items
 
-    levels, task = load_levels(config.levels, "train"), SokobanTask()
+    settings = for_task(Train(seed=config.seed), config.task)
+    update = replace(settings.update, micro_tokens=config.micro_tokens)
+    settings = replace(settings, model=config.model, update=update)
+    task, levels = training.make_task(settings), load_items(config.task, config.levels, "train")
+    sft.refuse_unsolved(task, levels)
+    family = _family(config.levels) or _family(settings.validation_levels)
+    held_out = load_items(config.task, family, "validation")[: given.validate] if given.validate else []
     crew, quiet = distributed.team(), given.json
     say = print if crew.writes and not quiet else lambda _: None
     one_thread_a_worker()
-    settings = replace(
-        Train(), model=config.model, seed=config.seed, update=replace(Train().update, micro_tokens=config.micro_tokens)
-    )
-    path = training.resolve_model(config.model.path)
-    needed = memory.before_loading(path, settings, task, levels, planner=True)
+    needed = memory.before_loading(training.resolve_model(config.model.path), settings, task, levels, planner=True)
     say(needed.line())
     policy = training.load_for(settings)
     policy.micro_tokens = crew.least(config.micro_tokens or needed.micro_tokens)
     losses = sft.fine_tune(policy, task, levels, config, given.out, say)
     result: dict[str, Any] = {"out": str(given.out), "steps": config.steps, "loss": losses[-1] if losses else None}
-    if given.validate:
-        held_out = load_levels("core/validation")[: given.validate]
-        for mode in ("himac", "flat"):
-            score = evaluation.evaluate(policy, task, held_out, mode)
-            result[mode] = score.success
-            say(f"core/validation, greedy, {mode}: {100 * score.success:.1f} % of {score.n} levels")
-    say(f"go on with: himac-lite train --model {config.model.path} --adapter {given.out}")
+    for mode in ("himac", "flat") if held_out else ():
+        score = evaluation.evaluate(policy, task, held_out, mode)
+        result[mode] = score.success
+        say(f"{family}, validation, greedy, {mode}: {100 * score.success:.1f} % of {score.n} levels")
+    more = "" if config.task == "sokoban" else f"--task {config.task} "
+    say(f"next: himac-lite train {more}--model {config.model.path} --adapter {given.out}")
     distributed.leave()
     given.json = given.json and crew.writes
     return result
+
+
+def _family(levels: str) -> str:
+    """The family of a split: ``core`` of ``core/train``; none of a file or an address."""
+    return "" if Path(levels).exists() or "//" in levels else levels.partition("/")[0]
 
 
 def _config(given: argparse.Namespace) -> Sft:
     model = TRAIN_PRESETS[given.preset].model
     if given.model:
         model = replace(model, path=given.model, revision="main")
-    config = Sft(model=model)
-    chosen = {"levels": given.levels, "steps": given.steps, "seed": given.seed}
+    levels = given.levels or for_task(Train(), given.task).train_levels
+    config = Sft(task=given.task, levels=levels, model=model)
+    chosen = {"steps": given.steps, "seed": given.seed}
     config = replace(config, **{name: value for name, value in chosen.items() if value is not None})
     for pair in given.set:
         name, equals, value = pair.partition("=")

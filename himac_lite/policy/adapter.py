@@ -1,15 +1,21 @@
-"""Adapter, optimizer and counters ↔ the files of a checkpoint, which are not trusted: safetensors and JSON only."""
+"""Adapter, optimizers and counters ↔ files, which are not trusted: safetensors and JSON only.
+
+One format has the state of optimizers, in checkpoints and in unfinished trainings: tensors ``INDEX.NAME``, where INDEX
+is the place of the parameter in all optimizers together; values of other tensors beside them as ``value.NAME``.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from himac_lite import storage
 from himac_lite.errors import ModelError, RunError
@@ -21,36 +27,77 @@ ADAPTER = "adapter_model.safetensors"
 
 def write(folder: Path, peft_model: Any, optimizer: torch.optim.Optimizer) -> None:
     """The tensors of a checkpoint. Raises OSError where they cannot be written."""
-    try:
+    with _full_disk_is_an_oserror():
         peft_model.save_pretrained(str(folder), save_embedding_layers=False)
-        save_file(_tensors(optimizer), str(folder / "optimizer.safetensors"))
-    except SafetensorError as error:  # how a full disk is reported
-        raise OSError(str(error)) from None
+        save_file(_state_of([optimizer]), str(folder / "optimizer.safetensors"))
 
 
-def _tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    out = {}
-    for index, p in enumerate(optimizer.param_groups[0]["params"]):
-        for name, value in optimizer.state.get(p, {}).items():
-            out[f"{index}.{name}"] = value.detach().clone().contiguous()
-    return out or {"empty": torch.zeros(1)}
+def write_state(
+    file: Path, optimizers: Sequence[torch.optim.Optimizer], values: Mapping[str, torch.Tensor], about: dict[str, str]
+) -> None:
+    """An unfinished training in one file: the optimizers' state, `values` by name, and text about them.
+
+    Raises `RunError` where it cannot be written; the file then stays as it was.
+    """
+    named = {f"value.{name}": value.detach().contiguous() for name, value in values.items()}
+    with storage.beside(file) as made, _full_disk_is_an_oserror():
+        save_file({**named, **_state_of(optimizers)}, str(made), about)
 
 
-def read_optimizer(optimizer: torch.optim.Optimizer, file: Path) -> None:
-    """Put a saved state into a fresh optimizer. Raises `RunError` for one of other parameters."""
-    params = optimizer.param_groups[0]["params"]
+@torch.no_grad()
+def read_state(
+    file: Path, optimizers: Sequence[torch.optim.Optimizer], values: Mapping[str, torch.Tensor] = MappingProxyType({})
+) -> dict[str, str]:
+    """Put a saved state into fresh optimizers and, in place, into `values`; returns the text about it.
+
+    Raises `RunError` for a file that cannot be read or is that of other parameters; nothing has changed then.
+    """
     try:
-        tensors = load_file(str(file))
+        with safe_open(str(file), framework="pt") as opened:
+            saved = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (it is not a dict)
+            about = dict(opened.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise RunError(f"cannot read {file}: {error}") from None
-    for key, value in tensors.items():
-        if key == "empty":
-            continue
+    saved.pop("empty", None)
+    owners, named = _parameters(optimizers), {f"value.{name}": value for name, value in values.items()}
+    places = {}  # key → (optimizer or None for a value, parameter, name of its state)
+    for key in [*named, *(saved.keys() - named.keys())]:
         number, _, name = key.partition(".")
-        index = int(number) if number.isdecimal() and len(number) < 9 else len(params)
-        if index >= len(params) or not name or (value.dim() and value.shape != params[index].shape):
-            raise RunError(f"{file} is not the optimizer of this model: {key[:80]!r} does not fit")
-        optimizer.state[params[index]][name] = value
+        index = int(number) if number.isdecimal() and len(number) < 9 else len(owners)
+        optimizer, like = (None, named[key]) if key in named else owners[index] if index < len(owners) else (None, None)
+        plain = optimizer is not None and key in saved and not saved[key].dim()  # such as the count of steps
+        if like is None or key not in saved or not name or not (plain or saved[key].shape == like.shape):
+            raise RunError(f"{file} is not the state of this model: {key[:80]!r} does not fit")
+        places[key] = optimizer, like, name
+    for key, (optimizer, like, name) in places.items():
+        if optimizer is None:
+            like.copy_(saved[key])
+        else:  # a copy: a mapped file could not be replaced on Windows
+            optimizer.state[like][name] = saved[key].to(like.device if saved[key].dim() else "cpu", copy=True)
+    return about
+
+
+def _parameters(optimizers: Sequence[torch.optim.Optimizer]) -> list[tuple[torch.optim.Optimizer, torch.Tensor]]:
+    """Every parameter with its optimizer; a state's keys begin with the place in this list."""
+    return [(optimizer, p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+
+
+def _state_of(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
+    found = {
+        f"{index}.{name}": value.contiguous()
+        for index, (optimizer, p) in enumerate(_parameters(optimizers))
+        for name, value in optimizer.state.get(p, {}).items()
+    }
+    return found or {"empty": torch.zeros(1)}
+
+
+@contextlib.contextmanager
+def _full_disk_is_an_oserror() -> Iterator[None]:
+    """Safetensors reports a full disk by an exception of its own."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
 
 
 def counters(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Scripted players of households, of mixed quality: what the small model is pretrained on.
+"""ALFWorld: scripted players of households, of mixed quality, and the recipe.
 
 - expert: looks where things usually are, treats what is to be treated, puts it where it belongs
 - forgetful: leaves out the treatment, or else any step of the plan
@@ -11,12 +11,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from himac_lite.pretraining.lessons import Lesson, Step, plan_lesson, play_lesson
-from himac_lite.tasks.alfworld.house import LAMP, LAMP_THING, OPENABLE, THINGS, House, kind, solution, subgoals_of
-from himac_lite.tasks.alfworld.task import at_hand
+from himac_lite.errors import ConfigError
+from himac_lite.pretraining import Solution, Stage
+from himac_lite.pretraining.lessons import Lesson, Players, Step, plan_lesson, play_lesson, text_recipe
+from himac_lite.settings import Pretrain
+from himac_lite.tasks.alfworld import generator
+from himac_lite.tasks.alfworld import task as games
+from himac_lite.tasks.alfworld.house import LAMP, LAMP_THING, OPENABLE, THINGS, House, kind, subgoals_of
+from himac_lite.tasks.alfworld.house import solution as commands_of
+from himac_lite.tasks.alfworld.task import MAX_STEPS, at_hand
 from himac_lite.tasks.alfworld.twin import Twin
 from himac_lite.tasks.text import prompt
 from himac_lite.types import Role, SubGoal
@@ -25,12 +32,11 @@ BEGINNERS = ("forgetful", "forgetful", "confused", "aimless")
 """Forgetting is the habit to be unlearnt, so it is the most frequent."""
 MAX_SEARCH = 20
 """Steps of a search, the sub-goal's budget; a longer one is no demonstration."""
-MAX_STEPS = 50
 
 
 def plan_by(writer: str, house: House, rng: np.random.Generator) -> list[str]:
     """The sub-goals that a player writes."""
-    plan = [goal.text for goal in subgoals_of(solution(house))]
+    plan = [goal.text for goal in subgoals_of(commands_of(house))]
     if writer == "forgetful" and len(plan) > 1:
         treated = [i for i, goal in enumerate(plan) if goal.startswith(("clean ", "heat ", "cool "))]
         del plan[treated[0] if treated else int(rng.integers(len(plan)))]
@@ -173,10 +179,64 @@ def errand(house: House, rng: np.random.Generator, glance: bool = False) -> Less
 
 def play(twin: Twin, plan: Sequence[str], rng: np.random.Generator, aimless: bool = False) -> list[Step]:
     """A whole plan, as far as it can be done."""
-    out: list[Step] = []
+    return [step for steps in _segments(twin, plan, rng, aimless) for step in steps]
+
+
+def _segments(twin: Twin, plan: Sequence[str], rng: np.random.Generator, aimless: bool) -> Iterator[list[Step]]:
     for goal in plan:
         steps = carry_out(twin, goal, rng, aimless)
         if steps is None:
-            break
-        out += steps
-    return out
+            return
+        yield steps
+
+
+# The recipe
+
+
+def solution(item: Any, rng: np.random.Generator, who: str = "expert") -> Solution:
+    """How a scripted player keeps one of our houses; for the user's game, what its walkthrough does.
+
+    Raises `ConfigError` for a game without a walkthrough, and for a beginner in the user's game.
+    """
+    if isinstance(item, games.HouseGame):
+        plan = plan_by(who, item.house, rng)
+        return Solution.of(plan, list(_segments(Twin(item.house), plan, rng, who == "aimless")))
+    if not item.commands or who != "expert":
+        raise ConfigError(f"no script can play {item.title!r}: scripts know our own houses, and walkthroughs of games")
+    plan, done = list[str](), [list[Step]()]
+    for number, command in enumerate(item.commands, 1):
+        done[-1].append(Step(command, ""))
+        plan = [goal.text for goal in subgoals_of(item.commands[:number])]
+        if len(plan) == len(done):  # this command is what the sub-goal says
+            done.append([])
+    return Solution.of(plan, done[: len(plan)])
+
+
+def _housekeeping(rng: np.random.Generator, players: Players) -> Iterator[Lesson]:
+    held_out = {game.text for part in ("validation", "test") for game in games.our_games(part)}
+    return lessons(generator.stream(rng, held_out), rng, players.sloppiness, players.drill)
+
+
+# Without the drill the model does not tell names apart, and before the first stage it forgets the drill again.
+RECIPE = text_recipe(
+    _housekeeping,
+    (
+        Stage("expert demonstrations", "expert_steps", Players(), reading=0.5, settled=False),
+        Stage("names", "drill_steps", Players(drill=1.0), settled=False),
+        Stage("mixed demonstrations", "mixed_steps", Players(0.6, drill=0.3), rate=1 / 2),
+        Stage("settling", "settle_steps", Players(0.35, drill=0.3), rate=1 / 2),
+        Stage("bad habits", "habit_steps", Players(0.95, drill=0.3), rate=0.6),
+    ),
+    readers=Players(0.6),
+    vocabulary=640,
+    task="alfworld",
+    about="They play small household games of this package's generator, none of validation or test.\n"
+    "These games are not the ALFWorld benchmark.",
+    settings=Pretrain(
+        width=192, layers=4, heads=6, batch_tokens=8192, expert_steps=1200, drill_steps=300, mixed_steps=450,
+        settle_steps=350, habit_steps=150,
+    ),
+    solution=solution,
+    players=("expert", *sorted(set(BEGINNERS))),
+    validation=48,
+)  # fmt: skip

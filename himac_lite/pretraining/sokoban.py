@@ -1,4 +1,4 @@
-"""What the base model is pretrained on: solver demonstrations, and the mixed quality that leaves something to learn.
+"""Sokoban: demonstrations from the solver, of mixed quality so that something is left to learn, and the recipe.
 
 Three kinds of sequence share one model: blueprints (planner), segments (executor) and flat play. An *expert* writes
 optimal ones. *Novices* make mistakes that a beginner makes:
@@ -18,20 +18,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from himac_lite.errors import LevelError
+from himac_lite.pretraining import Batch, Recipe, Solution, Stage
+from himac_lite.pretraining.augment import Demonstration, symmetric_batches
+from himac_lite.pretraining.tokenizers import build_tokenizer
+from himac_lite.settings import Pretrain
 from himac_lite.tasks import marks
 from himac_lite.tasks.sokoban import language
 from himac_lite.tasks.sokoban.generator import random_layout, random_positions
-from himac_lite.tasks.sokoban.levels import canonical_hash, closed
-from himac_lite.tasks.sokoban.pushes import (
-    after_push,
-    execute_push,
-    greedy_pushes,
-    legal_pushes,
-    manhattan,
-    useless_pushes,
-)
+from himac_lite.tasks.sokoban.levels import canonical_hash, closed, held_out_hashes
+from himac_lite.tasks.sokoban.pushes import after_push, execute_push, legal_pushes, manhattan
 from himac_lite.tasks.sokoban.rules import MOVES, Board, Outcome, board_from_level, rows_of, step
-from himac_lite.tasks.sokoban.solver import DistanceTable, distances
+from himac_lite.tasks.sokoban.solver import DistanceTable, distances, solve
 from himac_lite.tasks.sokoban.task import Push, pushes_of
 from himac_lite.types import Level, Role, SubGoal
 
@@ -52,16 +50,6 @@ class Mixture:
 
 
 EXPERT = Mixture()
-
-
-@dataclass(frozen=True, slots=True)
-class Demonstration:
-    """One training sequence of the small model; `learn[t]` is true where the loss counts token t."""
-
-    role: Role
-    size: int
-    ids: tuple[int, ...]
-    learn: tuple[bool, ...]
 
 
 # Sequences
@@ -171,6 +159,38 @@ def _opposite(move: str) -> str:
     return MOVES[MOVES.index(move) ^ 1]
 
 
+# Beginners' plans
+
+
+def greedy_pushes(board: Board, only_first: bool = False) -> list[Push]:
+    """A beginner's plan: nearest box first, sideways and then up or down, through whatever stands there."""
+    plan: list[Push] = []
+    targets = set(board.targets - board.boxes)
+    boxes = sorted(board.boxes - board.targets, key=lambda b: (manhattan(b, board.player), b))
+    for box in boxes[:1] if only_first else boxes:
+        target = min(targets, key=lambda t: (manhattan(t, box), t))
+        targets.remove(target)
+        corner = (box[0], target[1])
+        if corner != box:
+            plan.append((box, "right" if corner[1] > box[1] else "left", corner))
+        if target != corner:
+            plan.append((corner, "down" if target[0] > corner[0] else "up", target))
+    return plan
+
+
+def useless_pushes(board: Board, rng: np.random.Generator) -> list[Push]:
+    """One to three legal pushes of random boxes in random directions."""
+    plan: list[Push] = []
+    for _ in range(int(rng.integers(1, 4))):
+        legal = legal_pushes(board)
+        if not legal:
+            break
+        push = legal[int(rng.integers(len(legal)))]
+        plan.append(push)
+        board = after_push(board, push)
+    return plan
+
+
 # Streams
 
 
@@ -224,3 +244,47 @@ def stream(
             level = closed(Level(rows_of(board)))  # as a level file would have it
             if canonical_hash(level) not in exclude:
                 yield from demonstrate(board_from_level(level), length, table, rng, mixture, noise)
+
+
+# The recipe
+
+
+def solution(level: Level, rng: np.random.Generator, who: str = "expert") -> Solution:
+    """The solver's pushes, each carried out by the shortest way, and its shortest moves. Draws nothing from `rng`.
+
+    Raises `LevelError` for a level that is solved already or has no solution.
+    """
+    found, board = solve(level), board_from_level(level)
+    if found is None or not found.lurd:
+        raise LevelError(f"level {level.title!r} has no solution of at least one move")
+    parts = []
+    for push in pushes_of(board, found.lurd):
+        parts.append((subgoal_of(push), tuple(map(MOVES.index, execute_push(board, push) or ""))))
+        board = after_push(board, push)
+    return Solution(tuple(parts), tuple(map(MOVES.index, found.lurd.lower())))
+
+
+MIXED = Mixture(short=(0.8, 0.1, 0.05, 0.05), long=(0.33, 0.15, 0.37, 0.15), threshold=9, detours=0.05)
+SLOPPY = Mixture(short=(0.8, 0.05, 0.1, 0.05), long=(0.40, 0.02, 0.54, 0.04), threshold=8, detours=0.05)
+"""Chosen on `core/validation` (docs/experiments.md)."""
+STAGES = (
+    Stage("expert demonstrations", "expert_steps", EXPERT, settled=False),
+    Stage("mixed demonstrations", "mixed_steps", MIXED),
+    Stage("bad habits", "habit_steps", SLOPPY, rate=1 / 3),
+)
+
+
+def _batches(settings: Pretrain, number: int, tokenizer: object) -> Iterator[Batch]:
+    rng = np.random.default_rng([settings.seed, number])
+    source = stream(rng, STAGES[number].players, settings.noise, held_out_hashes())
+    return symmetric_batches(source, settings.batch_tokens, rng)
+
+
+RECIPE = Recipe(
+    "sokoban",
+    "It saw blueprints, segments and flat play on fresh random levels (7x7 with two boxes, a few 6x6 with one).\n"
+    "No level was symmetric to a validation or test level of this package.\n"
+    "The demonstrators were careful with short levels and sloppy with long ones.\n"
+    "The vocabulary has boards up to 10x10; the model was shown 7x7 and 6x6 only.",
+    Pretrain(), STAGES, lambda seed: build_tokenizer(), _batches, solution,
+)  # fmt: skip

@@ -1,6 +1,6 @@
 """The small models' own tokenizers, as standard `tokenizers` files.
 
-Sokoban's has one token for each thing the language says; that of a task in plain words is a byte-level BPE.
+Sokoban's has one token for each piece of its language; that of a text-action task is a byte-level BPE.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from himac_lite.tasks.sokoban import language
 def build_tokenizer() -> Any:
     """A `PreTrainedTokenizerFast` whose tokens are `language.vocabulary()`; decoding gives the text back exactly."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
     tokens = language.vocabulary()
     plain = [t for t in tokens if t not in marks.SPECIAL]
@@ -25,13 +24,7 @@ def build_tokenizer() -> Any:
     tokenizer = Tokenizer(models.WordLevel({t: i for i, t in enumerate(tokens)}, unk_token=marks.UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
-    named = (marks.PAD, marks.UNKNOWN, marks.END)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=marks.PAD, unk_token=marks.UNKNOWN, eos_token=marks.END,
-        additional_special_tokens=[t for t in marks.SPECIAL if t not in named],
-        padding_side="left", clean_up_tokenization_spaces=False,
-    )  # fmt: skip
-    return fast
+    return _fast(tokenizer)
 
 
 def build_text_tokenizer(texts: Iterable[str], size: int) -> Any:
@@ -43,7 +36,6 @@ def build_text_tokenizer(texts: Iterable[str], size: int) -> Any:
     the Sokoban tokenizer has.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     pieces = Regex(r":? \[SEP\] |: |\n| ?[0-9]{1,2}| ?\p{L}+| ?[^\s\p{L}0-9]+|\s")
     tokenizer = Tokenizer(models.BPE())
@@ -59,6 +51,12 @@ def build_text_tokenizer(texts: Iterable[str], size: int) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )  # fmt: skip
     tokenizer.train_from_iterator(texts, trainer)
+    return _fast(tokenizer)
+
+
+def _fast(tokenizer: Any) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
     named = (marks.PAD, marks.UNKNOWN, marks.END)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=marks.PAD, unk_token=marks.UNKNOWN, eos_token=marks.END,

@@ -1,4 +1,4 @@
-"""Scripted buyers of mixed quality: what the small model is pretrained on, and the script of a sub-goal.
+"""WebShop: scripted buyers of mixed quality, the script of a sub-goal, and the recipe.
 
 - expert: asks for all attributes, opens what matches, chooses every option
 - thorough: an expert who searches for the options, too: a product is found by what only its own page shows
@@ -12,13 +12,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from himac_lite.pretraining.lessons import Lesson, Step, plan_lesson, play_lesson
+from himac_lite.errors import ConfigError
+from himac_lite.pretraining import Solution, Stage
+from himac_lite.pretraining.lessons import Lesson, Players, Step, plan_lesson, play_lesson, text_recipe
+from himac_lite.settings import Pretrain
 from himac_lite.tasks.webshop.catalogue import Product
 from himac_lite.tasks.webshop.shop import BUY, NEXT, PAGE, PREV, Session
-from himac_lite.tasks.webshop.task import MAX_STEPS, ShopGoal, WebShopEpisode, WebShopTask, plan_of
+from himac_lite.tasks.webshop.task import MAX_STEPS, ShopGoal, WebShopEpisode, WebShopTask, load, plan_of
 from himac_lite.types import Role
 
 BEGINNERS = ("forgetful", "forgetful", "hasty", "vague")
@@ -121,15 +125,10 @@ def renumbered(lesson: Lesson, rng: np.random.Generator) -> Lesson:
     )
 
 
-def lessons(
-    items: Sequence[ShopGoal], rng: np.random.Generator, sloppiness: float, unknown: float = 0.0
-) -> Iterator[Lesson]:
-    """A blueprint, a flat episode and a segment for one goal after another, without end.
-
-    unknown: the share of lessons whose product numbers are drawn anew.
-    """
-    for lesson in _lessons(items, rng, sloppiness):
-        yield renumbered(lesson, rng) if unknown and rng.random() < unknown else lesson
+def lessons(items: Sequence[ShopGoal], rng: np.random.Generator, players: Players) -> Iterator[Lesson]:
+    """A blueprint, a flat episode and a segment for one goal after another, without end."""
+    for lesson in _lessons(items, rng, players.sloppiness):
+        yield renumbered(lesson, rng) if players.unknown and rng.random() < players.unknown else lesson
 
 
 def _lessons(items: Sequence[ShopGoal], rng: np.random.Generator, sloppiness: float) -> Iterator[Lesson]:
@@ -159,3 +158,38 @@ def _lessons(items: Sequence[ShopGoal], rng: np.random.Generator, sloppiness: fl
         steps = play(episode, told[chosen], rng, PEEK, insight)
         if steps:
             yield play_lesson(Role.EXECUTOR, before, steps, told[chosen], sub_done=not episode.over)
+
+
+# The recipe
+
+
+def solution(item: Any, rng: np.random.Generator, who: str = "expert") -> Solution:
+    """How a scripted buyer shops. Raises `ConfigError` for a goal of a running shop."""
+    if not isinstance(item, ShopGoal):
+        raise ConfigError(f"no script can shop for {item.title!r}: a running shop hides its goals")
+    episode, plan = WebShopTask().start(item), plan_by(who, item, item.noun, rng)
+    return Solution.of(plan, [play(episode, goal, rng) for goal in plan])
+
+
+# The model learns which product is meant while it can know numbers by heart, and to copy them after that. With new
+# numbers from the beginning it learnt neither (docs/experiments.md).
+RECIPE = text_recipe(
+    lambda rng, players: lessons([i for i in load("webshop/train") if isinstance(i, ShopGoal)], rng, players),
+    (
+        Stage("expert demonstrations", "expert_steps", Players(), reading=0.5, settled=False),
+        Stage("mixed demonstrations", "mixed_steps", Players(0.45)),
+        Stage("settling", "settle_steps", Players(0.35), rate=1 / 3),
+        Stage("bad habits", "habit_steps", Players(0.85, unknown=0.5), rate=0.6),
+    ),
+    readers=Players(0.45),
+    vocabulary=1536,
+    task="webshop",
+    about="They buy for goals in the generated catalogue of this package (`webshop/train`).",
+    settings=Pretrain(
+        width=192, layers=4, heads=6, batch_tokens=8192, expert_steps=1100, mixed_steps=500, settle_steps=450,
+        habit_steps=250,
+    ),
+    solution=solution,
+    players=("expert", "thorough", *sorted(set(BEGINNERS))),
+    validation=64,
+)  # fmt: skip

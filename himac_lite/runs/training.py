@@ -76,7 +76,7 @@ def make_learner(config: Train, checkpoint: Checkpoint | None = None, each_role:
     optimizer = torch.optim.AdamW(policy.trainable(), lr=config.update.lr, betas=(0.9, 0.95), weight_decay=0.0)
     learner = Learner(policy, optimizer)
     if checkpoint:
-        saving.read_optimizer(optimizer, checkpoint.folder / "optimizer.safetensors")
+        saving.read_state(checkpoint.folder / "optimizer.safetensors", [optimizer])
         for name, value in saving.counters(checkpoint.state, checkpoint.folder).items():
             setattr(learner, name, value)
         if policy.scaler.is_enabled() and (scale := checkpoint.state.get("loss_scale")):

@@ -193,7 +193,8 @@ check_latched(my_latched)
 # In Sokoban the mistake is greed: every box goes straight to its nearest target, whatever is in the way.
 
 # %%
-from himac_lite.tasks.sokoban.pushes import execute_push, greedy_pushes
+from himac_lite.pretraining.sokoban import greedy_pushes
+from himac_lite.tasks.sokoban.pushes import execute_push
 from himac_lite.tasks.sokoban.rules import board_from_level, step
 from himac_lite.tasks.sokoban.task import pushes_of
 

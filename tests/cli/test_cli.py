@@ -84,10 +84,10 @@ def test_scoring_no_level_at_all(capsys: pytest.CaptureFixture[str]) -> None:
 def test_pretrain_takes_its_own_folder_only(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from himac_lite.pretraining import pretrain
+    from himac_lite.pretraining import driver
 
     made: list[Path] = []
-    monkeypatch.setattr(pretrain, "pretrain", lambda config, out: made.append(out))
+    monkeypatch.setattr(driver, "pretrain", lambda recipe, settings, out: made.append(out))
     assert str(tmp_path) in fails(capsys, "pretrain", "--out", str(tmp_path))
     (tmp_path / "unfinished").mkdir()  # what an interrupted pretraining leaves
     assert cli.main(["pretrain", "--out", str(tmp_path)]) == 0

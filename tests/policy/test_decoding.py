@@ -12,7 +12,7 @@ import torch
 from himac_lite.config import Pretrain
 from himac_lite.policy import decoding as generation
 from himac_lite.policy.decoding import Stream, decode, sample
-from himac_lite.pretraining.pretrain import make_model
+from himac_lite.pretraining.driver import make_model
 
 PAD = 0
 

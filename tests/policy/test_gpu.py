@@ -19,7 +19,7 @@ from himac_lite.policy import memory
 from himac_lite.policy.decoding import Growing, Stream, decode
 from himac_lite.policy.loading import LoraSettings, load_policy
 from himac_lite.policy.static_decoding import CudaGraphs, StaticDecoding
-from himac_lite.pretraining.pretrain import make_model
+from himac_lite.pretraining.driver import make_model
 from himac_lite.rollout.play import Arena
 from himac_lite.runs import folder as runs
 from himac_lite.runs import training

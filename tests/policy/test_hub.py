@@ -8,13 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import hub
+import numpy as np
 import pytest
 import torch
 
 from himac_lite import cli
 from himac_lite.policy.chat import messages
 from himac_lite.policy.loading import LoraSettings, load_policy
-from himac_lite.pretraining import sft
+from himac_lite.pretraining import sft, sokoban
 from himac_lite.rollout.evaluate import evaluate
 from himac_lite.rollout.play import Arena
 from himac_lite.runs import folder as runs
@@ -181,23 +182,23 @@ def test_demonstrations_are_in_the_turns_of_a_rollout(path: Any):
         *load_levels(path.levels),
     )
     (flat,) = Arena(policy, task).play_flat([level], greedy())
-    shown = sft.flat_sequence(policy, task, level)
+    solution = sokoban.solution(level, np.random.default_rng(0))
+    shown = sft.flat_sequence(policy, task, level, solution)
     assert (shown.ids, shown.action_mask, shown.prompt_len) == tuple(
         getattr(flat.segments[0], name) for name in ("ids", "action_mask", "prompt_len")
     )
-    plan = sft.plan_sequence(policy, task, level)
+    plan = sft.plan_sequence(policy, task, level, solution)
     assert policy.text(plan.ids[plan.prompt_len :]) == PLAN + "<|im_end|>"
     assert all(plan.action_mask[plan.prompt_len :])
 
 
 def test_a_segment_that_does_not_solve_ends_with_sub_done(path: Any, toy_levels: Any):
-    import numpy as np
-
     policy, task = load_policy(str(path.base)), SokobanTask()
+    solution = sokoban.solution(toy_levels[2], np.random.default_rng(0))
     made = {
         policy.text(s.ids[s.prompt_len :]): sum(s.action_mask)
         for seed in range(6)
-        for s in [sft.segment_sequence(policy, task, toy_levels[2], np.random.default_rng(seed))]
+        for s in [sft.segment_sequence(policy, task, toy_levels[2], solution, np.random.default_rng(seed))]
     }
     turn = policy.chat.reply("pushed (1,2)")
     first = [text for text in made if text.startswith(f"left{turn}")]

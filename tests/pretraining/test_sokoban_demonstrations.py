@@ -11,24 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from himac_lite.config import Pretrain
-from himac_lite.pretraining import stages as stage
-from himac_lite.pretraining.augment import apply_symmetry, symmetry_tables
+from himac_lite.pretraining.augment import apply_symmetry, symmetric_batches, symmetry_tables
 from himac_lite.pretraining.sokoban import (
     EXPERT,
     Demonstration,
     Mixture,
     demonstrate,
     flat_demonstration,
+    greedy_pushes,
     plan_demonstration,
     segment_demonstration,
     stream,
     subgoal_of,
+    useless_pushes,
 )
 from himac_lite.pretraining.tokenizers import build_tokenizer
 from himac_lite.tasks.sokoban import language
 from himac_lite.tasks.sokoban.levels import canonical_hash, held_out_hashes, parse_levels, symmetries
-from himac_lite.tasks.sokoban.pushes import execute_push, greedy_pushes, legal_pushes, useless_pushes
+from himac_lite.tasks.sokoban.pushes import execute_push, legal_pushes
 from himac_lite.tasks.sokoban.rules import MOVES, NAMES, Board, Outcome, board_from_level, rows_of, step
 from himac_lite.tasks.sokoban.solver import distances, solve
 from himac_lite.tasks.sokoban.task import Push, SokobanTask, pushes_of
@@ -476,8 +476,11 @@ def test_symmetry_tables_are_permutations_of_what_a_board_of_that_size_can_say(s
 
 
 def test_batches_of_pretraining_are_games_too():
-    config = Pretrain(batch_tokens=1024)
-    found = list(itertools.islice(stage.batches(config, MIXED, 1, set()), 12))
+    def batches(count: int) -> list[Any]:
+        rng = np.random.default_rng(1)
+        return list(itertools.islice(symmetric_batches(stream(rng, MIXED, 0.05, set()), 1024, rng), count))
+
+    found = batches(12)
     roles = Counter()
     for ids, learn in found:
         assert ids.shape == learn.shape
@@ -492,9 +495,8 @@ def test_batches_of_pretraining_are_games_too():
             )
             roles[read(row[:n]).role] += 1
     assert len(roles) == 3
-    again = list(itertools.islice(stage.batches(config, MIXED, 1, set()), 2))
     assert all(
-        (a == b).all() for pair, other in zip(found, again, strict=False) for a, b in zip(pair, other, strict=True)
+        (a == b).all() for pair, other in zip(found, batches(2), strict=False) for a, b in zip(pair, other, strict=True)
     )
 
 

@@ -1,44 +1,13 @@
-"""Plans of a beginner, and the moves that carry out one push: the parts of demonstrations."""
+"""The pushes that a board allows, and the moves that carry one out."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from himac_lite.tasks.sokoban.rules import MOVES, NAME, STEP, Board
 from himac_lite.tasks.sokoban.solver import reachable, way
 from himac_lite.tasks.sokoban.task import Push
 from himac_lite.types import Cell
-
-
-def greedy_pushes(board: Board, only_first: bool = False) -> list[Push]:
-    """A beginner's plan: nearest box first, first sideways, then up or down, through any obstacle."""
-    plan: list[Push] = []
-    targets = set(board.targets - board.boxes)
-    boxes = sorted(board.boxes - board.targets, key=lambda b: (manhattan(b, board.player), b))
-    for box in boxes[:1] if only_first else boxes:
-        target = min(targets, key=lambda t: (manhattan(t, box), t))
-        targets.remove(target)
-        corner = (box[0], target[1])
-        if corner != box:
-            plan.append((box, "right" if corner[1] > box[1] else "left", corner))
-        if target != corner:
-            plan.append((corner, "down" if target[0] > corner[0] else "up", target))
-    return plan
-
-
-def useless_pushes(board: Board, rng: np.random.Generator) -> list[Push]:
-    """One to three legal pushes of random boxes in random directions."""
-    plan: list[Push] = []
-    for _ in range(int(rng.integers(1, 4))):
-        legal = legal_pushes(board)
-        if not legal:
-            break
-        push = legal[int(rng.integers(len(legal)))]
-        plan.append(push)
-        board = after_push(board, push)
-    return plan
 
 
 def legal_pushes(board: Board) -> list[Push]:

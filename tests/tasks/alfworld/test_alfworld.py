@@ -20,7 +20,7 @@ from himac_lite import cli
 from himac_lite.config import Pretrain
 from himac_lite.errors import TaskError
 from himac_lite.pretraining import alfworld as players
-from himac_lite.pretraining import textbase
+from himac_lite.pretraining import driver
 from himac_lite.pretraining.scripted import play_scripted
 from himac_lite.rollout.evaluate import play_random
 from himac_lite.rollout.play import Arena
@@ -134,8 +134,7 @@ def test_demonstrated_houses_are_new_and_none_of_those_held_out(monkeypatch):
     assert rest == first[1::2]
 
     def intros() -> set[str]:
-        made = textbase.recipe("alfworld")
-        lessons = made.lessons(np.random.default_rng(0), replace(made.parts[1], drill=0.0))
+        lessons = players._housekeeping(np.random.default_rng(0), players.Players())
         return {
             lesson.text.split("Plan:")[0] for lesson in itertools.islice(lessons, 60) if lesson.role is Role.PLANNER
         }
@@ -239,9 +238,8 @@ def test_a_glance_is_the_first_word_of_an_errand_without_the_room():
         assert re.search(f"{asked}.*\\b{wanted}\\b", glance.text)
         roles.append(glance.role)
     assert 18 < roles.count(Role.FLAT) < 42
-    made = textbase.recipe("alfworld")
-    (part,) = (part for part in made.parts if part.steps == "drill_steps")
-    drill = made.lessons(np.random.default_rng(0), part)
+    (stage,) = (stage for stage in players.RECIPE.stages if stage.steps == "drill_steps")
+    drill = players._housekeeping(np.random.default_rng(0), stage.players)
     assert {lesson.pieces[1] for lesson in itertools.islice(drill, 60)} == {(" take", True), (" go", True)}
 
 
@@ -501,28 +499,21 @@ def test_a_users_games_are_found_by_split(tmp_path, monkeypatch, by_type):
             alfworld.load(source)
 
 
-def test_stages_are_trained_as_the_recipe_says(tmp_path, monkeypatch):
-    """Constant rate, full precision and reading in the first stage; a drill like it; then decay, through NF4."""
-    stages, read = [], []
-    real, stream = textbase.Stage, textbase.batches
-
-    def noted(model, config, mixture, steps, number, warm, decay, nf4, source):
-        stages.append((steps, warm, decay, nf4, round(config.lr_adam, 6)))
-        return real(model, config, mixture, steps, number, warm, decay, nf4, source)
-
-    monkeypatch.setattr(textbase, "Stage", noted)
-    monkeypatch.setattr(textbase, "batches", lambda *a, reading: read.append(reading) or stream(*a, reading=reading))
+def test_a_base_model_is_made_in_five_stages(tmp_path):
     tiny = Pretrain(
         width=64, layers=1, heads=1, batch_tokens=2048, expert_steps=1, drill_steps=2, mixed_steps=3, settle_steps=4,
-        habit_steps=5, lr_adam=6e-3,
+        habit_steps=5,
     )  # fmt: skip
-    textbase.pretrain_task("alfworld", tiny, tmp_path / "base", lambda _: None, items=0)
-    assert read == [0.5, 0.0, 0.0, 0.0, 0.0]
-    assert stages == [
-        (1, True, False, False, 6e-3), (2, True, False, False, 6e-3), (3, False, True, True, 3e-3),
-        (4, False, True, True, 3e-3), (5, False, True, True, 3.6e-3),
+    said: list[str] = []
+    assert driver.pretrain(replace(players.RECIPE, validation=0), tiny, tmp_path / "base", said.append) == {}
+    assert [line.split(":")[0] for line in said[:-1]] == [
+        "expert demonstrations 1/1", "names 2/2", "mixed demonstrations 3/3", "settling 4/4", "bad habits 5/5"
     ]  # fmt: skip
     assert "the last 3 seen through NF4" in (tmp_path / "base" / "README.md").read_text("utf-8")
+    record = json.loads((tmp_path / "base" / "pretrain.json").read_text("utf-8"))
+    assert [(s["rate"], s["reading"], s["settled"]) for s in record["stages"]] == [
+        (1, 0.5, False), (1, 0, False), (0.5, 0, True), (0.5, 0, True), (0.6, 0, True)
+    ]  # fmt: skip
 
 
 @engine
@@ -531,7 +522,7 @@ def test_the_whole_path_in_the_engine(tmp_path, capsys):
     tiny = Pretrain(
         width=64, layers=1, heads=1, batch_tokens=4096, drill_steps=1, expert_steps=2, mixed_steps=1, habit_steps=1
     )
-    found = textbase.pretrain_task("alfworld", tiny, tmp_path / "base", lambda _: None, items=0)
+    found = driver.pretrain(replace(players.RECIPE, validation=0), tiny, tmp_path / "base", lambda _: None)
     assert found == {}
     small = ["rollout.levels=2", "rollout.group=2", "rollout.max_steps=3", "test_limit=2", "validate_on=2"]
     sets = [a for s in (*small, "probe_levels=0", "model.rank=4") for a in ("--set", s)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +13,15 @@ import pytest
 from himac_lite import cli, storage
 from himac_lite.config import TRAIN_PRESETS, Pretrain, Train, as_dict, for_task, from_dict
 from himac_lite.errors import ConfigError, ModelError
-from himac_lite.pretraining import textbase
+from himac_lite.pretraining import driver
+from himac_lite.pretraining import lessons as making
 from himac_lite.pretraining import webshop as players
-from himac_lite.pretraining.lessons import Lesson, Step, batches, plan_lesson, play_lesson, tokens
+from himac_lite.pretraining.lessons import Lesson, Players, Step, lesson_batches, plan_lesson, play_lesson, tokens
 from himac_lite.pretraining.scripted import play_scripted
 from himac_lite.pretraining.tokenizers import build_text_tokenizer
 from himac_lite.rollout.evaluate import score
 from himac_lite.runs.training import resolve_model
+from himac_lite.tasks.sokoban.solver import solve
 from himac_lite.tasks.webshop import task as webshop
 from himac_lite.tasks.webshop.catalogue import Product
 from himac_lite.types import Role
@@ -69,9 +72,11 @@ def test_what_a_page_offers_is_spelled_as_a_click_spells_it():
     ]  # fmt: skip
 
 
-def test_batches_are_full_and_right_padded():
+def test_batches_are_full_and_right_padded(monkeypatch):
+    monkeypatch.setattr(making, "LONGEST", 80)
+    monkeypatch.setattr(making, "BUCKET", 32)
     lessons = (Lesson(Role.FLAT, ((f"{'p' * (k % 90)}", False), ("aa", True))) for k in itertools.count())
-    stream = batches(lessons, lambda text: [1 + ord(c) % 7 for c in text], 256, 80, np.random.default_rng(0), bucket=32)
+    stream = lesson_batches(lessons, lambda text: [1 + ord(c) % 7 for c in text], 256, np.random.default_rng(0))
     for ids, learn in itertools.islice(stream, 30):
         assert ids.shape == learn.shape
         assert ids.shape[1] in (32, 64, 96)
@@ -82,9 +87,7 @@ def test_batches_are_full_and_right_padded():
 
 def test_in_a_reading_batch_all_is_learnt_but_the_padding():
     lessons = (Lesson(Role.FLAT, (("p" * (20 + k % 9), False), ("aa", True))) for k in itertools.count())
-    made = batches(
-        lessons, lambda text: [1] * len(text), 64, 80, np.random.default_rng(0), bucket=32, reading=0.5
-    )  # fmt: skip
+    made = lesson_batches(lessons, lambda text: [1] * len(text), 64, np.random.default_rng(0), reading=0.5)
     kinds = [
         (learn.sum() == (ids != 0).sum(), learn.sum() == 2 * len(ids)) for ids, learn in itertools.islice(made, 40)
     ]
@@ -122,17 +125,22 @@ def test_scripted_buyers_are_a_baseline(goals):
                      for who in ("expert", "hasty"))  # fmt: skip
     assert expert.mean_progress > 0.95 > 0.6 > hasty.mean_progress
     assert expert.n == sum(int(b["n"]) for b in expert.by_length.values())
-    with pytest.raises(ConfigError, match="no scripted players"):
-        play_scripted("sokoban", goals)
+    with pytest.raises(ConfigError, match="no scripted player 'hasty'; choose one of expert"):
+        play_scripted("sokoban", goals, "hasty")
     with pytest.raises(ConfigError, match="hides its goals"):
         play_scripted("webshop", [webshop.LiveGoal("http://x", 1, "a mug")])
 
 
+def test_the_solver_is_a_baseline_of_sokoban(toy_levels):
+    played = play_scripted("sokoban", toy_levels)
+    assert [(t.success, t.steps) for t in played] == [(True, solve(level).moves) for level in toy_levels]
+
+
 def test_shopping_lessons_are_in_all_three_formats(goals):
-    stream = players.lessons(goals, np.random.default_rng(0), 0.5)
+    stream = players.lessons(goals, np.random.default_rng(0), Players(0.5))
     seen = [next(stream) for _ in range(30)]
     assert {lesson.role for lesson in seen} == {Role.PLANNER, Role.EXECUTOR, Role.FLAT}
-    again = players.lessons(goals, np.random.default_rng(0), 0.5)
+    again = players.lessons(goals, np.random.default_rng(0), Players(0.5))
     assert [next(again) for _ in range(30)] == seen
     for lesson in seen:
         if lesson.role is Role.EXECUTOR:
@@ -142,7 +150,7 @@ def test_shopping_lessons_are_in_all_three_formats(goals):
 @pytest.mark.parametrize("unknown", [0.0, 1.0])
 def test_all_that_a_buyer_does_can_be_copied(goals, unknown):
     """What is clicked, and every word that is searched for, stands in what the lesson showed before."""
-    stream = players.lessons(goals, np.random.default_rng(1), 0.5, unknown)
+    stream = players.lessons(goals, np.random.default_rng(1), Players(0.5, unknown))
     for lesson in itertools.islice(stream, 60):
         read = ""
         for text, learnt in lesson.pieces:
@@ -197,7 +205,7 @@ def base(tmp_path_factory):
     """A base model of four batches: it can play nothing."""
     out = tmp_path_factory.mktemp("base") / "webshop-base"
     said: list[str] = []
-    found = textbase.pretrain_task("webshop", TINY, out, said.append, items=0)
+    found = driver.pretrain(replace(players.RECIPE, validation=0), TINY, out, said.append)
     return out, found, said
 
 
@@ -212,7 +220,7 @@ def test_a_base_model_is_made_from_scripts(base):
 
 @pytest.mark.slow
 def test_a_base_model_is_measured(base):
-    found = textbase.measured("webshop", base[0], 2)
+    found = driver.measured(replace(players.RECIPE, validation=2), base[0])
     assert {"greedy_himac", "greedy_flat", "executor_on_oracle", "pass4_flat"} <= set(found)
     assert all(0 <= share <= 1 for share in found.values())
 
@@ -248,8 +256,6 @@ def test_what_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
     with pytest.raises(ModelError, match="himac-lite pretrain --task webshop"):
         resolve_model("webshop-base")
     assert resolve_model("some/hub-base") == "some/hub-base"
-    with pytest.raises(ConfigError, match="webshop, alfworld"):
-        textbase.recipe("sokoban")
 
 
 def test_a_tasks_settings_leave_what_a_preset_chose():
