@@ -1,4 +1,4 @@
-"""`himac-lite bench WHAT`: a benchmark by name, its figures side by side with those of others in the same run."""
+"""`himac-lite bench WHAT`: one benchmark, with its named alternatives in the same run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from himac_lite.bench import BENCHMARKS
 
-HELP = "measure speed beside named others, in one run"
+HELP = "measure speed and a named alternative in the same run"
 
 
 def arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("what", choices=BENCHMARKS)
-    p.add_argument("--runs", type=int, default=5, help="counted runs of each figure after one warm-up; default: 5")
-    p.add_argument("--quick", action="store_true", help="small sizes and no peers: does it run at all?")
+    p.add_argument("--runs", type=int, default=5, help="measured runs of each figure after one warm-up; default: 5")
+    p.add_argument("--quick", action="store_true", help="small sizes, no peers: only a check that it runs")
     p.add_argument("--json", action="store_true", help="print one JSON object")
     p.set_defaults(run=run)
 

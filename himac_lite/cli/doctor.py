@@ -1,7 +1,8 @@
-"""`himac-lite doctor`: what is installed, what will be used, and whether the default run will work here.
+"""`himac-lite doctor`: what is installed, what will be used, and whether the default run will work on this machine.
 
-It does what the run does, in small: reads the frozen levels, loads the shipped model in 4 bit, plays and learns from
-one level. Exit code 0: `himac-lite train` will work; 2: it will not, and a line says why.
+It runs a small version of the default run: it reads the frozen levels, loads the shipped model in 4 bit, plays one
+level and computes a gradient. Exit code 0: `himac-lite train` will work. Exit code 2: it will not, and one line says
+why.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ from himac_lite.config import TRAIN_PRESETS
 from himac_lite.errors import HimacError, RunError
 from himac_lite.processors import cores
 
-HELP = "say what is installed, what will be used, and whether the default run will work"
+HELP = "report what is installed, what will be used, and whether the default run will work"
 PYTHON = ((3, 10), (3, 13))
 MEMORY_GB, DISK_GB = 1.5, 0.3
-"""What the default run needs; measured: 1.43 GB resident, 60 MB in the run folder."""
+"""Requirements of the default run; measured: 1.43 GB resident, 60 MB in the run folder."""
 SMALL_GB, LARGE_GB = 6.0, 12.0
-"""GPU memory for presets with a hub's model of about half a billion parameters, and of more; not tried on a GPU."""
+"""GPU memory for presets with a hub model of about half a billion parameters, and for larger ones; not tested."""
 NEEDED = ("numpy", "numba", "gymnasium", "torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors")
 OPTIONAL = ("ipywidgets", "anywidget", "plotly", "playwright")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at. ok: None where it is only said, not needed."""
+    """One check. ok: None if the value is only reported and not required."""
 
     name: str
     value: Any
@@ -71,7 +72,7 @@ def _shown(value: Any) -> str:
 
 
 def inspect() -> list[Check]:
-    """All checks, the expensive ones last; a check that raises is a failed one."""
+    """All checks, the expensive ones last."""
     checks = [*_versions(), _levels()]
     installed = not any(c.ok is False for c in checks)
     if installed:
@@ -88,29 +89,29 @@ def inspect() -> list[Check]:
 def _versions() -> list[Check]:
     from importlib.metadata import PackageNotFoundError, version
 
-    python, (low, high) = sys.version_info[:2], PYTHON
-    checks = [
-        Check("himac-lite", __version__),
-        Check("python", sys.version.split()[0], low <= python <= high, "use Python 3.10 to 3.13"),
-        Check("cpus", cores()),
-    ]
-    bounds = _bounds()
-    for name in (*NEEDED, *OPTIONAL):
-        needed = name in NEEDED
+    bounds, python, (low, high) = _bounds(), sys.version_info[:2], PYTHON
+
+    def package(name: str) -> Check:
+        required = name in NEEDED
         try:
             found = version(name)
         except PackageNotFoundError:
             advice = "not installed: pip install 'himac-lite[train,qlora]'"
-            checks.append(Check(name, None, False if needed else None, advice))
-            continue
+            return Check(name, None, False if required else None, advice)
         fits = name not in bounds or bounds[name].contains(found, prereleases=True)
         advice = f"{found} is installed, {bounds.get(name)} is needed: pip install -U {name}"
-        checks.append(Check(name, found, fits if needed else None, advice))
-    return checks
+        return Check(name, found, fits if required else None, advice)
+
+    return [
+        Check("himac-lite", __version__),
+        Check("python", sys.version.split()[0], low <= python <= high, "use Python 3.10 to 3.13"),
+        Check("cpus", cores()),
+        *map(package, (*NEEDED, *OPTIONAL)),
+    ]
 
 
 def _bounds() -> dict[str, Any]:
-    """Name → versions that this package asks for, from its own metadata; nothing where that cannot be read."""
+    """Package → required versions, from this package's metadata; empty if the metadata cannot be read."""
     from importlib.metadata import PackageNotFoundError, requires
 
     try:
@@ -123,22 +124,19 @@ def _bounds() -> dict[str, Any]:
 
 
 def _levels() -> Check:
-    """The frozen levels are those of their manifest."""
+    """Whether the frozen levels agree with their manifest."""
     from himac_lite import storage
 
     folder = storage.data_dir() / "levels"
     try:
         manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-        changed = [n for n, m in manifest.items() if _sha256(folder / n) != m["sha256"]]
+        hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in manifest}
+        changed = [name for name, entry in manifest.items() if hashes[name] != entry["sha256"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return Check("levels", None, False, f"{folder} cannot be read ({error}): install himac-lite again")
     if changed:
         return Check("levels", "changed", False, f"{folder / changed[0]} is not the frozen file: install again")
     return Check("levels", f"{len(manifest)} frozen files", True)
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 # The machine
@@ -167,7 +165,7 @@ def _memory() -> Check:
 
 
 def available_gb(proc: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Memory that this process may still take, in GB: the machine's or its container's, whichever is less."""
+    """Free memory for this process in GB: the minimum of the machine's and its container's; None if unknown."""
     try:
         rows = dict(line.split(":", 1) for line in proc.read_text().splitlines())
         free = 1024 * int(rows["MemAvailable"].split()[0])
@@ -178,14 +176,14 @@ def available_gb(proc: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs
         if limit != "max":
             used = int((group / "memory.current").read_text())
             stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-            free = min(free, int(limit) - used + int(stat.get("inactive_file", 0)))  # a cache makes room at need
+            free = min(free, int(limit) - used + int(stat.get("inactive_file", 0)))  # the cache is freed on demand
     except (OSError, ValueError):
         pass
     return free / 1e9
 
 
 def _disk() -> Check:
-    """Where runs go by default: the folder `runs` here, which is made at need."""
+    """Free disk space in the default place of runs: the folder `runs`, or the current folder without it."""
     place = Path("runs") if Path("runs").is_dir() else Path()
     try:
         with tempfile.TemporaryFile(dir=place) as file:
@@ -198,11 +196,11 @@ def _disk() -> Check:
     return Check("disk", f"{free:.1f} GB free", free >= DISK_GB, advice)
 
 
-# In small, what the default run does
+# A small version of the default run
 
 
 def _four_bit() -> Check:
-    """A matrix of known values through NF4 and back: none may move by more than half the widest gap of NF4."""
+    """Quantise known values to NF4 and back: no error may exceed half the widest gap of NF4."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -219,7 +217,7 @@ def _four_bit() -> Check:
 
 
 def _one_step() -> Check:
-    """The shipped model in 4 bit with LoRA plays one level, and its log-probabilities have a finite gradient."""
+    """Whether the shipped model, in 4 bit with LoRA, plans on one level and has a finite gradient."""
     import torch
 
     from himac_lite.config import Train
@@ -240,7 +238,7 @@ def _one_step() -> Check:
         size = max(float(p.grad.abs().max()) for p in policy.trainable() if p.grad is not None)
     except HimacError as error:
         return Check("model", None, False, str(error))
-    except Exception as error:  # whatever a broken installation raises
+    except Exception as error:  # a broken installation can raise anything
         return Check("model", None, False, f"a training step fails: {_line(error)}")
     good = blueprint.text != "" and 0 < size < float("inf")
     value = f"plans, and learns in 4 bit; loaded and tried in {time.monotonic() - begun:.1f} s"
@@ -252,7 +250,7 @@ def _line(error: Exception) -> str:
 
 
 def _presets(checks: list[Check]) -> Check:
-    """Which presets this machine can carry: those with the shipped model, and those with a hub's, made for a GPU."""
+    """Which presets can run here: those with a shipped model, and those with a hub model, which need a GPU."""
     failed = any(c.ok is False for c in checks)
     device: dict[str, Any] = next((c.value for c in checks if c.name == "device"), {})
     found = {}

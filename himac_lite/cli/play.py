@@ -1,4 +1,4 @@
-"""`himac-lite play`: Sokoban in the terminal; keys can also come through a pipe."""
+"""`himac-lite play`: Sokoban in the terminal, with keys from the keyboard or a pipe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HELP = "play levels in the terminal"
 def arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("levels", nargs="?", default="core/train", help="level file or split; default: core/train")
     p.add_argument("--level", type=int, default=1, help="number of the first level to play; default: 1")
-    p.add_argument("--json", action="store_true", help="at the end print one JSON object, and no screens")
+    p.add_argument("--json", action="store_true", help="print only one JSON object at the end")
     p.set_defaults(run=run)
 
 
@@ -46,7 +46,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _keys(terminal: bool) -> Iterator[str]:
-    """Keys one by one: as they are pressed where the terminal can tell, else line by line."""
+    """Keys one by one: as they are pressed in a terminal, otherwise line by line."""
     from himac_lite.tasks.sokoban.playing import keys_of
 
     try:
@@ -60,7 +60,7 @@ def _keys(terminal: bool) -> Iterator[str]:
         return
     before = termios.tcgetattr(sys.stdin)
     try:
-        tty.setcbreak(sys.stdin, termios.TCSADRAIN)  # keeps what was typed ahead
+        tty.setcbreak(sys.stdin, termios.TCSADRAIN)  # keeps the keys typed before
         while pressed := os.read(sys.stdin.fileno(), 64).decode("utf-8", "ignore"):
             yield from keys_of(pressed)
     finally:

@@ -1,7 +1,7 @@
-"""Things to touch: group advantages at both levels, recorded episodes on their board, a run's curves, its blueprints.
+"""Interactive widgets: group advantages at both levels, recorded episodes, training curves, blueprints over training.
 
-Everything is computed from recorded arrays: no torch, no model. What a model wrote is shown as text, never as markup.
-A control's callback may run while a cell is busy (ipykernel 7 gives it a thread of its own), so it takes a lock.
+Everything is computed from recorded arrays, without torch and without a model. Text of a model is escaped, never
+markup. A control's callback takes a lock, because ipykernel 7 may run it in another thread while a cell is busy.
 """
 
 from himac_lite.widgets.base import recorded_run

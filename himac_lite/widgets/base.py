@@ -1,4 +1,4 @@
-"""What the widgets share: their browser code, a picture where no kernel runs, the recorded runs."""
+"""Shared parts of the widgets: browser code, the static picture for saved notebooks, recorded runs."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ from himac_lite.errors import RunError
 from himac_lite.runs.folder import Run, load_run
 
 STATIC = Path(__file__).parent / "static"
-
-
 _TEXT = re.compile(r"""("(?:\\.|[^"\\\n])*"|`(?:\\.|[^`\\])*`)""")
 _SPACES = (re.compile(r" *([-+*/=<>!?:;,.(){}\[\]&|]) *"), re.compile(r"(?<=[;,{(\[])\n"))
 
 
 def browser_code(*names: str) -> str:
-    """Files of widgets/static, concatenated as they are sent: no comments, no indentation, no idle spaces.
+    """Files of widgets/static, concatenated without comments, indentation and unnecessary spaces.
 
-    Strings and templates stay as they are (so a template must not stand inside another). A comment has its own line.
+    Strings and templates are unchanged; templates must not be nested, and a comment needs its own line.
     """
     lines = (line.strip() for name in names for line in (STATIC / name).read_text("utf-8").splitlines())
     code = "\n".join(line for line in lines if line and not line.startswith("//"))
@@ -37,37 +35,37 @@ def browser_code(*names: str) -> str:
 
 
 def packed(value: Any, _: Any = None) -> str:
-    """A trait's value as it is sent and saved: JSON, deflated, as base64; himac_lite/widgets/static/unpack.js reads it.
+    """A trait's value for transport: JSON, deflated, in base64; himac_lite/widgets/static/unpack.js reads it.
 
-    A saved notebook writes one number of a list a line, so that recorded positions and log-probs would be most of it.
+    A saved notebook writes each number of a list on its own line, so plain positions and log-probs would dominate it.
     """
     return base64.b64encode(zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 9)).decode()
 
 
 def unpacked(text: str, _: Any = None) -> Any:
-    """What `packed` was given."""
+    """The inverse of `packed`."""
     return json.loads(zlib.decompress(base64.b64decode(text)))
 
 
 PACKED = {"sync": True, "to_json": packed, "from_json": unpacked}
-"""Metadata of a trait that is large."""
+"""Metadata of a large trait."""
 STYLE = f"<style>{browser_code('explorer.css')}</style>"
 
 
 class Pictured:
-    """A widget that a saved notebook shows as a picture and as words, where there is no kernel to show it alive.
+    """A widget with a PNG picture and a text alternative, which a saved notebook shows without a kernel.
 
-    Subclasses say `picture` (PNG bytes) and `words`. A notebook executed without storing widget state keeps both.
+    Subclasses implement `picture` (PNG bytes) and `words`. A notebook executed without widget state keeps both.
     """
 
     def picture(self) -> bytes:
         raise NotImplementedError
 
     def words(self) -> str:
-        """The text alternative: what a person sees, in a few lines."""
+        """The text alternative, in a few lines."""
         raise NotImplementedError
 
-    _ipython_display_ = None  # ipywidgets 7 would hand over the live view alone
+    _ipython_display_ = None  # ipywidgets 7 would return only the live view
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         words = self.words()
@@ -81,15 +79,15 @@ class Pictured:
 
 
 def recorded_run(name: str = "quickstart") -> Run:
-    """A run that is recorded with the package. Raises `RunError` that says where it was looked for and what to do."""
+    """A run that is shipped with the package. Raises `RunError` that names the expected folder."""
     folder = storage.data_dir() / "runs" / name
     if not folder.is_dir():
-        mine = "open one of your own by himac_lite.load_run(FOLDER); himac-lite train --out FOLDER makes it"
-        raise RunError(f"the recorded run {name!r} is not at {folder}: get the whole repository, or {mine}")
+        own = "train a run with himac-lite train --out FOLDER and open it with himac_lite.load_run(FOLDER)"
+        raise RunError(f"the recorded run {name!r} is not at {folder}: clone the whole repository, or {own}")
     return load_run(folder)
 
 
 def dropdown(name: str, options: Sequence[Any], value: Any, layout: widgets.Layout | None = None) -> widgets.Dropdown:
-    """A menu as wide as what it says. layout: one for several, since a saved notebook spells out 50 fields of each."""
+    """A menu with automatic width. layout: shared by several menus, to keep saved notebooks small."""
     style, layout = {"description_width": "initial"}, layout or widgets.Layout(width="auto")
     return widgets.Dropdown(description=name, options=options, value=value, style=style, layout=layout)

@@ -1,40 +1,31 @@
-"""Recorded trajectories of a task in plain words, page by page: the player's card of text in place of its board."""
+"""Recorded trajectories of a text-action task, page by page; `player` shows a board instead."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import anywidget
 import traitlets
 
 from himac_lite.widgets.base import Pictured, browser_code
-from himac_lite.widgets.credit import micro_groups
-from himac_lite.widgets.pictures import LINE, Canvas
-from himac_lite.widgets.plots import SYMBOLS, Record, executed_blueprint, signed
+from himac_lite.widgets.pictures import lines_picture
+from himac_lite.widgets.plots import SYMBOLS, Record, executed_blueprint, members_of, signed
 
 SEP = " [SEP] "
+Wanted = tuple[str, int | None]
+"""Group and index of a member."""
 
 
 def is_text(record: Record) -> bool:
-    """Whether a record is of a task in plain words: some member has a transcript."""
-    return any("transcript" in member for _, _, member in _members(record, None))
-
-
-def _members(record: Record, plan: int | None) -> Iterator[tuple[str, int, Any]]:
-    """(group, index, member) of every member to choose from; plan: whose executions, by default those of z*."""
-    best = record["macro"]["best"] if "macro" in record else -1
-    if "macro" in record:
-        for n, member in enumerate(record["macro"]["members"]):
-            yield "macro", n, member
-    for n, member in enumerate(micro_groups(record).get(best if plan is None else plan, [])):
-        yield "micro", n, member
+    """Whether a record is of a text-action task: some member has a transcript."""
+    return any("transcript" in member for group in SYMBOLS for member in members_of(record, group))
 
 
 def cards(record: Record, plan: int | None = None) -> list[dict[str, Any]]:
-    """Every member as the browser wants it: title, plan, and for each step the active sub-goal, action and texts."""
+    """The data of every member for cards.js: title, plan, and for each step the active sub-goal, action and texts."""
     out = []
-    for group, n, member in _members(record, plan):
+    for group, n, member in ((g, n, m) for g in SYMBOLS for n, m in enumerate(members_of(record, g, plan))):
         name = f"{SYMBOLS[group]}{n + 1}"
         came = f"{'' if member['success'] else 'not '}solved, return {member['return']:.2f}"
         text, reason = executed_blueprint(record, group, n)
@@ -53,37 +44,53 @@ def cards(record: Record, plan: int | None = None) -> list[dict[str, Any]]:
     return out
 
 
-class CardPlayer(Pictured, anywidget.AnyWidget):
-    """A recorded episode in words, forward and back: what was done, the page or room it led to, the active sub-goal.
+class EpisodePlayer(Pictured, anywidget.AnyWidget):
+    """Base class of recorded episodes that play in the browser. Arguments: see `player.RolloutPlayer`."""
 
-    It plays in the browser without the kernel. The arguments are those of `RolloutPlayer`.
-    """
+    shown = traitlets.List([0]).tag(sync=True)
+    """The members on display: one, or two side by side."""
+
+    def __init__(
+        self, record: Record, group: str = "micro", member: int | None = None, *,
+        beside: tuple[str, int] | None = None, plan: int | None = None, explorer: tuple[str, str] = ("", ""),
+        **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(**kwargs)
+        self.show(record, group, member, plan=plan, beside=beside, explorer=explorer)
+
+    def show(
+        self, record: Record, group: str = "micro", member: int | None = None, *,
+        plan: int | None = None, beside: tuple[str, int] | None = None, explorer: tuple[str, str] = ("", ""),
+    ) -> None:  # fmt: skip
+        """Show another episode."""
+        wanted = [(group, member), *([beside] if beside else [])]
+        with self.hold_sync():
+            self.record = record
+            self.data, self.shown = self._load(record, wanted, plan, explorer)
+
+    def _load(
+        self, record: Record, wanted: Sequence[Wanted], plan: int | None, explorer: tuple[str, str]
+    ) -> tuple[dict[str, Any], list[int]]:
+        """The data of all members for the browser, and the places of the wanted ones."""
+        raise NotImplementedError
+
+
+class CardPlayer(EpisodePlayer):
+    """A recorded episode of a text-action task: each action, the page or room after it, and the active sub-goal."""
 
     _esm = browser_code("choosers.js", "cards.js")
     _css = browser_code("cards.css")
     data = traitlets.Dict().tag(sync=True)
-    shown = traitlets.List([0]).tag(sync=True)
-    """Which of the record's members are shown: one, or two side by side."""
 
-    def __init__(
-        self, record: Record, group: str = "micro", member: int | None = None, *,
-        beside: tuple[str, int] | None = None, plan: int | None = None, explorer: Any = None, **kwargs: Any,
-    ) -> None:  # fmt: skip
-        super().__init__(**kwargs)
-        self.show(record, group, member, plan=plan, beside=beside)
-
-    def show(
-        self, record: Record, group: str = "micro", member: int | None = None, *,
-        plan: int | None = None, beside: tuple[str, int] | None = None, **_: Any,
-    ) -> None:  # fmt: skip
-        """Another episode in the same place."""
-        places = [(name, n) for name, n, _ in _members(record, plan)]
-        returns = [m["return"] for name, _, m in _members(record, plan) if name == group]
+    def _load(
+        self, record: Record, wanted: Sequence[Wanted], plan: int | None, explorer: tuple[str, str]
+    ) -> tuple[dict[str, Any], list[int]]:
+        (group, member), *others = wanted
+        returns = [m["return"] for m in members_of(record, group, plan)]
         chosen = returns.index(max(returns)) if member is None and returns else member or 0
-        wanted = [(group, chosen), *([beside] if beside else [])]
-        with self.hold_sync():
-            self.data = {"title": record.get("title") or "goal", "members": cards(record, plan)}
-            self.shown = [places.index(place) for place in wanted if place in places] or [0]
+        places = [(name, n) for name in SYMBOLS for n in range(len(members_of(record, name, plan)))]
+        shown = [places.index(place) for place in ((group, chosen), *others) if place in places] or [0]
+        return {"title": record.get("title") or "goal", "members": cards(record, plan)}, shown
 
     def words(self) -> str:
         lines = [f"Recorded episode, {self.data['title']}"]
@@ -95,7 +102,4 @@ class CardPlayer(Pictured, anywidget.AnyWidget):
 
     def picture(self) -> bytes:
         lines = self.words().split("\n")[:60]
-        page = Canvas(760, 16 + LINE * len(lines))
-        for i, line in enumerate(lines):
-            page.text(8 + 12 * (len(line) - len(line.lstrip())), 8 + LINE * i, line, width=740)
-        return page.png()
+        return lines_picture("\n".join(lines), width=760, indent=12, top=8)

@@ -1,6 +1,6 @@
-"""The explorer's numbers: recorded groups, the choices of its controls, and the advantages that follow. Pure.
+"""The explorer's advantages, as pure functions of recorded groups and of the values of its controls.
 
-The browser computes the same with himac_lite/widgets/static/maths.js; tests hold it to `credit` on random groups.
+The browser computes the same with himac_lite/widgets/static/maths.js; tests compare it with `credit` on random groups.
 """
 
 from __future__ import annotations
@@ -13,43 +13,43 @@ from typing import Any, Literal
 import numpy as np
 
 from himac_lite.advantage import Baseline, Scale, group_advantage, group_advantage_over_steps, same_state_advantage
-from himac_lite.widgets.plots import Record, executed_blueprint
+from himac_lite.widgets.plots import Record, best_of, executed_blueprint, members_of, micro_groups
 from himac_lite.widgets.replay import board_of, replay, states
 
 MARKS = {"sub_done": "✓", "budget": "◷", "success": "★", "truncated": "✂", "over": "■"}
-"""How a sub-goal ended, in a row of moves."""
+"""Marks of a sub-goal's end in a row of moves."""
 SHARE = 0.5
-"""What all boxes on their targets would be worth in the shaped return, if that did not solve the level."""
+"""Weight of the share of boxes on targets in the shaped return of a failure."""
 
 
 @dataclass(frozen=True)
 class Dials:
-    """What the controls of the explorer say; names and defaults are those of `himac_lite.advantage`."""
+    """The values of the explorer's controls, with the names and defaults of `himac_lite.advantage`."""
 
     baseline: Baseline = "mean"
     scale: Scale = "std"
     ddof: int = 0
     eps: float = 1e-6
     over: Literal["trajectories", "steps"] = "trajectories"
-    """Mean and std over one row a trajectory, or one row a step (then the baseline is the mean)."""
+    """Mean and std over trajectories, or over steps (then the baseline is the mean)."""
     omega: float = 0.0
-    """GiGPO's ω: weight of the comparison with actions taken in the same state."""
+    """GiGPO's ω: weight of the same-state advantage."""
     gamma: float = 0.95
-    """GiGPO's γ, discount a step."""
+    """GiGPO's γ: discount per step."""
     size: int = 0
-    """Only the first so many members of each group; 0: all."""
+    """Use only the first `size` members of each group; 0: all."""
     reward: Literal["recorded", "success", "shaped"] = "recorded"
-    """success: 1 or 0; shaped: a failure is worth `SHARE` × share of the boxes on targets (`rollout.ReturnRule`)."""
+    """success: 1 or 0. shaped: 1, or `SHARE` × share of boxes on targets for a failure (`rollout.rules.ReturnRule`)."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """What an advantage is computed from."""
+    """The inputs of an advantage."""
 
     ret: float
     steps: int
     states: tuple[Any, ...] = ()
-    """One a step, hashable."""
+    """One hashable state per step."""
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,20 @@ class CreditView:
     """The advantages of one group."""
 
     member: np.ndarray
-    """[N] of each member: the credit of its tokens, but for the same-state term."""
+    """[N], per member: the advantage of its tokens without the same-state term."""
     actions: tuple[np.ndarray, ...]
-    """N arrays [S_n]: of each environment step's action, with that term."""
+    """N arrays [S_n], per environment step: the advantage of its action, with the same-state term."""
 
 
 def credit(groups: Sequence[Sequence[Member]], p: int, dials: Dials) -> CreditView:
-    """Advantages of group p, the other groups being the rest of the batch.
+    """Advantages of group p; the other groups are the rest of the batch.
 
         A_n = `group_advantage` or `group_advantage_over_steps`;   A_ns = A_n + ω `same_state_advantage`_ns
 
-    The return comes with the last step, as in training: rewards are (0, …, 0, R). A member that took no step (an
-    invalid blueprint) counts as one step in statistics over steps. ω = 1 is `gigpo_advantage`.
+    Rewards are (0, …, 0, R), as in training. A member without steps (an invalid blueprint) counts as one step in
+    statistics over steps. ω = 1 is `gigpo_advantage`.
 
-    Raises: ValueError as the functions of `himac_lite.advantage`.
+    Raises ValueError like the functions of `himac_lite.advantage`.
     """
     group = groups[p]
     choices: dict[str, Any] = {"scale": dials.scale, "ddof": dials.ddof, "eps": dials.eps}
@@ -90,27 +90,19 @@ def credit(groups: Sequence[Sequence[Member]], p: int, dials: Dials) -> CreditVi
 
 
 def comparable(groups: Sequence[Sequence[Any]], p: int, size: int) -> tuple[list[Sequence[Any]], int]:
-    """The batch of group p after taking `size` members of each; that group alone where sizes differ."""
+    """The batch cut to `size` members per group, and p; only group p if the sizes differ."""
     cut = [group[: size or None] for group in groups]
     return ([cut[p]], 0) if len({len(group) for group in cut}) > 1 else (cut, p)
 
 
-# Records → what the browser gets
-
-
-def micro_groups(record: Record) -> dict[int, Sequence[Any]]:
-    """Blueprint → its sampled executions: of z* (none where the planner alone learnt), of others where a probe recorded
-    them; −1: flat play."""
-    best = record["macro"]["best"] if "macro" in record else -1
-    more = {int(g): group["members"] for g, group in record.get("micros", {}).items()}
-    return {best: record["micro"]["members"] if "micro" in record else [], **more}
+# Records → data for the browser
 
 
 def level_data(record: Record) -> dict[str, Any]:
-    """A record as the explorer's browser side wants it: groups of {rets, steps, states, moves, chips}.
+    """A record as data for explorer.js: groups of {rets, steps, states, moves, chips}.
 
-    chips are what a row shows, one after another: [text] with the member's credit, [text, k] with that of its k-th
-    action, [text, None] with none.
+    chips are the parts of a row: [text] with the member's advantage, [text, k] with the advantage of its k-th action,
+    [text, None] without one.
     """
     numbers = dict[Any, int]()
 
@@ -124,14 +116,13 @@ def level_data(record: Record) -> dict[str, Any]:
             "moves": recorded["moves"], "chips": played_chips(recorded),
         }  # fmt: skip
 
-    best = record["macro"]["best"] if "macro" in record else -1
-    out: dict[str, Any] = {"title": record.get("title") or "untitled", "best": best, "micros": {}}
+    out: dict[str, Any] = {"title": record.get("title") or "untitled", "best": best_of(record), "micros": {}}
     for g, group in micro_groups(record).items():
         out["micros"][str(g)] = [member(m) for m in group]
     if "macro" in record:
         words = shared_words(record)
         out["words"], out["macro"] = words, []
-        for g, m in enumerate(record["macro"]["members"]):
+        for g, m in enumerate(members_of(record, "macro")):
             text, reason = executed_blueprint(record, "macro", g)
             written = {"text": (text or "").strip("\n"), "bad": reason, "chips": [[p] for p in pieces(m, words)]}
             out["macro"].append({**member(m), **written, "states": []})
@@ -139,9 +130,9 @@ def level_data(record: Record) -> dict[str, Any]:
 
 
 def states_of(record: Record, member: Any) -> tuple[Sequence[Any], float]:
-    """The state in which each action was chosen, and how much of the goal was reached in the end, in [0, 1].
+    """The state of each action, and the share of the goal reached at the end, in [0, 1].
 
-    In a task in plain words the state is the active sub-goal and what was seen last; what was reached is the return.
+    In a text-action task the state is the active sub-goal and the last observation; the share is the return.
     """
     if "transcript" not in member and "\n" in record["level"]:
         board = board_of(record)
@@ -153,7 +144,7 @@ def states_of(record: Record, member: Any) -> tuple[Sequence[Any], float]:
 
 
 def played_chips(member: Any) -> list[list[Any]]:
-    """A trajectory's actions, and how each of its sub-goals ended; only ``<sub_done>`` was chosen, and has credit."""
+    """A trajectory's actions and the end of each sub-goal; of the ends, only ``<sub_done>`` is a token with credit."""
     actions = [f"{action} " for action, _ in member["transcript"]] if "transcript" in member else member["moves"]
     out: list[list[Any]] = []
     begun = 0
@@ -167,7 +158,7 @@ def played_chips(member: Any) -> list[list[Any]]:
 
 
 def pieces(member: Any, words: str) -> list[str]:
-    """A blueprint's tokens as they are shown: a new line as ·, without the words that every sub-goal begins with."""
+    """A blueprint's tokens for display: a new line as ·, without the words that begin every sub-goal."""
     out = []
     for number, token in enumerate(member["tokens"]):
         bare = " ".join(token.split())
@@ -177,7 +168,7 @@ def pieces(member: Any, words: str) -> list[str]:
 
 
 def shared_words(record: Record) -> str:
-    """The words with which every sub-goal of the valid blueprints begins: said once, rows stay short."""
+    """The words that begin every sub-goal of the valid blueprints; they are shown once, to keep rows short."""
     texts = [m["blueprint"].strip("\n").split("\n") for m in record["macro"]["members"] if not m["invalid"]]
     columns = zip(*(line.split() for text in texts for line in text), strict=False)
     return "".join(f"{c[0]} " for c in takewhile(lambda c: len({*c}) == 1 and c[0].isalpha(), columns))

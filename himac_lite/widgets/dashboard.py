@@ -1,4 +1,4 @@
-"""A run's figures and curves while it is made and afterwards; several runs laid over each other, seeds as a band."""
+"""Figures and curves of a run, during training and after it; several runs in one figure, with a band over seeds."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ VIEWS: dict[str, dict[str, str]] = {
     "environment steps spent": {"env_steps": "both phases"},
     "tokens sampled": {"tokens": "both phases"},
 }
-"""What the dashboard can show: title → metric (see docs/metrics.md) → legend."""
+"""The views of the dashboard: title → metric (see docs/metrics.md) → legend."""
 COUNTERS = ("env_steps", "tokens")
 WARN_AFTER = Train().warn_after
 
 
 def as_groups(source: Any) -> dict[str, list[Run]]:
-    """Label → the runs that differ by seed: one run or folder, several, or such a mapping.
+    """Label → runs that differ by seed. source: one run or folder, several, or a mapping of labels to these.
 
-    Several runs are grouped by the variant in their manifests; a run without one, or with a hierarchy of its own,
-    stands for itself.
+    Several runs are grouped by the variant in their manifests. A run without a variant, or with a custom hierarchy, is
+    a group of its own.
     """
     if isinstance(source, Mapping):
         return {str(label): [_run(r) for r in (runs if _several(runs) else [runs])] for label, runs in source.items()}
@@ -82,11 +82,11 @@ def _variant(run: Run) -> str:
 
 
 class TrainingDashboard(Pictured, widgets.VBox):
-    """Figures and curves of a run, from its folder, finished or not; `refresh` reads it again.
+    """Figures and curves of a run from its folder, finished or not; `refresh` reads the folder again.
 
-    Live: display it and give `himac_lite.train` ``progress=dashboard.refresh``; the folder need not exist yet.
-    source: a run or a run folder; or several, which are grouped by variant: the mean over seeds, and their range as a
-    band; or a mapping of labels to such lists. window: iterations of the running mean.
+    Live: display it and pass ``progress=dashboard.refresh`` to `himac_lite.train`; the folder need not exist yet.
+    source: a run or a run folder; or several, grouped by variant, with the mean over seeds and their range as a band;
+    or a mapping of labels to such lists. window: iterations of the running mean.
     """
 
     def __init__(self, source: Any, window: int = 10, **kwargs: Any) -> None:
@@ -113,7 +113,7 @@ class TrainingDashboard(Pictured, widgets.VBox):
         return next(iter(self.runs.values()))[0]
 
     def _phases(self) -> bool:
-        """Whether the runs alternate: they have a planner and no joint update. An unwritten run may yet."""
+        """Whether the runs alternate phases: they have a planner and no joint update. True for an unwritten run."""
         kinds = [PRESETS[v] for runs in self.runs.values() if (v := _variant(runs[0])) in PRESETS]
         return not kinds or any(kind.planner and kind.schedule != JOINT for kind in kinds)
 
@@ -124,29 +124,27 @@ class TrainingDashboard(Pictured, widgets.VBox):
         if title == "levels solved" and single and against == "iteration":
             figure = plots.training_curves(self.run, window)
         else:
-            window = 1 if set(names) <= set(COUNTERS) else window  # a mean of a counter would lag behind
+            window = 1 if set(names) <= set(COUNTERS) else window  # a running mean of a counter would lag
             figure = plots.seed_curves(self.runs, names, title, window, against=against)
         if self.bands.value and against == "iteration" and self._phases():
             runs = [run for group in self.runs.values() for run in group]
-            plots.phase_bands(
-                figure, max(line["iteration"] for run in runs for line in run.metrics() or [{"iteration": 0}])
-            )
+            plots.phase_bands(figure, max([0, *(line["iteration"] for run in runs for line in run.metrics())]))
         return figure
 
     def refresh(self, *_: Any) -> None:
-        """Draw what the run has written so far. Takes what a control, or a trainer after an iteration, hands over."""
+        """Draw the run's current state. Ignores the arguments of a control's callback or of `train`'s `progress`."""
         with self._lock:
             figure = self.figure()
             self.summary.value = f'{STYLE}<div class="hx hx-cards">{_cards(self.runs)}</div>'
             words = f"{self.view.value}: " + ", ".join(t.name for t in figure.data if t.showlegend is not False)
-            if "google.colab" in sys.modules:  # Colab shows plotly as HTML only
+            if "google.colab" in sys.modules:  # Colab shows plotly only as HTML
                 data = plotly.io.renderers["colab"].to_mimebundle(figure.to_dict())
             else:
-                # No picture beside it: JupyterLab would rather show that.
+                # Without a picture, which JupyterLab would prefer.
                 data = {"application/vnd.plotly.v1+json": json.loads(figure.to_json()), "text/plain": words}
             self.curves.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
 
-    # Where no kernel runs
+    # Without a kernel
 
     def words(self) -> str:
         last = [f"{t.name}: {t.y[-1]:.3g}" for t in self.figure().data if t.showlegend is not False and len(t.y or ())]
@@ -157,7 +155,7 @@ class TrainingDashboard(Pictured, widgets.VBox):
 
 
 def _cards(groups: Mapping[str, Sequence[Run]]) -> str:
-    """The figures to know, in a row: budget spent, and success of random, base and trained policy."""
+    """The main figures in a row: budget spent, and success of random, base and trained policy."""
     cards: list[tuple[str, str]] = []
     for label, runs in groups.items():
         if len(groups) == 1 and len(runs) == 1:

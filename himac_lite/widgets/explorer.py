@@ -1,8 +1,7 @@
-"""Group advantages at both levels, linked: a choice changes both at once, in the browser, kernel busy or not.
+"""Linked group advantages at both levels: a control changes both in the browser, also while the kernel is busy.
 
-The controls are ordinary ipywidgets. The JavaScript of `Groups` listens to them in the browser and computes what is
-shown; the kernel hears of every choice too, and answers `AdvantageExplorer.advantages` by `himac_lite.advantage`.
-Tests hold the two to each other.
+The controls are ordinary ipywidgets. The JavaScript of `Groups` listens to them and computes the display. The kernel
+also receives every choice; `AdvantageExplorer.advantages` uses `himac_lite.advantage`. Tests compare the two.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from himac_lite.widgets import pictures
 from himac_lite.widgets.base import PACKED, Pictured, browser_code, dropdown
 from himac_lite.widgets.credit import Dials, Member, comparable, credit, level_data
 from himac_lite.widgets.player import RolloutPlayer
-from himac_lite.widgets.plots import SYMBOLS, Record
+from himac_lite.widgets.plots import SYMBOLS, Record, best_of
 
 CHOICES: dict[str, dict[str, Any]] = {
     "baseline": {"mean of the group": "mean", "leave one out": "leave_one_out", "mean of the batch": "batch"},
@@ -31,9 +30,9 @@ CHOICES: dict[str, dict[str, Any]] = {
     "over": {"trajectories": "trajectories", "their steps": "steps"},
     "reward": {"as recorded": "recorded", "success: 1 or 0": "success", "shaped: boxes count": "shaped"},
 }
-"""Control → what it offers → the value in `Dials`."""
+"""Control → menu entry → value in `Dials`."""
 SET = ("eps", "omega", "size", "toy_on")
-"""Controls that are moved or ticked."""
+"""Sliders and checkboxes."""
 TITLES = {
     "baseline": "baseline b", "scale": "scale s", "ddof": "ddof", "over": "statistics over", "reward": "return",
 }  # fmt: skip
@@ -60,7 +59,7 @@ SENTENCES = {
     "key": "★ of a blueprint: z*. In a row of moves: ✓ <sub_done> · ◷ budget used up · ★ solved · ✂ out of steps. "
     "Colour is the advantage that a token trains with: blue, line above: more of it; red, line below: less.",
 }
-"""What the browser says; each # is filled in there."""
+"""Texts of the browser, which replaces each #."""
 
 
 class Groups(anywidget.AnyWidget):
@@ -71,32 +70,32 @@ class Groups(anywidget.AnyWidget):
     data = traitlets.Dict().tag(**PACKED)
     """{iteration, levels: `credit.level_data` of each}."""
     controls = traitlets.Dict().tag(sync=True, **widgets.widget_serialization)
-    """Name of a dial → [widget, its trait], to which the browser listens without a word to the kernel."""
+    """Name of a dial → [widget, its trait]; the browser listens to these without the kernel."""
     channel = traitlets.Unicode().tag(sync=True)
-    """Under which what is shown is told to `Arithmetic` and the player in the same page."""
+    """Channel of the messages to `Arithmetic` and the player on the same page."""
     choices = traitlets.Dict({name: list(of.values()) for name, of in CHOICES.items()}).tag(sync=True)
     sentences = traitlets.Dict(SENTENCES).tag(sync=True)
     gamma = traitlets.Float(0.95).tag(sync=True)
     toy: traitlets.List = traitlets.List().tag(sync=True)
-    """[level's key, {group: returns set by hand}]. A level's key is "iteration:level"."""
+    """[level's key, {group: returns of toy mode}]. A level's key is "iteration:level"."""
     plan: traitlets.List = traitlets.List().tag(sync=True)
-    """[level's key, blueprint whose executions are shown]; otherwise z*."""
+    """[level's key, blueprint of the executions on display]; by default z*."""
     chosen: traitlets.List = traitlets.List().tag(sync=True)
-    """[level's key, group, member] that the arithmetic and the player show; otherwise z*."""
+    """[level's key, group, member] of the arithmetic and the player; by default z*."""
 
 
 class Arithmetic(anywidget.AnyWidget):
-    """The formula with the numbers of the chosen member in it. `Groups` in the same page brings the style sheet."""
+    """The formula with the numbers of the chosen member. `Groups` on the same page has the style sheet."""
 
     _esm = browser_code("numbers.js", "maths.js", "arithmetic.js")
     channel = traitlets.Unicode().tag(sync=True)
 
 
 class AdvantageExplorer(Pictured, widgets.HBox):
-    """Two linked levels of one recorded level: eight blueprints, and eight executions of the chosen one.
+    """The two groups of one recorded puzzle: its blueprints, and the executions of the chosen blueprint.
 
-    source: a run, or the records of one iteration, or one record. It opens where both groups have a difference to show.
-    ``advantages`` holds what is shown: {"macro": [G], "micro": [N]} (no "macro" for flat play).
+    source: a run, or the records of one iteration, or one record. It opens at the first puzzle whose groups both have
+    different returns. ``advantages``: {"macro": [G], "micro": [N]} (no "macro" for flat play).
     """
 
     def __init__(self, source: Run | Record | Sequence[Record], **kwargs: Any) -> None:
@@ -145,11 +144,11 @@ class AdvantageExplorer(Pictured, widgets.HBox):
         self.level.observe(self._show_chosen, "value")
         self.groups.observe(self._show_chosen, ["chosen", "plan"])
 
-    # What is shown
+    # State of the display
 
     @property
     def record(self) -> Record:
-        """The recorded level that is shown."""
+        """The record on display."""
         return self._records(self.iteration.value)[self.level.value or 0]
 
     @property
@@ -159,17 +158,17 @@ class AdvantageExplorer(Pictured, widgets.HBox):
 
     @property
     def plan(self) -> int:
-        """The blueprint whose executions are shown below; −1 for flat play, and for a z* that no member wrote."""
-        return self._own("plan", [self.record["macro"]["best"] if "macro" in self.record else -1])[0]
+        """The blueprint of the executions on display; −1 for flat play and for a z* that no member wrote."""
+        return self._own("plan", [best_of(self.record)])[0]
 
     @property
     def chosen(self) -> tuple[str, int]:
-        """Group and number of the member that the arithmetic and the player show."""
+        """Group and index of the member in the arithmetic and the player."""
         group, n = self._own("chosen", ["macro", max(0, self.plan)] if "macro" in self.record else ["micro", 0])
         return group, n
 
     def choose(self, group: str, n: int) -> None:
-        """Show a member, as a click on its row does. Raises `RunError` if there is none such."""
+        """Choose a member, like a click on its row. Raises `RunError` if it does not exist."""
         there = self.groups.data["levels"][self.level.value or 0]
         members = there.get("macro", []) if group == "macro" else there["micros"].get(str(self.plan), [])
         if not 0 <= n < len(members):
@@ -182,7 +181,7 @@ class AdvantageExplorer(Pictured, widgets.HBox):
 
     @property
     def advantages(self) -> dict[str, np.ndarray]:
-        """Group → advantage of each member that is shown, by `himac_lite.advantage`. Raises ValueError as it does."""
+        """Group → advantage of each member on display, by `himac_lite.advantage`, with its ValueErrors."""
         found = {group: self._batch(group) for group in SYMBOLS if group in self.record}
         return {group: credit(*batch, self.dials).member for group, batch in found.items() if batch[0][batch[1]]}
 
@@ -207,7 +206,7 @@ class AdvantageExplorer(Pictured, widgets.HBox):
 
     @property
     def _place(self) -> tuple[str, str]:
-        """The channel, and which groups are shown: the player follows what is said of these."""
+        """The channel and the key of the groups on display, for the player."""
         return self.groups.channel, f"{self._key}:{self.plan}"
 
     def _own(self, name: str, otherwise: list[Any]) -> list[Any]:
@@ -220,14 +219,14 @@ class AdvantageExplorer(Pictured, widgets.HBox):
         return self._recorded[iteration]
 
     def _telling(self, iteration: int) -> tuple[int, int] | None:
-        """The first level of an iteration whose groups all have a difference to show."""
+        """The first record of an iteration whose groups all have different returns."""
         for p, record in enumerate(self._records(iteration)):
             if all(len({m["return"] for m in record[g]["members"]}) > 1 for g in SYMBOLS if g in record):
                 return iteration, p
         return None
 
     def _fill(self, iteration: int, level: int) -> None:
-        """The levels of an iteration, and their groups for the browser."""
+        """Load the levels of an iteration and send their groups to the browser."""
         records = self._records(iteration)
         self.groups.data = {"iteration": iteration, "levels": [level_data(record) for record in records]}
         self.level.options = [(f"{p + 1}: {r.get('title') or 'untitled'}", p) for p, r in enumerate(records)]
@@ -244,7 +243,7 @@ class AdvantageExplorer(Pictured, widgets.HBox):
         with self._lock:
             self.player.show(self.record, *self.chosen, plan=self.plan, explorer=self._place)
 
-    # Where no kernel runs
+    # Without a kernel
 
     def words(self) -> str:
         return pictures.explorer_words(self.record, self.advantages)

@@ -1,6 +1,6 @@
-"""What a saved notebook shows where no kernel runs: PNG pictures of the widgets, and the same in words.
+"""PNG pictures and text alternatives of the widgets, which a saved notebook shows without a kernel.
 
-Drawn with Pillow and its own font; both themes' pages show them, on white.
+They are drawn with Pillow and its own font, on white for both themes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from himac_lite.tasks.sokoban import pixels
 from himac_lite.tasks.sokoban.rules import play
-from himac_lite.widgets.plots import NEGATIVE, POSITIVE, SYMBOLS, TEXT, Record, executed_blueprint, signed
+from himac_lite.widgets.plots import NEGATIVE, POSITIVE, SYMBOLS, TEXT, Record, best_of, executed_blueprint, signed
 from himac_lite.widgets.replay import board_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _PLAIN = str.maketrans({"−": "-", "–": "-", "τ": "t", "★": "*", "✗": "x
 
 
 class Canvas:
-    """A white page that is cut to what was drawn on it."""
+    """A white page, cropped to its content."""
 
     def __init__(self, width: int, height: int) -> None:
         from PIL import Image, ImageDraw, ImageFont
@@ -66,11 +66,11 @@ def _rows(record: Record, group: str) -> list[str]:
 
 
 def explorer_words(record: Record, advantages: Mapping[str, np.ndarray]) -> str:
-    """Both groups of a level as lines of text: member, return, advantage, what it is."""
+    """Both groups of a level as lines of text: member, return, advantage, blueprint or moves."""
     lines = [f"Advantages of both groups, {record.get('title') or 'untitled level'}"]
     for group, values in advantages.items():
         lines.append({"macro": "macro group: blueprints", "micro": "micro group: executions of z*"}[group])
-        best = record["macro"]["best"] if group == "macro" else -1
+        best = best_of(record) if group == "macro" else -1
         for n, (a, text, m) in enumerate(zip(values, _rows(record, group), record[group]["members"], strict=False)):
             star = " (z*)" if n == best else ""
             lines.append(f"  {SYMBOLS[group]}{n + 1}{star}: return {m['return']:.2f}, advantage {signed(a)}: {text}")
@@ -87,7 +87,7 @@ def explorer_picture(record: Record, advantages: Mapping[str, np.ndarray]) -> by
         page.text(8, y, title)
         page.text(560, y, "return")
         page.text(615, y, "- advantage +")
-        best = record["macro"]["best"] if group == "macro" else -1
+        best = best_of(record) if group == "macro" else -1
         for n, (a, text, member) in enumerate(zip(values, _rows(record, group), members, strict=False)):
             y += LINE
             page.text(8, y, f"{SYMBOLS[group]}{n + 1}{' *' if n == best else ''}")
@@ -104,7 +104,7 @@ def explorer_picture(record: Record, advantages: Mapping[str, np.ndarray]) -> by
 
 
 def player_picture(record: Record, members: Sequence[Mapping[str, Any]]) -> bytes:
-    """Start and end of each episode, its moves and its sub-goals."""
+    """The start and the end of each episode, its moves and its sub-goals."""
     page, y, board = Canvas(760, 900), 8, board_of(record)
     for member in members:
         page.text(8, y, f"{record.get('title') or 'level'}: {member['title']}")
@@ -123,7 +123,7 @@ def player_picture(record: Record, members: Sequence[Mapping[str, Any]]) -> byte
 
 
 def curves_picture(figure: go.Figure, title: str) -> bytes:
-    """The lines and points of a plotly figure over one pair of axes, with their names below."""
+    """The lines and points of a plotly figure on one pair of axes, with the legend below."""
     page, (x0, y0, x1, y1) = Canvas(760, 700), (56, 30, 744, 330)
     traces = [t for t in figure.data if t.type == "scatter" and t.x is not None and len(t.x)]
     page.text(8, 6, title)
@@ -160,7 +160,7 @@ def curves_picture(figure: go.Figure, title: str) -> bytes:
 
 
 def _above(value: float) -> float:
-    """The next 1, 2, 4, 6 or 8 times a power of ten: its quarters are short to write."""
+    """The next 1, 2, 4, 6 or 8 times a power of ten, whose quarters have few digits."""
     if value <= 0:
         return 1.0
     unit = 10.0 ** np.floor(np.log10(value))
@@ -168,7 +168,7 @@ def _above(value: float) -> float:
 
 
 def _dashed(page: Canvas, points: Sequence[tuple[float, float]], colour: str, on: int, off: int) -> None:
-    """A polyline, drawn for `on` pixels of every on + off of its length."""
+    """A polyline that is drawn for `on` of every on + off pixels; off = 0: solid."""
     gone = 0.0
     for (x0, y0), (x1, y1) in pairwise(points):
         length = max(1.0, float(np.hypot(x1 - x0, y1 - y0)))
@@ -180,10 +180,10 @@ def _dashed(page: Canvas, points: Sequence[tuple[float, float]], colour: str, on
         gone += length
 
 
-def lines_picture(text: str) -> bytes:
-    """Lines of text, indented as they are."""
+def lines_picture(text: str, width: int = 900, indent: int = 6, top: int = 6) -> bytes:
+    """Lines of text. width, top margin and the indent per leading space are in pixels."""
     lines = text.splitlines()
-    page = Canvas(900, LINE * (len(lines) + 1))
+    page = Canvas(width, LINE * (len(lines) + 1))
     for n, line in enumerate(lines):
-        page.text(8 + 6 * (len(line) - len(line.lstrip())), 6 + LINE * n, line, width=880)
+        page.text(8 + indent * (len(line) - len(line.lstrip())), top + LINE * n, line, width=width - 20)
     return page.png()

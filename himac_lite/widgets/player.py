@@ -1,10 +1,10 @@
-"""Recorded trajectories of one level, to play forward and back, alone or side by side."""
+"""Recorded trajectories of one level, played forward and backward, alone or side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import anywidget
 import numpy as np
 import traitlets
 
@@ -12,30 +12,28 @@ from himac_lite.errors import RunError
 from himac_lite.tasks.sokoban import render
 from himac_lite.tasks.sokoban.rules import Board
 from himac_lite.widgets import pictures
-from himac_lite.widgets.base import PACKED, Pictured, browser_code
-from himac_lite.widgets.cards import CardPlayer, is_text
-from himac_lite.widgets.credit import micro_groups
-from himac_lite.widgets.plots import SYMBOLS, Record, executed_blueprint, signed
+from himac_lite.widgets.base import PACKED, browser_code
+from himac_lite.widgets.cards import CardPlayer, EpisodePlayer, Wanted, is_text
+from himac_lite.widgets.plots import SYMBOLS, Record, best_of, executed_blueprint, members_of, signed
 from himac_lite.widgets.replay import board_of, replay
 
 
 def playback(
     record: Record, group: str = "micro", member: int | None = None, plan: int | None = None
 ) -> dict[str, Any]:
-    """One recorded trajectory as the player wants it: positions, sub-goals, tokens; a cell is row × width + column.
+    """One recorded trajectory as data for player.js: positions, sub-goals, tokens. A cell is row × width + column.
 
     group: ``macro`` (greedy execution of a blueprint) or ``micro`` (sampled execution of z*, or flat play).
-    member: its index in the group; by default z* of the macro group and the highest return of the micro group.
-    plan: the blueprint whose micro group is meant, where a record has several; by default z*.
-    Raises: RunError if the record has no such group or member.
+    member: index in the group; by default z* of the macro group, or the highest return of the micro group.
+    plan: the blueprint of the micro group, for records with several; by default z*.
+    Raises RunError if the record has no such group or member.
     """
     if group not in record:
         raise RunError(f"this record has no {group!r} group; it has {' and '.join(g for g in SYMBOLS if g in record)}")
-    best = record["macro"]["best"] if "macro" in record else -1
-    plan = best if plan is None else plan
-    members = record["macro"]["members"] if group == "macro" else micro_groups(record).get(plan, [])
+    plan = best_of(record) if plan is None else plan
+    members = members_of(record, group, plan)
     if member is None:
-        member = best if group == "macro" else int(np.argmax([m["return"] for m in members]))
+        member = best_of(record) if group == "macro" else int(np.argmax([m["return"] for m in members]))
     if not 0 <= member < len(members):
         raise RunError(f"there is no member {member}: this {group} group has {len(members)} members, counted from 0")
     chosen, board = members[member], board_of(record)
@@ -53,7 +51,7 @@ def playback(
         goals += [{"text": line, "steps": 0, "end": ""} for line in rest if line]
     what = f"{SYMBOLS[group]}{member + 1}"
     came = f"{'' if chosen['success'] else 'not '}solved"
-    if "advantage" in chosen:  # an episode that belongs to no group has none
+    if "advantage" in chosen:  # an episode outside a group has no advantage
         came += f", advantage {signed(chosen['advantage'])}"
     return {
         "name": what, "title": f"{what}, {came}",
@@ -64,10 +62,10 @@ def playback(
 
 
 def tokens(member: Any, group: str) -> list[list[Any]]:
-    """[text, role, log-prob, move, segment] of each token after the prompt; move is None where it stands for none.
+    """[text, role, log-prob, move, segment] of each token after the prompt; move is None for a token without a move.
 
-    The k-th token that the model chose in a segment is the segment's k-th move; one more is its ``<sub_done>``.
-    Role ``given``: the environment wrote it, mask 0.
+    The k-th sampled token of a segment is its k-th move; one more is its ``<sub_done>``. Role ``given``: written by the
+    environment, mask 0.
     """
     if group == "macro":
         return [[t, "blueprint", p, None, None] for t, p in zip(member["tokens"], member["logp"], strict=True)]
@@ -84,22 +82,13 @@ def tokens(member: Any, group: str) -> list[list[Any]]:
 
 
 def level_playback(record: Record, group: str, member: int | None, plan: int | None) -> tuple[dict[str, Any], int]:
-    """All trajectories of a record for the browser to choose from, and the place of the one that is asked for."""
-    board, at = board_of(record), 0
-    members: list[dict[str, Any]] = []
+    """All trajectories of a record as data for player.js, and the place of the requested one."""
+    board, members = board_of(record), list[dict[str, Any]]()
+    at = int(playback(record, group, member, plan)["name"][1:]) - 1  # refuses what is not there
+    if group == "micro":
+        at += len(members_of(record, "macro"))
     for name in (g for g in SYMBOLS if g in record):
-        best = record["macro"]["best"] if "macro" in record else -1
-        where = (
-            record["macro"]["members"]
-            if name == "macro"
-            else micro_groups(record).get(best if plan is None else plan, [])
-        )
-        if name == group:
-            asked = playback(record, group, member, plan)["name"]  # refuses what is not there
-            at = len(members) + int(asked[1:]) - 1
-        members += [playback(record, name, n, plan) for n in range(len(where))]
-    if group not in record:
-        playback(record, group)  # says what there is
+        members += [playback(record, name, n, plan) for n in range(len(members_of(record, name, plan)))]
     empty = Board(board.height, board.width, board.walls, frozenset(), frozenset(), board.player)
     return {
         "title": record.get("title") or "level", "board": render.to_svg(empty, coordinates=True), "width": board.width,
@@ -107,13 +96,12 @@ def level_playback(record: Record, group: str, member: int | None, plan: int | N
     }, at  # fmt: skip
 
 
-class RolloutPlayer(Pictured, anywidget.AnyWidget):
-    """A recorded episode on its board, forward and back: active sub-goal, how each ended, tokens and their credit.
+class RolloutPlayer(EpisodePlayer):
+    """A recorded episode on its board, forward and backward: sub-goals and their ends, tokens and their credit.
 
-    It plays in the browser, so it plays while the kernel is busy. `beside` is a second member of the same record, to
-    be compared: ("micro", 3). `explorer` is the place in one to whose returns and advantages the browser listens,
-    instead of the recorded ones. The other arguments: see `playback`. For a record in plain words it makes a
-    `CardPlayer`.
+    It plays in the browser, also while the kernel is busy. beside: a second member of the same record for comparison,
+    such as ("micro", 3). explorer: channel and key of an `AdvantageExplorer`, whose returns and advantages replace the
+    recorded ones. Other arguments: see `playback`. For a text-action task it creates a `CardPlayer`.
     """
 
     def __new__(cls, record: Record, *args: Any, **kwargs: Any) -> Any:
@@ -124,27 +112,12 @@ class RolloutPlayer(Pictured, anywidget.AnyWidget):
     _esm = browser_code("unpack.js", "numbers.js", "choosers.js", "player.js")
     _css = browser_code("player.css")
     data = traitlets.Dict().tag(**PACKED)
-    shown = traitlets.List([0]).tag(sync=True)
-    """Which of the record's members are on the stage: one, or two side by side."""
 
-    def __init__(
-        self, record: Record, group: str = "micro", member: int | None = None, *,
-        beside: tuple[str, int] | None = None, plan: int | None = None, explorer: tuple[str, str] = ("", ""),
-        **kwargs: Any,
-    ) -> None:  # fmt: skip
-        super().__init__(**kwargs)
-        self.show(record, group, member, plan=plan, beside=beside, explorer=explorer)
-
-    def show(
-        self, record: Record, group: str = "micro", member: int | None = None, *,
-        plan: int | None = None, beside: tuple[str, int] | None = None, explorer: tuple[str, str] = ("", ""),
-    ) -> None:  # fmt: skip
-        """Another episode in the same place."""
-        data, at = level_playback(record, group, member, plan)
-        data["channel"], data["key"] = explorer
-        other = [level_playback(record, *beside, plan)[1]] if beside else []
-        with self.hold_sync():
-            self.record, self.data, self.shown = record, data, [at, *other]
+    def _load(
+        self, record: Record, wanted: Sequence[Wanted], plan: int | None, explorer: tuple[str, str]
+    ) -> tuple[dict[str, Any], list[int]]:
+        found = [level_playback(record, group, member, plan) for group, member in wanted]
+        return found[0][0] | dict(zip(("channel", "key"), explorer, strict=True)), [place for _, place in found]
 
     def words(self) -> str:
         lines = [f"Recorded episode, {self.data['title']}"]

@@ -1,4 +1,4 @@
-"""A record's trajectories, move by move: what the browser plays, and what the explorer compares. Pure."""
+"""A record's trajectories, move by move, for the player and the explorer. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from himac_lite.widgets.plots import Record
 
 @dataclass(frozen=True)
 class Replay:
-    """All positions of one trajectory; a cell is row × width + column."""
+    """All positions of one trajectory. A cell is row × width + column."""
 
     frames: tuple[tuple[int, ...], ...]
-    """One more than moves: the player's cell, then each box's, a box always in the same place."""
+    """[moves + 1]: the player's cell, then the cell of each box, in a fixed order of boxes."""
     happened: str
-    """One letter a move: m moved, p pushed, b blocked."""
+    """One letter per move: m moved, p pushed, b blocked."""
     home: int
     """Boxes on targets at the end."""
     sub_goal: tuple[int, ...]
-    """The active sub-goal of each move, counted from 0."""
+    """The active sub-goal of each move, from 0."""
 
 
 def board_of(record: Record) -> Board:
@@ -31,7 +31,7 @@ def board_of(record: Record) -> Board:
 
 
 def replay(board: Board, member: Mapping[str, Any]) -> Replay:
-    """Play a recorded member (of either group) again by the rules."""
+    """Replay a recorded member of either group by the rules. Raises `RunError` for unknown moves."""
     width, boxes = board.width, sorted(board.boxes)
 
     def frame() -> tuple[int, ...]:
@@ -42,7 +42,7 @@ def replay(board: Board, member: Mapping[str, Any]) -> Replay:
         raise RunError(f"a recorded episode has moves other than {MOVES}: {member['moves'][:80]!r}")
     for move in member["moves"]:
         (r, c), (board, outcome) = board.player, step(board, move)
-        if outcome is Outcome.PUSHED:  # the box went on by the player's own step
+        if outcome is Outcome.PUSHED:  # the box moved by the same step as the player
             boxes[boxes.index(board.player)] = (2 * board.player[0] - r, 2 * board.player[1] - c)
         frames.append(frame())
         happened.append(outcome.name[0].lower())
@@ -51,7 +51,7 @@ def replay(board: Board, member: Mapping[str, Any]) -> Replay:
 
 
 def states(played: Replay) -> tuple[tuple[int, tuple[int, ...]], ...]:
-    """The state in which each move was chosen, as the executor sees it: active sub-goal, player, boxes (a set)."""
+    """The executor's state at each move: active sub-goal, player, sorted boxes."""
     return tuple(
         (goal, (player, *sorted(boxes)))
         for goal, (player, *boxes) in zip(played.sub_goal, played.frames[:-1], strict=True)

@@ -1,7 +1,7 @@
-"""One level through training: the blueprints of its macro group at chosen iterations, and how z* changed.
+"""One level over training: the blueprints of its macro group at selected iterations, and the changes of z*.
 
-A level that recurs among the recorded rollouts is what this needs: training records a few probe levels every
-`probe_every` iterations (see himac_lite/config.py).
+It needs a level that was recorded at several iterations. Training records `probe_levels` levels every `probe_every`
+iterations (see himac_lite/settings.py).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from himac_lite.widgets.credit import shared_words
 from himac_lite.widgets.plots import Record, executed_blueprint, signed
 
 COLUMNS = 6
-"""How many iterations are shown at first."""
+"""Number of iterations shown at first."""
 
 
 def recurring(run: Run) -> dict[str, dict[int, Record]]:
-    """Level's text → iteration → its record, of the levels that were recorded at two iterations or more."""
+    """Level's text → iteration → record, for levels that were recorded at two or more iterations."""
     found: dict[str, dict[int, Record]] = {}
     for iteration in run.recorded_iterations():
         for record in run.rollouts(iteration):
@@ -35,9 +35,9 @@ def recurring(run: Run) -> dict[str, dict[int, Record]]:
 
 
 def distinct(record: Record) -> list[dict[str, Any]]:
-    """The macro group, equal blueprints as one: {text, invalid, count, ret, advantage, best}; z* first, then by count.
+    """The different blueprints of a macro group: {text, invalid, count, ret, advantage, best}; z* first, then by count.
 
-    A blueprint is executed greedily, so that equal texts have equal returns and advantages.
+    Execution is greedy, so equal texts have equal returns and advantages.
     """
     out: dict[str, dict[str, Any]] = {}
     for g, member in enumerate(record["macro"]["members"]):
@@ -54,22 +54,22 @@ def distinct(record: Record) -> list[dict[str, Any]]:
 
 
 def z_star(record: Record) -> str:
-    """What the executor practised: the best member's blueprint, or one that no member wrote."""
+    """The blueprint that the executor practised: the best member's, or one that no member wrote."""
     return (executed_blueprint(record, "micro", 0)[0] or "").strip("\n")
 
 
 def change(before: str, after: str) -> list[tuple[str, str]]:
-    """How z* changed: each sub-goal with "+" (new), "−" (gone) or "=" (kept), new order first."""
+    """The change of z*: each sub-goal with "+" (new), "−" (removed) or "=" (kept), in the new order first."""
     old, new = before.split("\n"), after.split("\n")
     return [("=" if line in old else "+", line) for line in new] + [("−", line) for line in old if line not in new]
 
 
 class CoEvolutionStrip(Pictured, widgets.VBox):
-    """Columns of blueprints, one an iteration: what the planner wrote for one level, and which of it became z*.
+    """Columns of blueprints, one per iteration: the planner's blueprints for one level, and which became z*.
 
-    run: with probe levels, or with any level that was recorded more than once. level: its number among these.
-    iterations: those to begin with; some of the recorded ones by default.
-    Raises: RunError if no level was recorded twice.
+    run: a run with probe levels, or with any level that was recorded twice. level: its number among these levels.
+    iterations: the iterations shown first; by default a selection.
+    Raises RunError if no level was recorded twice.
     """
 
     def __init__(self, run: Run, level: int = 0, iterations: Sequence[int] | None = None, **kwargs: Any) -> None:
@@ -84,7 +84,7 @@ class CoEvolutionStrip(Pictured, widgets.VBox):
         ]
         self.level = dropdown("level", titles, level)
         self.iterations = widgets.SelectMultiple(description="iterations", rows=4, layout={"width": "200px"})
-        self.strip = widgets.HTML(layout={"width": "auto", "overflow": "auto"})  # 100 % plus margins would be cut off
+        self.strip = widgets.HTML(layout={"width": "auto", "overflow": "auto"})  # 100 % plus margins would be clipped
         self._fill(iterations)
         top = widgets.HBox([self.level, self.iterations], layout={"flex_flow": "row wrap"})
         super().__init__([top, self.strip], **kwargs)
@@ -94,7 +94,7 @@ class CoEvolutionStrip(Pictured, widgets.VBox):
 
     @property
     def shown(self) -> dict[int, Record]:
-        """Iteration → record, as they stand side by side."""
+        """Iteration → record, in the order of the columns."""
         records = self._found[self.level.value]
         return {i: records[i] for i in self.iterations.value}
 
@@ -136,7 +136,7 @@ def _solved(record: Record) -> str:
 
 
 def columns(shown: Mapping[int, Record]) -> str:
-    """The strip as HTML; what a model wrote is escaped."""
+    """The strip as HTML; text of a model is escaped."""
     out, before = [], None
     for i, record in shown.items():
         entries, words = distinct(record), shared_words(record)

@@ -337,7 +337,7 @@ def test_dashboard_follows_a_run_that_is_being_made(tmp_path):
 
 def test_an_absent_recorded_run_is_explained(tmp_path, monkeypatch):
     monkeypatch.setattr("himac_lite.storage.data_dir", lambda: tmp_path)
-    with pytest.raises(RunError, match=r"'quickstart' is not at .*runs.quickstart: get the whole repository, or"):
+    with pytest.raises(RunError, match=r"'quickstart' is not at .*runs.quickstart: clone the whole repository, or"):
         widgets.recorded_run()
     make_run(tmp_path / "runs" / "quickstart")
     assert widgets.recorded_run().results["trained"]["success"] == 0.6

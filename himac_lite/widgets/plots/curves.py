@@ -1,4 +1,4 @@
-"""Metrics of one run, or of several with their seeds as a band, over iterations or over what was spent."""
+"""Curves of one run, or of several runs with a band over seeds, over iterations or over the budget spent."""
 
 from __future__ import annotations
 
@@ -15,50 +15,38 @@ from himac_lite.runs.folder import Run
 from himac_lite.widgets.plots.style import BLUE, GREEN, HEIGHT, LEGEND, PURPLE, ROW, TEXT, VERMILION, layout
 
 PHASE_A, PHASE_B, FLAT = "phase A: blueprints", "phase B: executions", "flat episodes"
-"""What learns: in a flat run, which has no planner, episodes stand in the place of executions."""
+"""Names in legends. A flat run has no planner, and its micro group has whole episodes."""
 
 
 def running_mean(values: ArrayLike, window: int) -> np.ndarray:
-    """Mean of the last `window` values at each point, of fewer at the start; the same length as `values`."""
+    """Mean of the last `window` values at each point (of fewer at the start), with the length of `values`."""
     if window < 1:
         raise ValueError(f"window must be at least 1, not {window}")
     array = np.asarray(values, dtype=np.float64)
     return np.array([array[max(0, i + 1 - window) : i + 1].mean() for i in range(len(array))])
 
 
-def training_curves(runs: Run | Iterable[Run], window: int = 10) -> go.Figure:
-    """Success over iterations: sampled in phases A and B (points, and their running mean) and greedy on validation.
-
-    From the results: base and random policy as horizontal lines, the trained one as a star with its interval.
-    runs: one run, or several to lay over each other. window: iterations of the running mean.
-    """
-    several = [runs] if isinstance(runs, Run) else list(runs)
-    figure = go.Figure()
-    for number, run in enumerate(several):
-        prefix = f"{run.folder.name}: " if len(several) > 1 else ""
-        for trace in _curves(run.metrics(), run.results, window, escape(prefix, quote=False), number):
-            figure.add_trace(trace)
-    figure.update_yaxes(range=[-0.03, 1.03], tickformat=".0%")
-    return _over_iterations(figure, "levels solved")
-
-
 _DASHES = ("solid", "dash", "dot", "dashdot")
 _COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
-"""Of groups of runs, or of the metrics of one."""
+"""Colours of groups of runs, or of the metrics of one group."""
 _PERCENT = "%{y:.1%}"
 
 
-def _line(x: Sequence[float], y: Sequence[float], name: str, colour: str, dash: str, **more: Any) -> go.Scatter:
+def _line(
+    x: Sequence[float], y: Sequence[float], name: str, colour: str, dash: str = "solid", **more: Any
+) -> go.Scatter:
     line = {"color": colour, "dash": dash, "width": 2.5}
     return go.Scatter(x=x, y=y, name=name, line=line, **{"mode": "lines", "hovertemplate": _PERCENT, **more})
 
 
-def _curves(
-    metrics: Sequence[Mapping[str, Any]], results: Mapping[str, Any], window: int, prefix: str, number: int
-) -> list[go.Scatter]:
-    dash = _DASHES[number % len(_DASHES)]
-    flat = _has_no_planner(metrics)
-    out: list[go.Scatter] = []
+def training_curves(run: Run, window: int = 10) -> go.Figure:
+    """Success over iterations: sampled in phases A and B (points and running mean), and greedy on validation.
+
+    Finished runs also show base model and random policy as horizontal lines, and the trained model as a star with its
+    interval. window: iterations of the running mean.
+    """
+    metrics, results = run.metrics(), run.results
+    flat, figure = _has_no_planner(metrics), go.Figure()
     for key, name, colour, symbol in (
         ("macro/success", "phase A: sampled blueprints", BLUE, "circle"),
         ("micro/success", "flat episodes, sampled" if flat else "phase B: sampled executions", VERMILION, "square"),
@@ -66,26 +54,36 @@ def _curves(
         x, y = series(metrics, key)
         if x:
             dots = {"color": colour, "symbol": symbol, "size": 5, "opacity": 0.35}
-            quiet = {"mode": "markers", "marker": dots, "showlegend": False, "hoverinfo": "skip", "hovertemplate": None}
-            out.append(_line(x, y, prefix + name, colour, dash, **quiet))
-            smooth = running_mean(y, window).tolist()
-            out.append(_line(x, smooth, f"{prefix}{name}, mean of {window}", colour, dash))
+            quiet: dict[str, Any] = {
+                "mode": "markers",
+                "marker": dots,
+                "showlegend": False,
+                "hoverinfo": "skip",
+                "hovertemplate": None,
+            }
+            figure.add_trace(_line(x, y, name, colour, **quiet))
+            figure.add_trace(_line(x, running_mean(y, window).tolist(), f"{name}, mean of {window}", colour))
     x, y = series(metrics, "validation/success")
     if x:
-        diamonds = {"mode": "lines+markers", "marker": {"symbol": "diamond", "size": 8}, "cliponaxis": False}
-        out.append(_line(x, y, f"{prefix}validation, greedy", GREEN, dash, **diamonds))
+        diamonds: dict[str, Any] = {
+            "mode": "lines+markers",
+            "marker": {"symbol": "diamond", "size": 8},
+            "cliponaxis": False,
+        }
+        figure.add_trace(_line(x, y, "validation, greedy", GREEN, **diamonds))
     last = max([1, *(line["iteration"] for line in metrics)])
-    for key, name, colour, style in (("base", "base model", PURPLE, "dash"), ("random", "random policy", TEXT, "dot")):
+    for key, name, colour, dash in (("base", "base model", PURPLE, "dash"), ("random", "random policy", TEXT, "dot")):
         if key in results:
-            out.append(_line([0, last], [results[key]["success"]] * 2, f"{prefix}{name}, test", colour, style))
+            figure.add_trace(_line([0, last], [results[key]["success"]] * 2, f"{name}, test", colour, dash))
     if "trained" in results:
         value = results["trained"]["success"]
         low, high = results["trained"].get("ci95", (value, value))
         bar = {"type": "data", "array": [high - value], "arrayminus": [value - low], "color": GREEN}
         star = {"symbol": "star", "size": 14, "color": GREEN}
-        name = f"{prefix}trained model, test (95 %)"
-        out.append(_line([last], [value], name, GREEN, "solid", mode="markers", marker=star, error_y=bar))
-    return out
+        name = "trained model, test (95 %)"
+        figure.add_trace(_line([last], [value], name, GREEN, mode="markers", marker=star, error_y=bar))
+    figure.update_yaxes(range=[-0.03, 1.03], tickformat=".0%")
+    return _over_iterations(figure, "levels solved")
 
 
 def _has_no_planner(metrics: Iterable[Mapping[str, Any]]) -> bool:
@@ -93,7 +91,7 @@ def _has_no_planner(metrics: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def series(metrics: Iterable[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
-    """The iterations at which a metric was logged, and its values."""
+    """The iterations with a logged value of a metric, and the values."""
     points = [(line["iteration"], line[key]) for line in metrics if line.get(key) is not None]
     return [x for x, _ in points], [y for _, y in points]
 
@@ -101,7 +99,7 @@ def series(metrics: Iterable[Mapping[str, Any]], key: str) -> tuple[list[int], l
 def metric_curves(
     metrics: Sequence[Mapping[str, Any]], names: Mapping[str, str], title: str, window: int = 10
 ) -> go.Figure:
-    """Running means of any metrics; names: metric → what the legend says."""
+    """Running means of any metrics. names: metric → legend."""
     figure = go.Figure()
     for (key, name), colour, dash in zip(names.items(), cycle((BLUE, VERMILION, GREEN)), cycle(_DASHES), strict=False):
         x, y = series(metrics, key)
@@ -127,20 +125,19 @@ def seed_curves(
     groups: Mapping[str, Sequence[Run]], names: Mapping[str, str], title: str, window: int = 10, *,
     against: str = "iteration",
 ) -> go.Figure:  # fmt: skip
-    """Running means of metrics; of each group of runs the mean over its seeds, and a band from lowest to highest.
+    """Running means of metrics: for each group of runs the mean over seeds, and a band from minimum to maximum.
 
-    groups: label → runs that differ by seed. names: metric → what the legend says. window: iterations of the running
-    mean, taken of each seed before seeds are compared. against: what the horizontal axis is, ``iteration``, or a metric
-    that counts what was spent (``env_steps``, ``tokens``, ``seconds``), then of the seeds' mean.
-    Where seeds end at different iterations, the curve ends with the shortest. Shares of solved levels stand beside base
-    and random policy: horizontal lines, from the results.
+    groups: label → runs that differ by seed. names: metric → legend. window: iterations of the running mean, which is
+    computed for each seed first. against: the horizontal axis, ``iteration`` or a counter of the budget (``env_steps``,
+    ``tokens``, ``seconds``), averaged over seeds.
+    A curve ends with its shortest seed. Curves of success also have horizontal lines for base and random policy.
     """
     figure, several = go.Figure(), len(groups) > 1
     for g, (label, runs) in enumerate(groups.items()):
         logged = [run.metrics() for run in runs]
         flat = all(_has_no_planner(metrics) for metrics in logged)
         for k, (key, name) in enumerate(names.items()):
-            # Validation plays the same levels each time, now and then: there is no noise of levels to smooth.
+            # Validation always plays the same levels, so there is no sampling noise to smooth.
             x, low, mean, high = seed_band(logged, key, 1 if key.startswith("validation/") else window, against)
             if not x:
                 continue
@@ -155,7 +152,7 @@ def seed_curves(
                 figure.add_trace(go.Scatter(**band, **around, name=f"{says}, range of {many}"))
                 says += "" if several else f", mean of {many}"
             mode = "lines+markers" if len(x) < 12 else "lines"
-            dash = _DASHES[(k if several else g) % len(_DASHES)] if several else _DASHES[k % len(_DASHES)]
+            dash = _DASHES[k % len(_DASHES)]
             figure.add_trace(_line(x, mean, says, colour, dash, hovertemplate="%{y:.3g}", mode=mode))
     shares = all(key.endswith("/success") for key in names)
     if shares and figure.data:
@@ -164,12 +161,12 @@ def seed_curves(
     if shares:
         figure.update_yaxes(range=[-0.03, 1.03], tickformat=".0%")
     rows = sum(trace.showlegend is not False for trace in figure.data)
-    figure.update_layout(height=HEIGHT + ROW * max(0, rows - 5))  # the legend takes its rows from the plot
+    figure.update_layout(height=HEIGHT + ROW * max(0, rows - 5))  # the legend takes its space from the plot
     return figure.update_xaxes(title=SPENT.get(against, against))
 
 
 def _still(groups: Mapping[str, Sequence[Run]], last: float) -> list[go.Scatter]:
-    """Horizontal lines from the results of finished runs: the base, one where all groups began alike; random play."""
+    """Horizontal lines of finished runs: base models (one line if all groups share it), and the random policy."""
     found = {label: [run.results for run in runs] for label, runs in groups.items()}
     bases: dict[float, list[str]] = {}
     for label, results in found.items():
@@ -196,25 +193,18 @@ SPENT = {
 def seed_band(
     logged: Sequence[Sequence[Mapping[str, Any]]], key: str, window: int = 10, against: str = "iteration"
 ) -> tuple[list[float], list[float], list[float], list[float]]:
-    """(x, lowest, mean, highest) over seeds of the running mean of a metric, at the iterations that all seeds have."""
-    smooth: list[dict[int, float]] = []
+    """(x, minimum, mean, maximum) over seeds of a metric's running mean, at the iterations that all seeds have."""
+    smooth, spent = list[dict[int, float]](), list[dict[int, float]]()
     for metrics in logged:
         x, y = series(metrics, key)
         smooth.append(dict(zip(x, running_mean(y, window).tolist(), strict=True)) if x else {})
-    common = sorted(set.intersection(*map(set, smooth))) if smooth else []
-    values = np.array([[seed[i] for i in common] for seed in smooth])  # [seeds, iterations]
-    if against != "iteration":
-        nothing = {0: 0.0}  # before the first iteration nothing was spent, and nothing is logged of it
-        spent = [
-            nothing | {line["iteration"]: line[against] for line in metrics if against in line} for metrics in logged
-        ]
-        common = [i for i in common if all(i in seed for seed in spent)]
-        values = np.array([[seed[i] for i in common] for seed in smooth])
-        at = [float(np.mean([seed[i] for seed in spent])) for i in common]
-    else:
-        at = [float(i) for i in common]
+        counted = {line["iteration"]: line[against] for line in metrics if against in line}
+        spent.append({0: 0.0} | counted)  # nothing is spent, and no counter logged, before the first iteration
+    common = sorted(set.intersection(*map(set, smooth), *map(set, spent))) if smooth else []
     if not common:
         return [], [], [], []
+    at = [float(np.mean([seed[i] for seed in spent])) for i in common]
+    values = np.array([[seed[i] for i in common] for seed in smooth])  # [seeds, iterations]
     return at, values.min(0).tolist(), values.mean(0).tolist(), values.max(0).tolist()
 
 
@@ -227,9 +217,9 @@ MOST_BANDS = 60
 
 
 def phase_bands(figure: go.Figure, iterations: int) -> go.Figure:
-    """Shade phase A (planner learns) and phase B (executor learns) of each iteration, which ends where it is counted.
+    """Shade phase A (planner learns) and phase B (executor learns) of each iteration; iteration i ends at x = i.
 
-    For at most `MOST_BANDS` iterations: more would be a grey wall.
+    More than `MOST_BANDS` iterations are not shaded, because the bands would be too narrow.
     """
     if not 0 < iterations <= MOST_BANDS:
         return figure

@@ -1,9 +1,10 @@
-"""One group of a record: its advantages as bars, and what a member executed."""
+"""One group of a record: its members, the blueprint of a member, and the advantages as bars."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -16,10 +17,10 @@ from himac_lite.widgets.plots.style import LONGEST_LABEL, NEGATIVE, POSITIVE, TE
 def advantage_bars(
     returns: ArrayLike, advantages: ArrayLike, labels: Sequence[str] | None = None, best: int | None = None
 ) -> go.Figure:
-    """One group: the advantage of each member as a bar from zero, its return beside its label, z* with a star.
+    """The advantage of each member of a group as a bar from zero, with its return; z* has a star.
 
-    returns, advantages: [N]. labels: N texts, z1 … by default; they may come from a model. best: index of z*, or None.
-    Raises ValueError if the lengths differ or `best` is not a member.
+    returns, advantages: [N]. labels: N texts, by default z1, z2, …; they may come from a model. best: index of z*, or
+    None. Raises ValueError if the lengths differ or `best` is out of range.
     """
     return_n, advantage_n = np.asarray(returns, np.float64), np.asarray(advantages, np.float64)
     names = [f"z{n + 1}" for n in range(len(return_n))] if labels is None else list(labels)
@@ -33,7 +34,7 @@ def advantage_bars(
     shown = [("★ " if n == best else "") + escape(line, quote=False) for n, line in enumerate(cut)]
     rets = [f"{ret:.2f}".replace("-", "−") for ret in return_n]
     ticks = [f"{name}  <i>R</i> {ret}" for name, ret in zip(shown, rets, strict=True)]
-    limit = max(1.0, float(np.abs(advantage_n).max())) * 1.25  # the number beside the longest bar stays inside
+    limit = max(1.0, float(np.abs(advantage_n).max())) * 1.25  # room for the number beside the longest bar
     bars = go.Bar(
         x=advantage_n.tolist(), y=list(range(len(names))), orientation="h", name="advantage",
         marker={"color": [POSITIVE if a > 0 else NEGATIVE if a < 0 else TEXT for a in advantage_n]},
@@ -48,13 +49,34 @@ def advantage_bars(
     return figure
 
 
+def best_of(record: Record) -> int:
+    """The index of z* in the macro group; −1 for flat play and for a z* that no member wrote."""
+    return record["macro"]["best"] if "macro" in record else -1
+
+
+def micro_groups(record: Record) -> dict[int, Sequence[Any]]:
+    """Blueprint → its sampled executions: of z* (empty if only the planner learnt), and of the others in a probe.
+
+    −1: flat play.
+    """
+    more = {int(g): group["members"] for g, group in record.get("micros", {}).items()}
+    return {best_of(record): record["micro"]["members"] if "micro" in record else [], **more}
+
+
+def members_of(record: Record, group: str, plan: int | None = None) -> Sequence[Any]:
+    """The members of a group. plan: the blueprint of a micro group; by default z*."""
+    if group == "macro":
+        return record["macro"]["members"] if "macro" in record else []
+    return micro_groups(record).get(best_of(record) if plan is None else plan, [])
+
+
 def executed_blueprint(record: Record, group: str, member: int) -> tuple[str | None, str]:
-    """The text that a member executed (None for flat play), and why it is invalid, if so."""
+    """The blueprint that a member executed (None for flat play), and the reason if it is invalid."""
     if group == "micro":
         if "macro" not in record:
             return None, ""
-        member = record["macro"]["best"]
-        if member < 0:  # z* came from elsewhere, such as the task's own solution
+        member = best_of(record)
+        if member < 0:  # z* is not a member, but for example the task's own solution
             return record.get("micro", {}).get("blueprint"), ""
     planned = record["macro"]["members"][member]
     name = planned["invalid"]

@@ -1,8 +1,8 @@
-"""What all figures share: colours, layout, and how a signed number is written.
+"""Shared style of all figures: colours, layout, signed numbers.
 
-Backgrounds are transparent and text is a grey that reads on white and on black, so a figure fits a light and a dark
-notebook. Colours are Okabe and Ito's, and none carries a meaning alone: lines differ in dash and marker too, and the
-sign of an advantage is also a direction and a number.
+Backgrounds are transparent and text is a grey with contrast on white and on black, so a figure fits light and dark
+notebooks. The colours are Okabe and Ito's. No meaning depends on colour alone: lines also differ in dash and marker,
+and the sign of an advantage is also a direction and a number.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from typing import Any
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 TEXT = "#7A7A7A"
-"""4.3 : 1 on white, 4.4 : 1 on JupyterLab's black."""
+"""Contrast 4.3 : 1 on white, 4.4 : 1 on JupyterLab's black."""
 POSITIVE, NEGATIVE = BLUE, VERMILION
-"""The sign of an advantage."""
+"""Colours of positive and negative advantages."""
 
 Record = Mapping[str, Any]
-"""One line of a run's rollouts/*.jsonl: a level with its `macro` and `micro` group, or one of them."""
+"""One line of a run's rollouts/*.jsonl: a level with its `macro` group, its `micro` group or both."""
 SYMBOLS = {"macro": "z", "micro": "τ"}
 HEIGHT, LONGEST_LABEL, ROW = 440, 28, 18
-"""Pixels of a figure, letters of a label, pixels of a row of the legend."""
+"""Height of a figure in pixels, maximum characters of a label, height of a legend row in pixels."""
 LEGEND = {"orientation": "h", "x": 0, "y": 1.05, "yanchor": "bottom", "itemsizing": "constant"}
-"""Above the plot: below it, rows of it would run into the title of the axis at some widths."""
+"""Above the plot, because below it the legend overlaps the axis title at some widths."""
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """A number with its sign, as people set it: +1.73, −0.58, 0.00."""
+    """A number with a typographic sign: +1.73, −0.58, 0.00."""
     text = f"{abs(value):.{digits}f}"
     return text if float(text) == 0 else f"{'+' if value > 0 else '−'}{text}"
 
