@@ -19,19 +19,12 @@ from himac_lite.types import Group, Level, Role, SubGoal, TokenSequence, Traject
 # Torch's libraries read this when they are first imported; processes that tests start inherit it.
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
-OPTIONAL = [
-    "torch",
-    "transformers",
-    "tokenizers",
-    "peft",
-    "bitsandbytes",
-    "safetensors",
-    "bm25s",
-    "rapidfuzz",
-    "nbformat",
-]
-ABSENT = [name for name in OPTIONAL if find_spec(name) is None]
+EXTRAS = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "bm25s", "rapidfuzz", "nbformat")
+ABSENT = [name for name in EXTRAS if find_spec(name) is None]
 """Packages of the extras that are not installed: a test that needs one is skipped, wherever the import fails."""
+
+needs_training = pytest.mark.skipif("torch" in ABSENT, reason="needs torch")
+"""For a command that turns the failed import into one line."""
 
 
 def missing(error: BaseException | None) -> str | None:

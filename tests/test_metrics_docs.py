@@ -6,11 +6,14 @@ import json
 import re
 from pathlib import Path
 
+from conftest import needs_training
+
 from himac_lite import cli
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "metrics.md"
 
 
+@needs_training
 def test_every_logged_name_is_defined_and_every_defined_name_is_logged(tmp_path: Path) -> None:
     defined = set(re.findall(r"^\| `([^`]+)`", DOCUMENT.read_text("utf-8"), re.M))
     settings = ["rollout.levels=8", "rollout.group=4", "test_limit=2", "validate_on=2", "validate_every=1"]

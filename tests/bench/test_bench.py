@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from conftest import needs_training
 
 from himac_lite import cli
 from himac_lite.bench import Figure, Report, measure, ratio
@@ -29,6 +30,7 @@ def test_a_ratio_pairs_the_runs():
     assert "3" in Report("r", (ratio("a / b", a, b),), "here").text()
 
 
+@needs_training
 @pytest.mark.parametrize("what", ["rollout", "train"])
 def test_benchmark_runs(capsys, what):
     assert cli.main(["bench", what, "--quick", "--runs", "1", "--json"]) == 0
@@ -41,6 +43,7 @@ def test_benchmark_runs(capsys, what):
         assert figures["share of the machine's products"] < 100
 
 
+@needs_training
 def test_worlds_are_measured_beside_each_other_and_the_engine_beside_itself(capsys):
     assert cli.main(["bench", "worlds", "--quick", "--runs", "1", "--json"]) == 0
     figures = {f["name"]: f["value"] for f in json.loads(capsys.readouterr().out)["figures"]}

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import needs_training
 
 from himac_lite import cli
 
@@ -37,6 +38,7 @@ def test_impossible_level_names_file_level_and_line(capsys: pytest.CaptureFixtur
     assert "player" in line
 
 
+@needs_training
 def test_unknown_variant_lists_the_known_ones(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     line = fails(capsys, "train", "--variant", "hierarchical", "--out", str(tmp_path / "run"))
     assert "'hierarchical'" in line
@@ -44,6 +46,7 @@ def test_unknown_variant_lists_the_known_ones(capsys: pytest.CaptureFixture[str]
     assert not (tmp_path / "run").exists()
 
 
+@needs_training
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
@@ -61,22 +64,26 @@ def test_bad_settings_name_the_setting(
     assert not (tmp_path / "run").exists()
 
 
+@needs_training
 def test_a_path_that_is_no_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert str(tmp_path) in fails(capsys, "evaluate", str(tmp_path), "--limit", "1")
     assert str(tmp_path) in fails(capsys, "train", "--model", str(tmp_path), "--out", str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
+@needs_training
 def test_resuming_what_is_no_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "manifest.json" in fails(capsys, "train", "--resume", str(tmp_path))
 
 
+@needs_training
 def test_an_existing_run_is_not_overwritten(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     assert "--resume" in fails(capsys, "train", "--out", str(tmp_path))
     assert (tmp_path / "manifest.json").read_text() == "{}"
 
 
+@needs_training
 def test_scoring_no_level_at_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--limit must be at least 1" in fails(capsys, "evaluate", "sokoban-base", "--limit", "0")
 
@@ -103,6 +110,7 @@ SETTINGS = ("rollout.levels=2", "rollout.group=2", "test_limit=4", "validate_eve
 SHORT = ["--levels", "core", "--iterations", "1", *(a for s in SETTINGS for a in ("--set", s))]
 
 
+@needs_training
 def test_train_then_evaluate_the_shipped_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert cli.main(["train", "--out", str(out), "--json", *SHORT]) == 0

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import needs_training
 
 from himac_lite import cli
 from himac_lite.cli import doctor
 from himac_lite.config import TRAIN_PRESETS
 
 
+@needs_training
 def test_here_the_default_run_will_work(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -119,6 +121,7 @@ def test_which_presets_fit(device, answer) -> None:
     assert found["colab"].startswith(answer)
 
 
+@needs_training
 def test_a_person_reads_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     light(monkeypatch)
     assert cli.main(["doctor"]) == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conftest import planned
+from conftest import planned, needs_training
 
 from himac_lite.config import Rollout, Train, as_dict
 from himac_lite.errors import RunError
@@ -49,6 +49,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 # ---- create, write, read -----------------------------------------------------------------------------------------
 
 
+@needs_training
 def test_a_new_run_says_what_it_is(run):
     assert run.config == Train(seed=7, rollout=Rollout(min_length=0, group=4))
     manifest = load_run(run.folder).manifest
