@@ -10,7 +10,6 @@ import pytest
 
 from himac_lite.config import (
     BASES,
-    TASKS,
     TRAIN_PRESETS,
     Model,
     Pretrain,
@@ -23,6 +22,7 @@ from himac_lite.config import (
     validate,
 )
 from himac_lite.errors import ConfigError, HimacError
+from himac_lite.tasks.registry import WORLDS
 
 
 def said(error: pytest.ExceptionInfo[Any]) -> str:
@@ -65,7 +65,7 @@ def test_settings_add_up_and_the_default_is_untouched():
     assert config == Train(update=Update(lr=0.5, epochs=3))
     assert Train().update.lr != 0.5
     assert override(Pretrain(), "width", "64").width == 64
-    assert BASES.keys() == TASKS.keys()
+    assert BASES.keys() == WORLDS.keys()
     assert BASES["sokoban"] == Pretrain()
 
 

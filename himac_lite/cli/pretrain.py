@@ -6,14 +6,14 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from himac_lite.config import BASES, TASKS, override
+from himac_lite.config import BASES, override
 from himac_lite.errors import RunError
 
 HELP = "make a small base model from demonstrations"
 
 
 def arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--task", choices=TASKS, default="sokoban", help="which task it shall play (default: sokoban)")
+    p.add_argument("--task", choices=BASES, default="sokoban", help="which task it shall play (default: sokoban)")
     p.add_argument("--out", type=Path, help="folder of the checkpoint (default: models/TASK-base)")
     p.add_argument("--seed", type=int)
     p.add_argument(

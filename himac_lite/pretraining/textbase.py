@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from himac_lite.config import TASKS, Pretrain, Train, as_dict, for_task
+from himac_lite.config import BASES, Pretrain, Train, as_dict
 from himac_lite.errors import ConfigError, TaskError
 from himac_lite.policy.loading import load_policy
 from himac_lite.policy.parallel import one_thread_a_worker
@@ -27,7 +27,7 @@ from himac_lite.pretraining.sokoban import EXPERT
 from himac_lite.pretraining.stages import Stage
 from himac_lite.pretraining.tokenizers import build_text_tokenizer
 from himac_lite.rollout import evaluate as evaluation
-from himac_lite.tasks.registry import load_items, task_of
+from himac_lite.tasks.registry import for_task, load_items, task_of
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def recipe(task: str) -> Recipe:
             ),
             validation=48,
         )
-    words = ", ".join(name for name in TASKS if name != "sokoban")
+    words = ", ".join(name for name in BASES if name != "sokoban")
     raise ConfigError(f"no base model is made for task {task!r} from words; choose one of {words}")
 
 
