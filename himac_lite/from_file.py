@@ -30,10 +30,11 @@ class Chosen(Generic[T]):
     origin: dict[str, str] | None = None
 
 
-def load(spec: str, kind: type[T]) -> Chosen[T]:
-    """Import FILE.py and return the value NAME; a function without arguments is called for it.
+def load(spec: str, kind: type[T]) -> tuple[T, dict[str, str]]:
+    """Import FILE.py; returns the value NAME, and file, sha256 and name for a manifest.
 
-    spec: ``FILE.py:NAME``. The same bytes are imported once per process. The file's folder is not added to `sys.path`.
+    spec: ``FILE.py:NAME``. A function without arguments is called for the value. The same bytes are imported once per
+    process. The file's folder is not added to `sys.path`.
     Raises `ConfigError` with one line for whatever prevents that.
     """
     path, _, name = spec.rpartition(":")  # the last colon, because of C:\my.py:NAME
@@ -46,7 +47,7 @@ def load(spec: str, kind: type[T]) -> Chosen[T]:
         raise ConfigError(f"cannot read {file}: {error.strerror or error}") from None
     digest = hashlib.sha256(source).hexdigest()
     with _in_one_line(file):
-        module = vars(_imported(file, source, f"{file.stem}@{digest}"))
+        module = vars(_imported(file.resolve(), source, digest))
         value = module.get(name)
         if not isinstance(value, kind) and callable(value):
             value = value()
@@ -54,10 +55,11 @@ def load(spec: str, kind: type[T]) -> Chosen[T]:
         there = ", ".join(n for n, v in module.items() if isinstance(v, kind)) or "none"
         what = f"is a {type(value).__name__}" if name in module else "does not exist"
         raise ConfigError(f"{spec} {what}; wanted is a {kind.__name__}, of which {file.name} has: {there}")
-    return Chosen(name, value, {"file": file.name, "sha256": digest, "name": name})
+    return value, {"file": file.name, "sha256": digest, "name": name}
 
 
-def _imported(file: Path, source: bytes, title: str) -> ModuleType:
+def _imported(file: Path, source: bytes, digest: str) -> ModuleType:
+    title = f"{file}@{digest}"
     if title not in sys.modules:
         module = sys.modules[title] = ModuleType(title)  # registered first: dataclasses look their module up
         module.__file__ = str(file)
@@ -75,7 +77,7 @@ def _in_one_line(file: Path) -> Iterator[None]:
         yield
     except (Exception, SystemExit) as error:
         frames: list[Any] = list(traceback.walk_tb(error.__traceback__))
-        lines = [number for frame, number in frames if frame.f_code.co_filename == str(file)]
+        lines = [number for frame, number in frames if frame.f_code.co_filename == str(file.resolve())]
         where = f"{file}, line {lines[-1]}" if lines else str(file)
         kind = "" if isinstance(error, HimacError) else f"{type(error).__name__}: "
         raise ConfigError(f"{where}: {kind}{' '.join(str(error).split())}") from error

@@ -55,13 +55,14 @@ def choose(given: Hierarchy | str | None, default: str) -> Chosen[Hierarchy]:
     `default` may come from a manifest, so it never names a file. Raises `ConfigError` with one line.
     """
     if isinstance(given, Hierarchy):
-        return Chosen(default, given, None if given == PRESETS.get(default) else {"axes": in_words(given)})
+        return Chosen(default, given, None if given == PRESETS.get(default) else {"value": in_words(given)})
     if not (given and ":" in given):
         return Chosen(given or default, preset(given or default))
-    found = load(given, Hierarchy)
-    if found.value != PRESETS.get(found.name, found.value):
-        raise ConfigError(f"{given} is not the preset {found.name}; give it another name")
-    return found
+    value, origin = load(given, Hierarchy)
+    name = origin["name"]
+    if value != PRESETS.get(name, value):
+        raise ConfigError(f"{given} is not the preset {name}; give it another name")
+    return Chosen(name, value, origin | {"value": in_words(value)})
 
 
 def in_words(hierarchy: Hierarchy) -> str:

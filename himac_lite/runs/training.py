@@ -175,9 +175,9 @@ def _to_the_end(
     last: Mapping[str, Any] = before[-1] if before else {}
     while not _spent(learner, config):
         line, step = _one(learner, task, hierarchy, config, levels)
-        last = line = line | health.follow(line, last)
         learner.seconds = crew.agree(time.monotonic() - begun)
-        run.append_metrics({**line, "seconds": round(learner.seconds, 2)})
+        last = line = line | health.follow(line, last) | {"seconds": round(learner.seconds, 2)}
+        run.append_metrics(line)
         groups = _records(learner.policy, step, config.record_levels)
         groups += probe.due(learner.with_(task, hierarchy, config), probed, learner.iteration)
         run.record(learner.iteration, groups, config.keep_rollouts)

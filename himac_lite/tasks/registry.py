@@ -37,18 +37,16 @@ def choose(given: World | str | None, default: str) -> Chosen[World]:
 
     `default` may come from a manifest, so it never names a file. Raises `ConfigError` with one line.
     """
-    if isinstance(given, World):
-        found = Chosen(given.name, given, {"value": given.name})
-    elif given and ":" in given:
-        loaded = load(given, World)
-        found = Chosen(loaded.value.name, loaded.value, loaded.origin)
-    else:
+    origin: dict[str, str] = {}
+    if isinstance(given, str) and ":" in given:
+        given, origin = load(given, World)
+    if not isinstance(given, World):
         return Chosen(given or default, world(given or default))
-    if found.name in WORLDS:
-        if world(found.name) != found.value:
-            raise ConfigError(f"{found.name} is a shipped task; give yours another name")
-        return Chosen(found.name, found.value)
-    return found
+    if given.name not in WORLDS:
+        return Chosen(given.name, given, origin | {"value": given.name})
+    if given != world(given.name):
+        raise ConfigError(f"{given.name} is a shipped task; give yours another name")
+    return Chosen(given.name, given)
 
 
 def task_of(which: str | World, max_steps: int, subgoal_budget: int) -> Task:
