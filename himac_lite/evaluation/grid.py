@@ -78,7 +78,7 @@ def settings_for(grid: str, task: str | None = None) -> Train:
     if _known(grid) not in IN_WORDS:
         return for_task(DEFAULT, registry.choose(task, DEFAULT.task).value) if task else DEFAULT
     if task not in (None, grid):
-        raise ConfigError(f"the grid {grid} has its own task; --task goes with {', '.join(GRIDS.keys() - IN_WORDS)}")
+        raise ConfigError(f"the grid {grid} has its own task; --task goes with ablations or efficiency")
     return replace(
         for_task(Train(), grid), iterations=DEFAULT.iterations, env_steps=IN_WORDS[grid], validate_every=2,
         checkpoint_every=2, keep_checkpoints=1, record_levels=0, probe_levels=0,
