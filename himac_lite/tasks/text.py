@@ -96,7 +96,7 @@ def known_part(source: str, part: str, parts: Sequence[str] = PARTS) -> str:
 
 
 class TextTask:
-    """Base class of the tasks with written actions."""
+    """Base class of the tasks whose blueprints are lines of text."""
 
     actions: tuple[str, ...] = ()
     sub_done = SUB_DONE
