@@ -1,4 +1,4 @@
-"""The presets and the tasks; settings from text and from a manifest, checked. The settings themselves: `settings`."""
+"""The presets of settings; settings from text and from a manifest, checked. The settings themselves: `settings`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from himac_lite.errors import ConfigError
 from himac_lite.settings import Model, Pretrain, Rollout, Sft, Train, Update
 
 __all__ = [
-    "TRAIN_PRESETS", "TASKS", "Model", "Pretrain", "Rollout", "Sft", "Train", "Update", "as_dict", "for_task",
-    "from_dict", "override", "validate",
+    "TRAIN_PRESETS", "Model", "Pretrain", "Rollout", "Sft", "Train", "Update", "as_dict", "from_dict", "override",
+    "validate",
 ]  # fmt: skip
 
 
@@ -35,46 +35,6 @@ TRAIN_PRESETS: dict[str, Train] = {
     "qwen3-1.7b": _hub("Qwen/Qwen3-1.7B", "70d244cc86ccca08cf5af4e1e306ecf908b1ad5e"),
     "paper": Train(iterations=200, rollout=Rollout(levels=16), update=Update(lr=1e-3)),
 }
-
-
-TASKS: dict[str, dict[str, Any]] = {
-    "sokoban": {},
-    "webshop": {
-        "train_levels": "webshop/train", "validation_levels": "webshop/validation", "test_levels": "webshop/test",
-        "model.path": "webshop-base", "rollout.levels": 16, "rollout.min_length": 0, "rollout.max_steps": 15,
-        "rollout.subgoal_budget": 6, "rollout.progress_share": 1.0, "validate_on": 64, "iterations": 12,
-        "update.epochs": 1, "update.groups_per_step": 2, "update.minibatches": 8, "update.lr": 2e-3,
-    },
-    "alfworld": {
-        "train_levels": "household/train", "validation_levels": "household/validation",
-        "test_levels": "household/test", "model.path": "alfworld-base", "rollout.levels": 8, "rollout.min_length": 0,
-        "rollout.max_steps": 50, "rollout.subgoal_budget": 20, "validate_on": 48, "iterations": 10,
-        "update.epochs": 1, "update.groups_per_step": 2, "update.minibatches": 8, "update.lr": 2e-3,
-    },
-}  # fmt: skip
-"""Tasks, and the settings in which each differs from Sokoban's.
-
-In words an episode is long, so that a second pass over a phase costs as much as twice the experience; instead the steps
-are more and larger, as iterations are few.
-"""
-
-
-def for_task(config: Train, task: str) -> Train:
-    """The config with a task and its settings; what a preset has set otherwise than the default stays.
-
-    Raises `ConfigError` that lists the tasks.
-    """
-    if task not in TASKS:
-        raise ConfigError(f"unknown task {task!r}; choose one of {', '.join(TASKS)}")
-    config, default = replace(config, task=task), Train()
-    for path, value in TASKS[task].items():
-        name, _, rest = path.partition(".")
-        part, plain = getattr(config, name), getattr(default, name)
-        if rest and getattr(part, rest) == getattr(plain, rest):
-            config = replace(config, **{name: replace(part, **{rest: value})})
-        elif not rest and part == plain:
-            config = replace(config, **{name: value})
-    return config
 
 
 def override(config: Any, path: str, value: str) -> Any:
@@ -136,8 +96,9 @@ def validate(config: Train) -> Train:
         "update.micro_tokens": (config.update.micro_tokens, 0, 10**9),
         "model.rank": (config.model.rank, 1, 10**4), "model.alpha": (config.model.alpha, 1, 10**6),
     }  # fmt: skip
-    if config.task not in TASKS:
-        raise ConfigError(f"unknown task {config.task!r}; choose one of {', '.join(TASKS)}")
+    for name in ("task", "variant"):  # folders and tables are named after them
+        if not getattr(config, name).isidentifier():
+            raise ConfigError(f"{name} must be a plain Python name, not {getattr(config, name)!r}")
     if config.model.observation not in ("text", "rgb"):
         raise ConfigError(f"model.observation must be text or rgb, not {config.model.observation!r}")
     if config.rollout.static_cache not in ("auto", "on", "off"):

@@ -141,9 +141,9 @@ class Train:
     """One training run (`himac-lite train`)."""
 
     task: str = "sokoban"
-    """Which environment: one of `TASKS`."""
+    """Which environment: one of `tasks.registry.WORLDS`, or the name of a `World` of your own."""
     variant: str = "himac"
-    """A preset of `himac_lite.hierarchy`."""
+    """A preset of `himac_lite.hierarchy`, or the NAME of a variant from FILE.py:NAME."""
     train_levels: str = "core/train"
     """Split or file to train on."""
     validation_levels: str = "core/validation"

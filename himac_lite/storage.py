@@ -137,15 +137,19 @@ def read_lines(file: Path) -> Iterator[dict[str, Any]]:
         raise RunError(f"cannot read {file}: {error.strerror or error}") from None
 
 
-def sha256(file: Path) -> str:
-    """The hash of a file's bytes. Raises `RunError` for anything but an ordinary file."""
+def sha256(*files: Path, links: bool = False) -> str:
+    """The hash of the files' bytes, one file after the other. links: whether to follow them.
+
+    Raises `RunError` for anything but an ordinary file.
+    """
     digest = hashlib.sha256()
-    try:
-        with _opened(file, links=False) as data:
-            while part := data.read(1 << 20):
-                digest.update(part)
-    except OSError as error:
-        raise RunError(f"{file.name}: {error.strerror or error}") from None
+    for file in files:
+        try:
+            with _opened(file, links) as data:
+                while part := data.read(1 << 20):
+                    digest.update(part)
+        except OSError as error:
+            raise RunError(f"{file.name}: {error.strerror or error}") from None
     return digest.hexdigest()
 
 

@@ -275,7 +275,9 @@ def offences(source: str) -> list[str]:
 def test_no_source_file_can_run_what_a_file_says():
     files = sorted((ROOT / "himac_lite").rglob("*.py"))
     assert len(files) > 50
-    assert {str(f): found for f in files if (found := offences(f.read_text("utf-8")))} == {}
+    found = {f.relative_to(ROOT).as_posix(): offences(f.read_text("utf-8")) for f in files}
+    # The one exception imports a file that the user names; tests/test_from_file.py holds it to that.
+    assert {name: what for name, what in found.items() if what} == {"himac_lite/from_file.py": ["exec", "compile"]}
 
 
 @pytest.mark.parametrize("source", [

@@ -14,11 +14,11 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from himac_lite.bench import Figure, Report, machine, measure, ratio
-from himac_lite.config import Train, for_task
+from himac_lite.config import Train
 from himac_lite.errors import TaskError
 from himac_lite.rollout.evaluate import play_random
 from himac_lite.tasks import Item, Task
-from himac_lite.tasks.registry import load_items, task_of
+from himac_lite.tasks.registry import for_task, load_items, task_of
 
 
 def bench(*, runs: int = 5, quick: bool = False) -> Report:

@@ -1,4 +1,4 @@
-"""`himac-lite evaluate`: what a run or a model scores, beside the random policy and the base."""
+"""`himac-lite evaluate`: scores of a run or a model, beside the random policy and the base."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from himac_lite.config import TASKS, Train, for_task
+from himac_lite.cli.train import OWN
+from himac_lite.config import Train
 from himac_lite.errors import ConfigError
+from himac_lite.tasks.registry import WORLDS, choose, for_task
 
 HELP = "score a run or a model on levels"
 
 
 def arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("what", metavar="RUN_OR_MODEL", help="run folder, model folder, hub id, or sokoban-base")
-    p.add_argument("--task", choices=TASKS, help="default: as the run was trained; sokoban for a model")
-    p.add_argument("--levels", help="split or file of the task's own kind (default: core/test, webshop/test …)")
-    p.add_argument("--mode", choices=("himac", "flat", "random"), default=None, help="default: as the run was trained")
+    p.add_argument("--task", help=f"{', '.join(WORLDS)}, {OWN} (default: as the run was trained; sokoban for a model)")
+    p.add_argument("--variant", help=f"preset, {OWN} (default: as the run was trained; himac for a model)")
+    p.add_argument("--levels", help="split or file in the task's format (default: core/test, webshop/test …)")
+    p.add_argument("--mode", choices=("himac", "flat", "random"), default=None, help="default: that of the variant")
     p.add_argument(
         "--checkpoint", choices=("last", "best"), default="last", help="of a run: the newest, or best in validation"
     )
-    p.add_argument("--limit", type=int, help="only the first so many levels")
+    p.add_argument("--limit", type=int, help="score only the first LIMIT levels")
     p.add_argument("--json", action="store_true", help="print one JSON object")
     p.set_defaults(run=run)
 
@@ -31,6 +34,7 @@ def _say(text: str) -> None:
 
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
+    from himac_lite import hierarchy
     from himac_lite.evaluation import scores as scoring
     from himac_lite.policy.loading import load_policy
     from himac_lite.policy.parallel import one_thread_a_worker
@@ -41,22 +45,26 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
 
     if given.limit is not None and given.limit < 1:
         raise ConfigError(f"--limit must be at least 1, not {given.limit}")
-    config, is_run = Train(), (Path(given.what) / "manifest.json").is_file()
-    if is_run:
-        config = runs.load_run(given.what).config
-    if given.task and given.task != config.task:
-        config = for_task(config, given.task)
-    source = given.levels or TASKS[config.task].get("test_levels", "core/test")
-    levels = load_items(config.task, source, "test")[: given.limit]
+    run = runs.load_run(given.what) if (Path(given.what) / "manifest.json").is_file() else None
+    config = run.config if run else Train()
+    other = given.task and choose(given.task, config.task).name != config.task
+    world = (run.world(given.task, _say) if run and not other else choose(given.task, config.task)).value
+    config = config if run and not other else for_task(config, world)
+    source = given.levels or for_task(Train(), world).test_levels
+    levels = load_items(world, source, "test")[: given.limit]
     one_thread_a_worker()
-    task = training.make_task(config)
-    if is_run:
-        run = runs.load_run(given.what)
-        scores = scoring.score_run(run, levels, task, mode=given.mode, checkpoint=given.checkpoint, say=_say)
+    task = training.make_task(config, world)
+    if run:
+        scores = scoring.score_run(
+            run, levels, task, mode=given.mode, hierarchy=given.variant, checkpoint=given.checkpoint, say=_say
+        )
         scored, base, random = (scores[who] for who in ("trained", "base", "random"))
     else:
-        policy, mode = load_policy(training.resolve_model(given.what)), given.mode or "himac"
-        scored = base = evaluation.evaluate(None if mode == "random" else policy, task, levels, mode)
+        variant = hierarchy.choose(given.variant, config.variant).value
+        policy, mode = load_policy(training.resolve_model(given.what)), given.mode or training.mode_of(variant)
+        scored = base = evaluation.evaluate(
+            None if mode == "random" else policy, task, levels, mode, rules=variant.rules
+        )
         random = scored if mode == "random" else evaluation.evaluate(None, task, levels, "random")
     result = scored.as_dict() | {"random_success": random.success, "base_success": base.success}
     result |= {"levels": source, "model": given.what}

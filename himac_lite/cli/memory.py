@@ -1,4 +1,4 @@
-"""`himac-lite memory`: what a training will need, before anything is loaded."""
+"""`himac-lite memory`: an estimate of the memory that a training needs, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-HELP = "estimate what a training needs in memory"
+HELP = "estimate the memory that a training needs"
 
 
 def arguments(p: argparse.ArgumentParser) -> None:
@@ -23,12 +23,13 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     from himac_lite.config import validate
     from himac_lite.policy import memory
     from himac_lite.runs import training
-    from himac_lite.tasks.registry import load_items
+    from himac_lite.tasks.registry import choose, load_items
 
     config = validate(config_of(given))
-    variant, levels = hierarchy.preset(config.variant), load_items(config.task, config.train_levels, "train")
-    path, task = training.resolve_model(config.model.path), training.make_task(config)
-    found = memory.before_loading(path, config, task, levels, variant.planner)
+    variant = hierarchy.choose(given.variant, config.variant).value
+    world = choose(given.task, config.task).value
+    levels, task = load_items(world, config.train_levels, "train"), training.make_task(config, world)
+    found = memory.before_loading(training.resolve_model(config.model.path), config, task, levels, variant.planner)
     if not given.json:
         print(found.line())
     return asdict(found) | {"total": found.total}

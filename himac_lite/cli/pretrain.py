@@ -6,14 +6,15 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from himac_lite.config import TASKS, override
+from himac_lite.config import override
 from himac_lite.errors import RunError
+from himac_lite.tasks.registry import WORLDS
 
 HELP = "make a small base model from demonstrations"
 
 
 def arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--task", choices=TASKS, default="sokoban", help="which task it will play (default: sokoban)")
+    p.add_argument("--task", choices=WORLDS, default="sokoban", help="which task it will play (default: sokoban)")
     p.add_argument("--out", type=Path, help="folder of the checkpoint (default: models/TASK-base)")
     p.add_argument("--seed", type=int)
     p.add_argument(

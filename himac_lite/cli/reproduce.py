@@ -1,4 +1,4 @@
-"""`himac-lite reproduce`: the ablation table and the sample-efficiency curves, seed by seed, in pieces if need be."""
+"""`himac-lite reproduce`: the ablation table and the sample-efficiency curves, seed by seed, resumable."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from himac_lite.cli.train import OWN
 from himac_lite.errors import ConfigError
 
 HELP = "train and score a grid of variants and seeds with equal environment steps"
@@ -18,17 +19,16 @@ def arguments(p: argparse.ArgumentParser) -> None:
         "grid", choices=("ablations", "efficiency", "webshop", "alfworld"),
         help="the paper's ablations or the flat baselines on Sokoban; or HiMAC and flat GRPO on another task",
     )  # fmt: skip
-    p.add_argument("--variants", help="only these, with commas between them; any preset may be named")
-    p.add_argument("--seeds", type=int, help="seeds a variant (default: 3; on Sokoban 5 for himac and flat_grpo)")
-    p.add_argument("--workers", type=int, default=1, help="runs at a time, each on cores of its own (default: 1)")
-    p.add_argument("--minutes", type=float, help="stop after so long; the same command goes on from there")
-    p.add_argument("--env-steps", type=int, help="environment steps of training a run (default: 410000 on Sokoban)")
-    p.add_argument(
-        "--out", type=Path, help="where rows and curves are kept (default: data/runs/reproduce, or data/runs/TASK)"
-    )
-    p.add_argument("--runs", type=Path, help="run folders of what is under way (default: runs/reproduce, or runs/TASK)")
+    p.add_argument("--variants", help=f"only these, separated by commas: any presets, {OWN}")
+    p.add_argument("--task", help=f"play ablations or efficiency on another task: webshop, alfworld, {OWN}")
+    p.add_argument("--seeds", type=int, help="seeds per variant (default: 3; on Sokoban 5 for himac and flat_grpo)")
+    p.add_argument("--workers", type=int, default=1, help="runs at the same time, each on its own cores (default: 1)")
+    p.add_argument("--minutes", type=float, help="stop after this time; the same command resumes")
+    p.add_argument("--env-steps", type=int, help="environment steps of training per run (default: 410000 on Sokoban)")
+    p.add_argument("--out", type=Path, help="folder of rows and curves (default: data/runs/reproduce, data/runs/TASK)")
+    p.add_argument("--runs", type=Path, help="folder of unfinished runs (default: runs/reproduce, runs/TASK)")
     p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting that all runs share")
-    p.add_argument("--list", action="store_true", help="print the table of the rows that there are; train nothing")
+    p.add_argument("--list", action="store_true", help="print the table of the finished rows; train nothing")
     p.add_argument("--json", action="store_true", help="print one JSON object")
     p.set_defaults(run=run)
 
@@ -40,17 +40,17 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     from himac_lite.config import override
     from himac_lite.evaluation import reproduce
 
-    settings = reproduce.settings_for(given.grid)
+    settings = reproduce.settings_for(given.grid, given.task)
     name = "reproduce" if settings.task == "sokoban" else settings.task
     out, scratch = given.out or Path("data/runs") / name, given.runs or Path("runs") / name
     if given.env_steps is not None:
         settings = replace(settings, env_steps=given.env_steps)
     for pair in given.set:
         name, equals, value = pair.partition("=")
-        if not equals or name in ("variant", "seed"):
-            raise ConfigError(f"--set wants NAME=VALUE of a setting that all runs share, not {pair!r}")
+        if not equals or name in ("variant", "task", "seed"):
+            raise ConfigError(f"--set needs NAME=VALUE of a setting that all runs share, not {pair!r}")
         settings = override(settings, name, value)
-    wanted = reproduce.cells(given.grid, given.variants and given.variants.split(","), given.seeds)
+    wanted = reproduce.cells(given.grid, given.variants and given.variants.split(","), given.seeds, given.task)
 
     def say(line: str) -> None:
         print(line, file=sys.stderr if given.json else sys.stdout, flush=True)
@@ -65,6 +65,6 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     if not given.json:
         print(reproduce.table_text(rows) if rows else f"no row in {out} yet")
         if left:
-            then = "the same command without --list trains them" if given.list else "the same command goes on"
+            then = "the same command without --list trains them" if given.list else "the same command resumes"
             print(f"{len(left)} runs are left: {', '.join(cell.name for cell in left)}; {then}")
     return {"grid": given.grid, "rows": len(rows), "left": [cell.name for cell in left], "out": str(out)}

@@ -7,14 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from himac_lite.config import TASKS, TRAIN_PRESETS, Sft, Train, for_task, override
+from himac_lite.config import TRAIN_PRESETS, Sft, Train, override
 from himac_lite.errors import ConfigError
+from himac_lite.tasks.registry import WORLDS, for_task
 
 HELP = "fine-tune an adapter on expert demonstrations, for `train --adapter`"
 
 
 def arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--task", choices=TASKS, default="sokoban", help="which task is demonstrated (default: sokoban)")
+    p.add_argument("--task", choices=WORLDS, default="sokoban", help="which task is demonstrated (default: sokoban)")
     p.add_argument(
         "--preset", choices=TRAIN_PRESETS, default="qwen2.5-0.5b", help="whose model (default: qwen2.5-0.5b)"
     )

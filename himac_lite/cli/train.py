@@ -8,25 +8,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from himac_lite.config import TASKS, TRAIN_PRESETS, Train, for_task, override
+from himac_lite.config import TRAIN_PRESETS, Train, override
 from himac_lite.errors import ConfigError
+from himac_lite.tasks.registry import WORLDS, choose, for_task
 
 HELP = "train a model with HiMAC or a variant"
+OWN = "or FILE.py:NAME of your own"
 
 
 def settings(p: argparse.ArgumentParser) -> None:
-    """The arguments that make a configuration (see `config_of`)."""
+    """The arguments from which `config_of` makes a configuration."""
     p.add_argument("--preset", choices=TRAIN_PRESETS, default="quick", help="where to start from (default: quick)")
-    p.add_argument("--task", choices=TASKS, default="sokoban", help="what is played (default: sokoban)")
-    p.add_argument("--variant", help="himac (default) or another preset of himac_lite.hierarchy, such as flat_grpo")
+    p.add_argument("--task", help=f"{', '.join(WORLDS)} (default: sokoban), {OWN}")
+    p.add_argument("--variant", help=f"himac (default), another preset, such as flat_grpo, {OWN}")
     p.add_argument("--model", help="folder or hub id of any causal LM (default: the shipped small model)")
-    p.add_argument("--adapter", help="folder of an adapter to begin with, such as one made by himac-lite sft")
-    p.add_argument("--levels", help="split such as core/train or webshop/train, or a file of the task's own kind")
+    p.add_argument("--adapter", help="folder of an adapter to begin with, for example one made by himac-lite sft")
+    p.add_argument("--levels", help="split such as core/train or webshop/train, or a file in the task's format")
     p.add_argument("--seed", type=int)
     budget = p.add_mutually_exclusive_group()
     budget.add_argument("--iterations", type=int)
     budget.add_argument("--minutes", type=float)
-    p.add_argument("--env-steps", type=int, help="stop after so many environment steps")
+    p.add_argument("--env-steps", type=int, help="stop after this many environment steps")
     p.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, such as update.lr=5e-4"
     )
@@ -36,7 +38,7 @@ def arguments(p: argparse.ArgumentParser) -> None:
     settings(p)
     place = p.add_mutually_exclusive_group()
     place.add_argument("--out", type=Path, help="run folder (default: runs/VARIANT-SEED, numbered)")
-    place.add_argument("--resume", type=Path, help="go on with this run")
+    place.add_argument("--resume", type=Path, help="resume this run; a variant or task of your own is given again")
     p.add_argument("--json", action="store_true", help="print one JSON object: the final scores")
     p.set_defaults(run=run)
 
@@ -45,12 +47,10 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     config = config_of(given)
     from tqdm.auto import tqdm
 
-    from himac_lite import hierarchy
     from himac_lite.policy import distributed
     from himac_lite.runs import folder as runs
 
     crew = distributed.team()
-    hierarchy.preset(config.variant)
     if given.resume:
         out, saved = given.resume, runs.load_run(given.resume).config
         config = saved if not (given.iterations or given.minutes) else replace(
@@ -74,7 +74,8 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         def say(text: str) -> None:
             bar.write(text, file=sys.stderr)
 
-        run = train(config, out, resume=bool(given.resume), progress=progress, say=say)
+        own = {"hierarchy": given.variant, "world": given.task}
+        run = train(config, out, resume=bool(given.resume), progress=progress, say=say, **own)
     results = run.results
     distributed.leave()
     if not crew.writes:
@@ -85,25 +86,28 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def config_of(given: argparse.Namespace) -> Train:
-    """The preset with what was said beside it."""
-    config = for_task(TRAIN_PRESETS[given.preset], given.task)
+    """The preset, with the options that were given."""
+    from himac_lite import hierarchy
+
+    config = for_task(TRAIN_PRESETS[given.preset], choose(given.task, Train().task).value)
+    variant = hierarchy.choose(given.variant, config.variant).name
     chosen = {
-        "variant": given.variant, "train_levels": given.levels, "seed": given.seed,
+        "variant": variant, "train_levels": given.levels, "seed": given.seed,
         "iterations": given.iterations, "minutes": given.minutes, "env_steps": given.env_steps,
     }  # fmt: skip
     config = replace(config, **{name: value for name, value in chosen.items() if value is not None})
     if given.minutes is not None:
         config = replace(config, iterations=10**6)
-    if given.levels:  # other levels than the default's: all of them, whatever their length
+    if given.levels:  # other levels than the default's are all used, whatever their length
         config = replace(config, rollout=replace(config.rollout, min_length=0))
-    if given.model:  # another model: not the commit of the preset's
+    if given.model:  # the preset's revision is a commit of another model
         config = replace(config, model=replace(config.model, path=given.model, revision="main"))
     if given.adapter:
         config = replace(config, model=replace(config.model, adapter=given.adapter))
     for pair in given.set:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise ConfigError(f"--set wants NAME=VALUE, not {pair!r}")
+            raise ConfigError(f"--set needs NAME=VALUE, not {pair!r}")
         config = override(config, name, value)
     return config
 
@@ -118,7 +122,7 @@ def _next_folder(name: str) -> Path:
 
 
 def _summary(results: dict[str, Any], out: Path, partly: bool) -> str:
-    """The scores in a few lines; `partly`: a goal that is reached in part counts, so how much was reached is said."""
+    """The scores in a few lines. partly: a partly reached goal counts, so the mean score is shown, too."""
     lines = [f"\n{results['levels']}, greedy, {results['mode']}, n = {results['trained']['n']}:"]
     for name in ("random", "base", "trained"):
         s = results[name]

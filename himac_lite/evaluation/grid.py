@@ -6,7 +6,6 @@ folder with checkpoints, which the next call resumes. All variants get the same 
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import platform
@@ -21,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from himac_lite import storage
-from himac_lite.config import Train, for_task, validate
+from himac_lite.config import Train, validate
 from himac_lite.errors import ConfigError, HimacError, RunError
 from himac_lite.evaluation.prompting import PROMPTED
 from himac_lite.evaluation.rows import (
+    OWN_FILE,
     Row,
     Spent,
     add_row,
@@ -35,13 +35,14 @@ from himac_lite.evaluation.rows import (
     row_of_run,
     settings_of,
 )
-from himac_lite.hierarchy import PRESETS
-from himac_lite.policy.loading import resolve_model
+from himac_lite.hierarchy import PRESETS, choose
+from himac_lite.policy.loading import weights_sha256
 from himac_lite.policy.parallel import one_thread_a_worker
 from himac_lite.rollout.evaluate import evaluate, score
 from himac_lite.runs import folder as runs
 from himac_lite.runs.training import load_for, make_task, train
-from himac_lite.tasks.registry import load_items
+from himac_lite.tasks import registry
+from himac_lite.tasks.registry import for_task, load_items
 
 GRIDS: dict[str, dict[str, int]] = {
     "ablations": {
@@ -69,10 +70,15 @@ def _known(grid: str) -> str:
     return grid
 
 
-def settings_for(grid: str) -> Train:
-    """The settings that all cells of a grid share. Raises `ConfigError` for an unknown name."""
+def settings_for(grid: str, task: str | None = None) -> Train:
+    """The settings that all cells of a grid share. task: another task than the grid's, a name or ``FILE.py:NAME``.
+
+    Raises `ConfigError` for an unknown name, or a task beside a grid that has its own.
+    """
     if _known(grid) not in IN_WORDS:
-        return DEFAULT
+        return for_task(DEFAULT, registry.choose(task, DEFAULT.task).value) if task else DEFAULT
+    if task not in (None, grid):
+        raise ConfigError(f"the grid {grid} has its own task; --task goes with ablations or efficiency")
     return replace(
         for_task(Train(), grid), iterations=DEFAULT.iterations, env_steps=IN_WORDS[grid], validate_every=2,
         checkpoint_every=2, keep_checkpoints=1, record_levels=0, probe_levels=0,
@@ -81,27 +87,41 @@ def settings_for(grid: str) -> Train:
 
 @dataclass(frozen=True)
 class Cell:
+    """One run of a grid. variant_file, task_file: ``FILE.py:NAME`` of the user's own; a worker imports them again."""
+
     variant: str
     seed: int
+    variant_file: str | None = None
+    task_file: str | None = None
 
     @property
     def name(self) -> str:
         return f"{self.variant}-{self.seed}"
 
 
-def cells(grid: str, variants: Sequence[str] | None = None, seeds: int | None = None) -> list[Cell]:
+def cells(
+    grid: str, variants: Sequence[str] | None = None, seeds: int | None = None, task: str | None = None
+) -> list[Cell]:
     """The cells of a grid, seed by seed, so that a partial run compares as many variants as possible.
 
-    variants: only these. seeds: for each variant, instead of the grid's. Raises `ConfigError` for an unknown name.
+    variants: only these, each a name or ``FILE.py:NAME``. seeds: for each variant, instead of the grid's. task: as for
+    `settings_for`. Raises `ConfigError` for an unknown name, and for two variants of one name.
     """
-    known, whole = {**PRESETS, **PROMPTED}, GRIDS[_known(grid)]
-    counts = whole if variants is None else {v: whole.get(v, 3) for v in variants}
-    for variant in counts:
-        if variant not in known:
-            raise ConfigError(f"unknown variant {variant!r}; choose from {', '.join(known)}")
-    if seeds is not None:
-        counts = {v: 1 if v in PROMPTED else seeds for v in counts}
-    return [Cell(v, s) for s in range(max(counts.values())) for v, n in counts.items() if s < n]
+    known, whole = (*PRESETS, *PROMPTED), GRIDS[_known(grid)]
+    files: dict[str, str | None] = {}
+    for variant in whole if variants is None else variants:
+        if ":" not in variant and variant not in known:
+            raise ConfigError(
+                f"unknown variant {variant!r}; choose from {', '.join(known)}, or FILE.py:NAME of your own"
+            )
+        name = choose(variant, "").name if ":" in variant else variant
+        own = variant if variant != name else None
+        if (own and name in PROMPTED) or files.get(name, own) != own:
+            raise ConfigError(f"two variants are called {name}; give {own or files[name]} another name")
+        files[name] = own
+    counts = {v: whole.get(v, 3) if seeds is None else 1 if v in PROMPTED else seeds for v in files}
+    task_file = task if task and ":" in task else None
+    return [Cell(v, s, files[v], task_file) for s in range(max(counts.values())) for v, n in counts.items() if s < n]
 
 
 def reproduce(
@@ -120,7 +140,7 @@ def reproduce(
     """
     validate(settings)
     rows = read_rows(out)
-    keep_settings(out, _shared(settings), begun=bool(rows))
+    keep_settings(out, _shared(settings, wanted), begun=bool(rows))
     deadline = None if minutes is None else time.time() + 60 * minutes
     failed: list[HimacError] = []
     scratch.mkdir(parents=True, exist_ok=True)
@@ -158,14 +178,15 @@ def _line(row: Row) -> str:
     )
 
 
-def _shared(settings: Train) -> dict[str, Any]:
+def _shared(settings: Train, wanted: Sequence[Cell]) -> dict[str, Any]:
+    world = registry.choose(wanted[0].task_file if wanted else None, settings.task)
     splits = {"train": settings.train_levels, "validation": settings.validation_levels, "test": settings.test_levels}
-    hashes = {part: runs.levels_hash(load_items(settings.task, name, part)) for part, name in splits.items()}
-    digest = hashlib.sha256()
-    folder = Path(resolve_model(settings.model.path))
-    for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else []:
-        digest.update(file.read_bytes())
-    return settings_of(settings, hashes, digest.hexdigest())
+    hashes = {part: runs.levels_hash(load_items(world.value, name, part)) for part, name in splits.items()}
+    own = {cell.variant: choose(cell.variant_file, cell.variant).origin for cell in wanted if cell.variant_file}
+    files = {
+        f"{OWN_FILE}{name}": origin["sha256"] for name, origin in (own | {"the task": world.origin}).items() if origin
+    }
+    return settings_of(settings, hashes, weights_sha256(settings.model.path)) | files
 
 
 Found = tuple[Row, list[dict[str, Any]]]
@@ -218,28 +239,31 @@ def _guarded(cell: Cell, settings: Train, scratch: Path, deadline: float | None)
     config = replace(settings, variant=cell.variant, seed=cell.seed)
     try:
         check()
-        return _prompted(config) if cell.variant in PROMPTED else _trained(config, scratch / cell.name, check)
+        if cell.variant in PROMPTED:
+            return _prompted(config, cell.task_file)
+        return _trained(config, cell, scratch / cell.name, check)
     except _Stop:
         return None
     except HimacError as error:
         return error
 
 
-def _trained(config: Train, folder: Path, check: Callable[..., None]) -> Found:
+def _trained(config: Train, cell: Cell, folder: Path, check: Callable[..., None]) -> Found:
     begun = (folder / "manifest.json").is_file()
     if begun and runs.load_run(folder).config != config:
         raise RunError(f"{folder} was started with other settings; remove it, or choose another --runs")
     run = runs.load_run(folder) if begun else None
     if run is None or not run.results:
-        run = train(config, folder, resume=begun, progress=check)
+        own, world = cell.variant_file, cell.task_file
+        run = train(config, folder, resume=begun, progress=check, hierarchy=own, world=world)
     return row_of_run(run), curve_of_run(run)
 
 
-def _prompted(config: Train) -> Found:
-    begun = time.monotonic()
+def _prompted(config: Train, task_file: str | None) -> Found:
+    begun, world = time.monotonic(), registry.choose(task_file, config.task).value
     one_thread_a_worker()
     policy = load_for(config)
-    levels, task = load_items(config.task, config.test_levels, "test")[: config.test_limit], make_task(config)
+    levels, task = load_items(world, config.test_levels, "test")[: config.test_limit], make_task(config, world)
     attempts = PROMPTED[config.variant](policy, task, levels, np.random.default_rng(config.seed))
     scored = score("prompted", task, levels, [a.final for a in attempts])
     scored = replace(scored, mean_steps=float(np.mean([a.env_steps for a in attempts])))

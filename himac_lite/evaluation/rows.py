@@ -32,6 +32,8 @@ _BOOKKEEPING = (
     "probe_every", "warn_after",
 )  # fmt: skip
 """Settings that differ between cells, or that change nothing that is learnt or measured."""
+OWN_FILE = "sha256 of the file of "
+"""Prefix of the settings with the hash of a user's own variant or task. A variant may be added to a table later."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ def keep_settings(folder: Path, settings: Mapping[str, Any], begun: bool) -> Non
                     f"{folder} holds rows with {name}={old[name]!r}, not {settings[name]!r}; "
                     "choose another --out, or move them away"
                 )
+        if new := {name: settings[name] for name in settings.keys() - old.keys() if name.startswith(OWN_FILE)}:
+            _write(file, json.dumps(old | new, indent=1) + "\n")
         return
     _write(file, json.dumps(settings, indent=1) + "\n")
 

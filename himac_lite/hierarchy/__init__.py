@@ -26,7 +26,7 @@ from himac_lite.hierarchy.axes import (
     mixed,
     turns,
 )
-from himac_lite.hierarchy.presets import FIXED_STEPS, PRESETS, preset
+from himac_lite.hierarchy.presets import FIXED_STEPS, PRESETS, choose, in_words, preset
 from himac_lite.hierarchy.variant import EACH, ONE, Hierarchy
 from himac_lite.rollout.rules import (
     ABORT,
@@ -47,7 +47,7 @@ from himac_lite.rollout.rules import (
 )
 
 __all__ = [
-    "Hierarchy", "PRESETS", "preset", "FIXED_STEPS",
+    "Hierarchy", "PRESETS", "preset", "choose", "in_words", "FIXED_STEPS",
     "ONE", "EACH",
     "ALTERNATE", "JOINT", "PLANNER_ONLY", "EXECUTOR_ONLY", "PHASES", "turns",
     "greedy_executor", "mean_of", "gain_over_flat", "judged_by",

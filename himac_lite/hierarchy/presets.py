@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from functools import partial
 
 from himac_lite import advantage
 from himac_lite.errors import ConfigError
+from himac_lite.from_file import Chosen, load
 from himac_lite.hierarchy.axes import JOINT, SameState, choose_random
 from himac_lite.hierarchy.variant import Hierarchy
 from himac_lite.rollout.rules import REPLAN, as_read, fixed_steps
@@ -42,5 +45,32 @@ wrote on the way is credited with the blueprint's advantage. It costs one bluepr
 def preset(name: str) -> Hierarchy:
     """A preset by name; `ConfigError` lists the names."""
     if name not in PRESETS:
-        raise ConfigError(f"unknown variant {name!r}; choose one of {', '.join(PRESETS)}")
+        raise ConfigError(f"unknown variant {name!r}; choose one of {', '.join(PRESETS)}, or FILE.py:NAME of your own")
     return PRESETS[name]
+
+
+def choose(given: Hierarchy | str | None, default: str) -> Chosen[Hierarchy]:
+    """The variant that is meant: a value, ``FILE.py:NAME``, a preset's name, or without any the preset `default`.
+
+    `default` may come from a manifest, so it never names a file. Raises `ConfigError` with one line.
+    """
+    if isinstance(given, Hierarchy):
+        return Chosen(default, given, None if given == PRESETS.get(default) else {"value": in_words(given)})
+    if not (given and ":" in given):
+        return Chosen(given or default, preset(given or default))
+    value, origin = load(given, Hierarchy)
+    name = origin["name"]
+    if value != PRESETS.get(name, value):
+        raise ConfigError(f"{given} is not the preset {name}; give it another name")
+    return Chosen(name, value, origin | {"value": in_words(value)})
+
+
+def in_words(hierarchy: Hierarchy) -> str:
+    """The axes that differ from HiMAC's, such as ``depth=3, form=only_two``; functions by name only."""
+    values = {f.name: getattr(hierarchy, f.name) for f in fields(Hierarchy)}
+    names = {
+        name: getattr(value, "__qualname__", None) or re.sub(" at 0x[0-9a-fA-F]+", "", repr(value))
+        for name, value in values.items()
+        if value != getattr(Hierarchy, name)
+    }
+    return ", ".join(f"{name}={said}" for name, said in names.items())

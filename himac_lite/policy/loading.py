@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from himac_lite import storage
-from himac_lite.config import TASKS
 from himac_lite.errors import ModelError
 from himac_lite.policy.adapter import adapter_settings
 from himac_lite.policy.chat import chat_of
@@ -24,6 +23,7 @@ from himac_lite.policy.distributed import device as own_device
 from himac_lite.policy.model import OF_EXECUTOR, Policy, factors
 from himac_lite.policy.pictures import Pictures
 from himac_lite.policy.static_decoding import CudaGraphs, StaticDecoding
+from himac_lite.tasks.registry import WORLDS
 
 PATIENCE = 4.0
 """Seconds for which a connection to the hub is tried again."""
@@ -48,11 +48,17 @@ def resolve_model(path: str) -> str:
         if folder.name == path and (folder / "config.json").is_file():  # a name, not a way out of the folder
             return str(folder)
     task = path.removesuffix("-base")
-    if task != path and task in TASKS:
+    if task != path and task in WORLDS:
         raise ModelError(
             f"{path} is not here yet: make it by himac-lite pretrain --task {task}, or give --model another"
         )
     return path
+
+
+def weights_sha256(path: str) -> str:
+    """SHA-256 of the weights in a model's folder; for a hub id, whose revision pins its files, that of no bytes."""
+    folder = Path(resolve_model(path))
+    return storage.sha256(*sorted(folder.glob("*.safetensors")), links=True)
 
 
 def compute_dtype(capability: tuple[int, int] | None) -> torch.dtype:

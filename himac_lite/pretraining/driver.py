@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from himac_lite.config import Train, as_dict, for_task
+from himac_lite.config import Train, as_dict
 from himac_lite.errors import ConfigError, RunError, TaskError
 from himac_lite.policy.adapter import read_state, write_state
 from himac_lite.policy.loading import load_policy
@@ -34,7 +34,7 @@ from himac_lite.pretraining import Batch, Recipe, alfworld, sokoban, webshop
 from himac_lite.rollout import evaluate as evaluation
 from himac_lite.settings import Pretrain
 from himac_lite.tasks import marks
-from himac_lite.tasks.registry import load_items, task_of
+from himac_lite.tasks.registry import for_task, load_items, task_of
 from himac_lite.tasks.sokoban import language
 
 RECIPES = {recipe.task: recipe for recipe in (sokoban.RECIPE, webshop.RECIPE, alfworld.RECIPE)}

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from himac_lite.config import Train, for_task
+from himac_lite.config import Train
 from himac_lite.errors import ConfigError
 from himac_lite.pretraining.driver import recipe_of
 from himac_lite.rollout.rules import ReturnRule
 from himac_lite.tasks import Item
-from himac_lite.tasks.registry import task_of
+from himac_lite.tasks.registry import for_task, task_of
 from himac_lite.types import Trajectory
 
 

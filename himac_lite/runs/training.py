@@ -1,7 +1,8 @@
-"""A whole run: draw levels → iterate → log → validate → checkpoint, from the start or a checkpoint; final scores."""
+"""A whole run, fresh or resumed: draw levels → iterate → log → validate → checkpoint; final scores."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,26 +24,26 @@ from himac_lite.runs.curriculum import curriculum
 from himac_lite.policy.distributed import Team, team
 from himac_lite.errors import ConfigError, ModelError, RunError
 from himac_lite.rollout.evaluate import Score, evaluate
-from himac_lite.hierarchy import EACH, Hierarchy, preset
-from himac_lite.hierarchy.named import own_axes
-from himac_lite.policy.loading import LoraSettings, load_policy, resolve_model
+from himac_lite.hierarchy import EACH, Hierarchy, choose
+from himac_lite.policy.loading import LoraSettings, load_policy, resolve_model, weights_sha256
 from himac_lite.policy.model import Policy
 from himac_lite.policy.parallel import one_thread_a_worker
-from himac_lite.runs.folder import Checkpoint, Run
-from himac_lite.tasks import Task
+from himac_lite.runs.checkpoints import Checkpoint, Say
+from himac_lite.runs.folder import Run
+from himac_lite.tasks import Task, World, registry
 from himac_lite.tasks.registry import load_items, task_of
 from himac_lite.types import Item
 
 Progress = Callable[[int, int, Mapping[str, Any]], None]
-"""Called after each iteration: (iterations done, iterations in all, the metrics line)."""
+"""Called after each iteration: (iterations done, iterations planned, the line of metrics)."""
 
 _DRAW, _ITERATE = 0, 1
-"""What a derived seed is for."""
+"""Purposes of derived seeds."""
 
 
 @dataclass
 class Learner:
-    """What changes while a run goes on."""
+    """The state that training changes."""
 
     policy: Policy
     optimizer: torch.optim.Optimizer
@@ -55,12 +56,13 @@ class Learner:
         return coevolution.Learner(self.policy, self.optimizer, task, hierarchy, config)
 
 
-def make_task(config: Train) -> Task:
-    return task_of(config.task, config.rollout.max_steps, config.rollout.subgoal_budget)
+def make_task(config: Train, world: World | None = None) -> Task:
+    """The task of a configuration; `world` if it is not a shipped one."""
+    return task_of(world or config.task, config.rollout.max_steps, config.rollout.subgoal_budget)
 
 
 def load_for(config: Train, checkpoint: Checkpoint | None = None, each_role: bool = False) -> Policy:
-    """The policy of a configuration, fresh or as a checkpoint left it."""
+    """The policy of a configuration, fresh or from a checkpoint."""
     model = config.model
     return load_policy(
         resolve_model(model.path), LoraSettings(model.rank, model.alpha, config.seed, each_role),
@@ -71,7 +73,7 @@ def load_for(config: Train, checkpoint: Checkpoint | None = None, each_role: boo
 
 
 def make_learner(config: Train, checkpoint: Checkpoint | None = None, each_role: bool = False) -> Learner:
-    """Policy and optimizer, fresh or as a checkpoint left them. each_role: an adapter a role (a checkpoint knows)."""
+    """Policy and optimizer, fresh or from a checkpoint. each_role: one adapter per role (a checkpoint knows)."""
     policy = load_for(config, checkpoint, each_role)
     optimizer = torch.optim.AdamW(policy.trainable(), lr=config.update.lr, betas=(0.9, 0.95), weight_decay=0.0)
     learner = Learner(policy, optimizer)
@@ -85,59 +87,81 @@ def make_learner(config: Train, checkpoint: Checkpoint | None = None, each_role:
 
 
 def train(
-    config: Train, out: Path, *, resume: bool = False, progress: Progress | None = None,
-    hierarchy: Hierarchy | None = None, say: Callable[[str], None] = lambda _: None,
+    config: Train, out: str | os.PathLike[str], *, resume: bool = False, progress: Progress | None = None,
+    hierarchy: Hierarchy | str | None = None, world: World | str | None = None, say: Say = lambda _: None,
 ) -> Run:  # fmt: skip
     """Train to the end of the budget and score the result. Returns the run.
 
-    out: a new run folder or, with `resume`, an unfinished one (its own configuration counts; of `config` only the
-    budget does). hierarchy: a variant of your own in place of the preset that `config.variant` names;
-    to resume such a run, the same one.
-    Raises `HimacError`s with one clear line; KeyboardInterrupt leaves a run that can be resumed.
+    out: a new run folder or, with `resume`, an unfinished one. A resumed run keeps its own configuration; only the
+    budget is taken from `config`. progress: called after each iteration. hierarchy: a variant of your own, as a value
+    or ``FILE.py:NAME``, in place of the preset `config.variant`. world: a task of your own in the same way; `config`
+    is then made with `tasks.registry.for_task`. To resume a run of your own variant or task, give the same again.
+    say: called with one line per message.
+    Raises `HimacError`s with one clear line. KeyboardInterrupt leaves a run that can be resumed.
     """
-    checkpoint, crew = None, team()
+    out, checkpoint, crew = Path(out), None, team()
     say = say if crew.writes else lambda _: None
     if resume:
         run = runs.load_run(out)
         config = replace(run.config, iterations=config.iterations, minutes=config.minutes, env_steps=config.env_steps)
-        run.refuse_another(hierarchy or preset(config.variant))
+        variant, played = run.hierarchy(hierarchy), run.world(world)
         checkpoint = run.latest_checkpoint(say)
-    elif crew.writes:
-        runs.refuse_existing(out)
+    else:
+        if crew.writes:
+            runs.refuse_existing(out)
+        variant, played = choose(hierarchy, config.variant), registry.choose(world, config.task)
+        config = replace(config, variant=variant.name)
+    if played.name != config.task:
+        raise ConfigError(f"the configuration is of task {config.task}; make it with for_task(config, {played.name})")
     configs.validate(config)
-    hierarchy = hierarchy or preset(config.variant)
-    levels = {part: load_items(config.task, name, part) for part, name in _level_sets(config).items()}
-    task = make_task(config)
-    levels["test"] = levels["test"][: config.test_limit]
-    levels["train"] = [lv for lv in levels["train"] if task.difficulty(lv) >= config.rollout.min_length]
-    if not levels["train"]:
-        raise ConfigError(f"no level of {config.train_levels} has {config.rollout.min_length} optimal moves or more")
-    if resume:
-        _same_levels(run, config, levels)
+    task, levels = make_task(config, played.value), _levels(config, played.value)
     one_thread_a_worker()
     say(f"loading {config.model.path} in {'4 bit' if config.model.four_bit else 'full precision'} with LoRA")
-    needed = memory.before_loading(resolve_model(config.model.path), config, task, levels["train"], hierarchy.planner)
+    path, planner = resolve_model(config.model.path), variant.value.planner
+    needed = memory.before_loading(path, config, task, levels["train"], planner)
     say(needed.line())
-    learner = make_learner(config, checkpoint, hierarchy.sharing == EACH)
+    if resume:
+        _refuse_other_files(run, config, levels)
+    learner = make_learner(config, checkpoint, variant.value.sharing == EACH)
     learner.policy.micro_tokens = crew.least(config.update.micro_tokens or needed.micro_tokens)
     if len(set(crew.gather(learner.iteration))) > 1:
         raise RunError(f"the processes see different checkpoints of {out}: its folder must be the same for all of them")
     if crew.writes and not resume:
-        runs.create_run(out, config, levels, own_axes(hierarchy, config.variant))
+        made_from = {"hierarchy": variant.origin, "world": played.origin, "base_sha256": weights_sha256(path)}
+        runs.create_run(out, config, levels, made_from)
     crew.gather(None)  # the folder is there
     run = Run(out) if crew.writes else runs.ReadOnlyRun(out)
     with run.alone():
         run.rewind(learner.iteration)
-        _to_the_end(run, learner, task, hierarchy, config, levels, progress, say)
+        _to_the_end(run, learner, task, variant.value, config, levels, progress, say)
     if peak := memory.measured_peak(learner.policy.device):
         say(f"memory, measured: {memory.gigabytes(peak)} at most")
     crew.gather(None)  # the results are there
     return run
 
 
+def other_base(run: Run) -> str | None:
+    """One line if the base model's weights are not those that the run's manifest has the hash of."""
+    began, path = run.manifest.get("base_sha256"), run.config.model.path
+    if began is None or began == (found := weights_sha256(path)):
+        return None
+    return f"{run.folder} was begun with another {path}: SHA-256 {began!s:.12}, here {found:.12}"
+
+
+def _levels(config: Train, world: World) -> dict[str, list[Item]]:
+    """The levels of each part. Raises `ConfigError` if none is long enough to train on."""
+    task = make_task(config, world)
+    levels = {part: load_items(world, name, part) for part, name in _level_sets(config).items()}
+    levels["test"] = levels["test"][: config.test_limit]
+    levels["train"] = [lv for lv in levels["train"] if task.difficulty(lv) >= config.rollout.min_length]
+    if not levels["train"]:
+        raise ConfigError(f"no level of {config.train_levels} has {config.rollout.min_length} optimal moves or more")
+    return levels
+
+
 def _to_the_end(
     run: Run, learner: Learner, task: Task, hierarchy: Hierarchy, config: Train, levels: Mapping[str, Sequence[Item]],
-    progress: Progress | None, say: Callable[[str], None],
+    progress: Progress | None, say: Say,
 ) -> None:  # fmt: skip
     crew: Team = learner.policy.team
     run.prune(config.keep_checkpoints)
@@ -151,9 +175,9 @@ def _to_the_end(
     last: Mapping[str, Any] = before[-1] if before else {}
     while not _spent(learner, config):
         line, step = _one(learner, task, hierarchy, config, levels)
-        last = line = line | health.follow(line, last)
         learner.seconds = crew.agree(time.monotonic() - begun)
-        run.append_metrics({**line, "seconds": round(learner.seconds, 2)})
+        last = line = line | health.follow(line, last) | {"seconds": round(learner.seconds, 2)}
+        run.append_metrics(line)
         groups = _records(learner.policy, step, config.record_levels)
         groups += probe.due(learner.with_(task, hierarchy, config), probed, learner.iteration)
         run.record(learner.iteration, groups, config.keep_rollouts)
@@ -171,11 +195,13 @@ def _level_sets(config: Train) -> dict[str, str]:
     return {"train": config.train_levels, "validation": config.validation_levels, "test": config.test_levels}
 
 
-def _same_levels(run: Run, config: Train, levels: Mapping[str, Sequence[Item]]) -> None:
-    """Raise `RunError` if a level file is not the one that the run began with."""
+def _refuse_other_files(run: Run, config: Train, levels: Mapping[str, Sequence[Item]]) -> None:
+    """Raise `RunError` if a level file or the base model is not the one that the run was begun with."""
     for part, name in _level_sets(config).items():
         if runs.levels_hash(levels[part]) != run.manifest.get("levels", {}).get(part, {}).get("sha256"):
             raise RunError(f"{name} has changed since {run.folder} began; restore it, or start a new run")
+    if other := other_base(run):
+        raise RunError(f"{other}; restore it, or start a new run")
 
 
 def _spent(learner: Learner, config: Train) -> bool:
@@ -187,7 +213,7 @@ def _spent(learner: Learner, config: Train) -> bool:
 
 
 def _progress(learner: Learner, config: Train) -> float:
-    """The share of the budget that is spent, by whichever limit is nearest."""
+    """The share of the budget that is spent, by the limit that is nearest."""
     parts = [learner.iteration / max(1, config.iterations)]
     if config.minutes is not None:
         parts.append(learner.seconds / (60 * config.minutes))
@@ -218,7 +244,7 @@ def _one(
 
 
 def draw_levels(levels: Sequence[Item], config: Train, iteration: int) -> list[Item]:
-    """The levels of an iteration: a new random order of the training split every time it is used up."""
+    """The levels of an iteration. Each pass through the training split has its own random order."""
     count, out = config.rollout.levels, []
     for i in range(iteration * count, (iteration + 1) * count):
         epoch, place = divmod(i, len(levels))
@@ -236,7 +262,7 @@ def _validation(
 
 
 def mode_of(hierarchy: Hierarchy) -> str:
-    """The mode of `evaluate` that a variant is scored in."""
+    """The mode of `evaluate` in which a variant is scored."""
     return "himac" if hierarchy.planner else "flat"
 
 
@@ -256,7 +282,7 @@ def final_scores(
 
 
 def base_score(policy: Policy, task: Task, levels: Sequence[Item], mode: str, rules: Rules = Rules()) -> Score:
-    """The score of the same 4-bit model as training began with it: its adapter at zero, or `model.adapter`."""
+    """The score of the model that training began with: the adapter at zero, or `model.adapter`."""
     with policy.as_it_began():
         return evaluate(policy, task, levels, mode, rules=rules)
 
@@ -283,17 +309,21 @@ def _save(run: Run, learner: Learner, config: Train, line: Mapping[str, Any]) ->
     run.save_checkpoint(learner.iteration, state, write, config.keep_checkpoints)
 
 
-def load_trained(run: Run, which: str = "last", say: Callable[[str], None] = lambda _: None) -> Policy:
+def load_trained(run: Run, which: str = "last", say: Say = print) -> Policy:
     """The trained policy of a run: its model with the newest intact adapter, or that of the best validation score.
 
-    which: ``last`` or ``best``. say: is told of damaged checkpoints.
+    which: ``last`` or ``best``. say: called with a line for each damaged checkpoint, and if the base model's weights
+    are not those that the run was begun with.
     """
     if which == "best" and (best := run.best_checkpoint(say)) is None:
         raise RunError(f"{run.folder} has no intact checkpoint with a validation score; say last")
     checkpoint = best if which == "best" else run.latest_checkpoint(say)
     if checkpoint is None:
-        raise RunError(f"{run.folder} has no intact checkpoint; train it further by --resume {run.folder}")
+        raise RunError(f"{run.folder} has no intact checkpoint; train it further with --resume {run.folder}")
     try:
-        return load_for(run.config, checkpoint)
+        policy = load_for(run.config, checkpoint)
     except ModelError as error:
         raise RunError(f"{run.folder}: {error}") from None
+    if other := other_base(run):
+        say(f"{other}; the adapter was not trained for these weights")
+    return policy

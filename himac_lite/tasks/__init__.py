@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from himac_lite.errors import ConfigError
 from himac_lite.types import Blueprint, Item, Role, SubGoal
 
 Action = int | str
@@ -115,4 +116,22 @@ class Describes(Protocol):
     def describe(self, role: Role, subgoal: SubGoal | None = None) -> Words: ...
 
 
-__all__ = ["PARTS", "Action", "Describes", "Episode", "Item", "Task", "Words"]
+@dataclass(frozen=True)
+class World:
+    """What ``--task`` chooses: a task with its items and settings. docs/cookbook.md has one of your own."""
+
+    name: str
+    """A plain Python name: what the configuration, folders and tables call it."""
+    make: Callable[[int, int], Task]
+    """(max_steps, subgoal_budget) → the task."""
+    load: Callable[[str, str | None], Sequence[Any]]
+    """(source, part) → items: of a split, of the `part` of a file, or with None of the whole file."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Setting, such as ``rollout.max_steps``, → value, where it is not the default of `settings.Train`."""
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise ConfigError(f"the name of a task must be a plain Python name, not {self.name!r}")
+
+
+__all__ = ["PARTS", "Action", "Describes", "Episode", "Item", "Task", "Words", "World"]

@@ -1,58 +1,94 @@
-"""Tasks by name: what makes a task, and where its items come from. A member is imported when it is asked for."""
+"""Tasks by name. A shipped world's module is imported when the world is asked for."""
 
 from __future__ import annotations
 
-from himac_lite.config import TASKS
+import contextlib
+import json
+from collections.abc import Iterator
+from functools import reduce
+from importlib import import_module
+from typing import Any
+
+from himac_lite.config import Train, override
 from himac_lite.errors import ConfigError, TaskError
-from himac_lite.tasks import Item, Task
+from himac_lite.from_file import Chosen, load
+from himac_lite.tasks import Item, Task, World
+
+WORLDS = {name: f"himac_lite.tasks.{name}.task" for name in ("sokoban", "webshop", "alfworld")}
+"""Name of a shipped task → the module that has its `WORLD`."""
 
 
-def task_of(name: str, max_steps: int, subgoal_budget: int) -> Task:
-    """The task of this name. Raises `ConfigError` that lists the names, and `TaskError` where a package is missing."""
-    try:
-        if name == "sokoban":
-            from himac_lite.tasks.sokoban.task import SokobanTask
+def world(which: str | World) -> World:
+    """A shipped world by name, or the world itself.
 
-            return SokobanTask(max_steps=max_steps, subgoal_budget=subgoal_budget)
-        if name == "webshop":
-            from himac_lite.tasks.webshop.task import WebShopTask
-
-            return WebShopTask(max_steps=max_steps, subgoal_budget=subgoal_budget)
-        if name == "alfworld":
-            from himac_lite.tasks.alfworld.task import AlfworldTask
-
-            return AlfworldTask(max_steps=max_steps, subgoal_budget=subgoal_budget)
-    except ModuleNotFoundError as error:
-        raise _missing(name, error) from None
-    raise _unknown(name)
+    Raises `ConfigError` that lists the names, and `TaskError` for a missing package.
+    """
+    if isinstance(which, World):
+        return which
+    if which not in WORLDS:
+        raise ConfigError(f"unknown task {which!r}; choose one of {', '.join(WORLDS)}, or FILE.py:NAME of your own")
+    with _installed(which):
+        found: World = import_module(WORLDS[which]).WORLD
+    return found
 
 
-def load_items(name: str, source: str, part: str | None = None) -> list[Item]:
-    """Items of a task from a split (``core/test``; ``core`` with `part` given) or a file of its own kind.
+def choose(given: World | str | None, default: str) -> Chosen[World]:
+    """The world that is meant: a value, ``FILE.py:NAME``, a shipped one's name, or without any the one named `default`.
+
+    `default` may come from a manifest, so it never names a file. Raises `ConfigError` with one line.
+    """
+    origin: dict[str, str] = {}
+    if isinstance(given, str) and ":" in given:
+        given, origin = load(given, World)
+    if not isinstance(given, World):
+        return Chosen(given or default, world(given or default))
+    if given.name not in WORLDS:
+        return Chosen(given.name, given, origin | {"value": given.name})
+    if given != world(given.name):
+        raise ConfigError(f"{given.name} is a shipped task; give yours another name")
+    return Chosen(given.name, given)
+
+
+def task_of(which: str | World, max_steps: int, subgoal_budget: int) -> Task:
+    """The task of a world. Raises as `world` does."""
+    found = world(which)
+    with _installed(found.name):
+        return found.make(max_steps, subgoal_budget)
+
+
+def load_items(which: str | World, source: str, part: str | None = None) -> list[Item]:
+    """Items of a world from a split (``core/test``; ``core`` with `part` given) or a file of the world's own kind.
 
     Raises `HimacError`s with one clear line.
     """
+    found = world(which)
+    with _installed(found.name):
+        return list(found.load(source, part))
+
+
+def for_task(config: Train, which: str | World) -> Train:
+    """The configuration with a task and its settings; what a preset sets to another value than the default stays.
+
+    Raises `ConfigError` that lists the tasks, or names a setting that does not exist.
+    """
+    found, default = world(which), Train()
+    config = override(config, "task", found.name)
+    for path, value in found.settings.items():
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        changed = override(config, path, text)
+        if _setting(config, path) == _setting(default, path):
+            config = changed
+    return config
+
+
+def _setting(config: Train, path: str) -> Any:
+    return reduce(getattr, path.split("."), config)
+
+
+@contextlib.contextmanager
+def _installed(name: str) -> Iterator[None]:
     try:
-        if name == "sokoban":
-            from himac_lite.tasks.sokoban.levels import load_levels
-
-            return list(load_levels(source, part))
-        if name == "webshop":
-            from himac_lite.tasks.webshop import task as webshop
-
-            return list(webshop.load(source, part))
-        if name == "alfworld":
-            from himac_lite.tasks.alfworld import task as alfworld
-
-            return list(alfworld.load(source, part))
+        yield
     except ModuleNotFoundError as error:
-        raise _missing(name, error) from None
-    raise _unknown(name)
-
-
-def _missing(name: str, error: ModuleNotFoundError) -> TaskError:
-    return TaskError(f"{error.name} is not installed: pip install 'himac-lite[{name}]'")
-
-
-def _unknown(name: str) -> ConfigError:
-    return ConfigError(f"unknown task {name!r}; choose one of {', '.join(TASKS)}")
+        extra = f"'himac-lite[{name}]'" if name in WORLDS else error.name
+        raise TaskError(f"{error.name} is not installed: pip install {extra}") from None

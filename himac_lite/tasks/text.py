@@ -28,6 +28,9 @@ MAX_LINE = 240
 MAX_OBSERVATION = 6000
 """Maximum characters of an observation in a prompt; a longer one is truncated and ends with `CUT`."""
 CUT = " [...]"
+SETTINGS = {"update.epochs": 1, "update.groups_per_step": 2, "update.minibatches": 8, "update.lr": 2e-3}
+"""Settings of training. A long episode makes a second pass over a phase cost as much as twice the experience, and there
+are few iterations; so the steps are more and larger instead."""
 
 
 def shown(observation: str) -> str:
@@ -93,7 +96,7 @@ def known_part(source: str, part: str, parts: Sequence[str] = PARTS) -> str:
 
 
 class TextTask:
-    """Base class of the tasks with written actions."""
+    """Base class of the tasks whose blueprints are lines of text."""
 
     actions: tuple[str, ...] = ()
     sub_done = SUB_DONE

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from himac_lite.config import TASKS, Pretrain
+from himac_lite.config import Pretrain
 from himac_lite.errors import ConfigError, RunError
 from himac_lite.policy.parallel import summed_gradients
 from himac_lite.pretraining import Batch, Stage, lessons, sokoban
@@ -40,7 +40,7 @@ def first_batch() -> Batch:
 
 
 def test_every_task_has_a_recipe():
-    assert [recipe_of(task).task for task in TASKS] == list(TASKS)
+    assert [recipe_of(task).task for task in WORLDS] == list(WORLDS)
     assert recipe_of("sokoban").settings == Pretrain()
     with pytest.raises(ConfigError, match="sokoban, webshop, alfworld"):
         recipe_of("chess")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from himac_lite import cli, storage
-from himac_lite.config import TRAIN_PRESETS, Pretrain, Train, as_dict, for_task, from_dict
+from himac_lite.config import TRAIN_PRESETS, Pretrain, Train, as_dict, from_dict
 from himac_lite.errors import ConfigError, ModelError
 from himac_lite.pretraining import driver
 from himac_lite.pretraining import lessons as making
@@ -21,6 +21,7 @@ from himac_lite.pretraining.scripted import play_scripted
 from himac_lite.pretraining.tokenizers import build_text_tokenizer
 from himac_lite.rollout.evaluate import score
 from himac_lite.runs.training import resolve_model
+from himac_lite.tasks.registry import for_task
 from himac_lite.tasks.sokoban.solver import solve
 from himac_lite.tasks.webshop import task as webshop
 from himac_lite.tasks.webshop.catalogue import Product

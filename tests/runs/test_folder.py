@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from conftest import planned, needs_training
 
 from himac_lite.config import Rollout, Train, as_dict
-from himac_lite.errors import RunError
+from himac_lite.errors import ConfigError, RunError
 from himac_lite.runs.folder import Run, create_run, levels_hash, load_run
 from himac_lite.runs.records import macro_record, micro_record, sequence_record, trajectory_record
 from himac_lite.types import Blueprint, End, Group, Invalid, Level, Role, TokenSequence, SubGoal, Trajectory
@@ -88,6 +89,22 @@ def test_metrics_records_results_and_checkpoints_come_back(run):
     assert (checkpoint.iteration, checkpoint.state["env_steps"]) == (2, 30)
     assert (checkpoint.folder / "adapter.bin").read_text() == "weights"
     assert not [f for f in run.folder.rglob("*") if "tmp" in f.name]
+
+
+def test_metrics_as_a_table(run, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    run.append_metrics({"iteration": 1, "loss": 0.25})
+    run.append_metrics({"iteration": 2, "loss": 0.125, "validation/success": 0.5})
+    table = run.table()
+    assert isinstance(table, pandas.DataFrame)
+    assert table["loss"].tolist() == [0.25, 0.125]
+    assert table["validation/success"].isna().tolist() == [True, False]
+
+
+def test_a_table_without_pandas_says_what_to_install(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)  # importing it now raises ModuleNotFoundError
+    with pytest.raises(ConfigError, match="pip install pandas"):
+        run.table()
 
 
 def test_a_folder_with_a_run_is_refused_and_left_alone(run):
@@ -315,7 +332,9 @@ def test_a_read_only_folder_is_named(tmp_path):
 # ---- records -----------------------------------------------------------------------------------------------------
 
 GOAL = "push the box at (1,2) right to (1,3)"
-PLAN = TokenSequence(Role.PLANNER, (9, 9, 5, 6), 2, (False, False, True, True), (0.0, 0.0, -0.123456, -2.0), End.PLAN, GOAL)
+PLAN = TokenSequence(
+    Role.PLANNER, (9, 9, 5, 6), 2, (False, False, True, True), (0.0, 0.0, -0.123456, -2.0), End.PLAN, GOAL
+)
 SEGMENT = TokenSequence(Role.EXECUTOR, (9, 7, 8), 1, (False, True, False), (0.0, -0.5, 0.0), End.SUCCESS, "right")
 DONE = Trajectory(Blueprint(GOAL, (SubGoal(GOAL),)), (SEGMENT,), "R", 1.0, True, 1, (1,))
 FAILED = Trajectory(Blueprint("what?", (), Invalid.SYNTAX), (), "", 0.0, False, 0, ())

@@ -192,37 +192,150 @@ def test_iterations_of_one_role_are_recorded_and_shown(config, tmp_path):
     assert roles == ["planner"] * 16
 
 
-def test_a_run_is_scored_and_gone_on_with_under_its_own_rules_only(config, tmp_path, capsys):
+NOTHING = """
+from dataclasses import replace
+from himac_lite.hierarchy import Hierarchy, fixed_steps
+
+def nothing(blueprint):
+    return replace(blueprint, subgoals=())
+
+told_nothing = Hierarchy(form=nothing)  # an executor without sub-goals does nothing
+
+def one_step():
+    return Hierarchy(end=fixed_steps(1))
+"""
+
+
+@pytest.fixture
+def short(config: Train) -> Train:
+    return replace(config, iterations=1, probe_levels=0, validate_every=0)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """The line of a command that must end with exit code 2."""
+    assert cli.main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    return err.strip().splitlines()[-1]
+
+
+def test_a_run_of_a_variant_from_a_file_asks_for_it_again(short, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("my.py").write_text(NOTHING)
+    run = train(short, "mine", hierarchy="my.py:told_nothing")
+    assert [run.results[who]["success"] for who in ("trained", "base")] == [0, 0]
+    assert (run.variant, run.config.variant) == ("told_nothing", "told_nothing")
+    assert run.manifest["hierarchy"] == {
+        "file": "my.py", "sha256": digest(Path("my.py")), "name": "told_nothing", "value": "form=nothing",
+    }  # fmt: skip
+    assert run.manifest["world"] is None
+    evaluated = ("evaluate", "mine", "--levels", short.test_levels, "--json")
+    for argv in (evaluated, ("train", "--resume", "mine")):
+        said = refused(capsys, *argv)
+        assert said == (
+            "himac-lite: mine was begun with 'told_nothing' of 'my.py', which a manifest cannot restore; "
+            "add --variant FILE.py:NAME (in Python: hierarchy=)"
+        )
+    assert cli.main([*evaluated, "--mode", "flat"]) == 0  # no blueprint is executed, so its form does not matter
+    assert json.loads(capsys.readouterr().out)["base_success"] > 0
+    for other in ("himac", "my.py:one_step"):
+        for argv in (evaluated, ("train", "--resume", "mine")):
+            assert "was begun with 'told_nothing' of 'my.py', not with " in refused(capsys, *argv, "--variant", other)
+    assert cli.main([*evaluated, "--variant", "my.py:told_nothing"]) == 0
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["success"], "has changed" in err) == (0, False)
+    assert train(short, run.folder, resume=True, hierarchy="my.py:told_nothing").results["trained"]["success"] == 0
+
+    with Path("my.py").open("a") as file:
+        file.write("# one more line")
+    assert cli.main([*evaluated, "--variant", "my.py:told_nothing"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["success"] == 0
+    assert "himac-lite: my.py has changed since mine began\n" in err
+    said = refused(capsys, "train", "--resume", "mine", "--variant", "my.py:told_nothing")
+    assert said == "himac-lite: my.py has changed since mine began; restore it, or start a new run"
+
+
+def test_a_run_of_a_variant_given_as_a_value_asks_for_it_again(short, tmp_path, capsys):
     def nothing(blueprint: Blueprint) -> Blueprint:
         return replace(blueprint, subgoals=())
 
-    config = replace(config, iterations=1, probe_levels=0, validate_every=0)
-    mine = Hierarchy(form=nothing)  # whoever is told nothing does nothing
-    run, folder = train(config, tmp_path / "mine", hierarchy=mine), str(tmp_path / "mine")
-    levels = load_levels(config.test_levels)
-    assert [run.results[who]["success"] for who in ("trained", "base")] == [0, 0]
-    argv = ["evaluate", folder, "--levels", config.test_levels, "--json"]
-    assert cli.main(argv) == 2
-    said = capsys.readouterr().err
-    assert "hierarchy of its own, and its form cannot be had back by name" in said
-    assert "himac_lite.evaluation.scores.score_run" in said
-    assert cli.main([*argv, "--mode", "flat"]) == 0  # where there is no blueprint, no rule counts
-    assert json.loads(capsys.readouterr().out)["base_success"] > 0
+    mine, levels = Hierarchy(form=nothing), load_levels(short.test_levels)
+    run = train(short, tmp_path / "mine", hierarchy=mine)
+    assert run.variant == "mine"  # the folder's name
+    words = f"form={nothing.__qualname__}"
+    assert run.manifest["hierarchy"] == {"value": words}
     assert score_run(run, levels, hierarchy=mine)["trained"].as_dict() == run.results["trained"] | {"ci95": ANY}
-    for other in (None, Hierarchy(form=one_cell_at_a_time)):
-        with pytest.raises(RunError, match=r"begun with a hierarchy of its own \(form=own:.*nothing\), not this one"):
-            train(config, run.folder, resume=True, hierarchy=other)
-    assert train(config, run.folder, resume=True, hierarchy=mine).results["trained"] == run.results["trained"]
-    known = train(config, tmp_path / "known", hierarchy=Hierarchy(end=fixed_steps(1)))
-    assert cli.main(["evaluate", str(known.folder), "--levels", config.test_levels, "--json"]) == 0
+    with pytest.raises(RunError, match="add --variant"):
+        score_run(run, levels)
+    for other in (Hierarchy(form=one_cell_at_a_time), "himac"):
+        with pytest.raises(RunError) as error:
+            train(short, run.folder, resume=True, hierarchy=other)
+        assert f"begun with a value of its own ({words!r}), not with " in one_line(error)
+    assert train(short, run.folder, resume=True, hierarchy=mine).results["trained"] == run.results["trained"]
+    (tmp_path / "steps.py").write_text(NOTHING)  # a value may stand in a file later
+    known = train(short, tmp_path / "known", hierarchy=Hierarchy(end=fixed_steps(1)))
+    argv = ["evaluate", str(known.folder), "--levels", short.test_levels, "--json"]
+    assert cli.main([*argv, "--variant", f"{tmp_path}/steps.py:one_step"]) == 0
     again = json.loads(capsys.readouterr().out)
     for name in ("success", "mean_steps", "solved"):
         assert again[name] == known.results["trained"][name]
     assert again["base_success"] == known.results["base"]["success"]
-    # One step a sub-goal: the two levels that need a walk before the second push are out of reach.
-    assert (
-        score_run(known, levels)["base"].mean_steps < evaluate(load_for(config), make_task(config), levels).mean_steps
-    )
+    # One step per sub-goal: the two levels that need a walk before the second push are out of reach.
+    played = score_run(known, levels, hierarchy=Hierarchy(end=fixed_steps(1)))["base"]
+    assert played.mean_steps < evaluate(load_for(short), make_task(short), levels).mean_steps
+
+
+def test_a_run_of_a_preset_is_not_scored_as_another_variant(whole, config, capsys):
+    argv = ("evaluate", str(whole.folder), "--levels", config.test_levels, "--variant", "replan")
+    assert refused(capsys, *argv).endswith("was begun with 'himac', not with 'replan'")
+    with pytest.raises(RunError, match="begun with 'himac', not with 'flat_grpo'"):
+        train(config, whole.folder, resume=True, hierarchy="flat_grpo")
+
+
+@pytest.mark.parametrize("own", [{"form": "own:nothing", "depth": 3}, {}, [1], "os.system"])
+def test_a_run_of_version_0_1_with_its_own_hierarchy_asks_for_it(whole, config, tmp_path, own):
+    """Version 0.1 wrote the axes of such a hierarchy; nothing is restored from them."""
+    run = Run(tmp_path / "run")
+    shutil.copytree(whole.folder, run.folder)
+    manifest = {k: v for k, v in whole.manifest.items() if k not in ("world", "base_sha256")}
+    (run.folder / "manifest.json").write_text(json.dumps(manifest | {"hierarchy": own}))
+    levels = load_levels(config.test_levels)
+    with pytest.raises(RunError, match="add --variant FILE.py:NAME") as error:
+        score_run(load_run(run.folder), levels)
+    assert ("form, depth" in one_line(error)) == (isinstance(own, dict) and bool(own))
+    scored = score_run(load_run(run.folder), levels, hierarchy=Hierarchy(end=fixed_steps(1)))
+    assert scored["trained"].n == 4
+
+
+def test_another_base_model_is_reported_and_not_trained_further(short, tiny_model, tmp_path, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    short = replace(short, model=replace(short.model, path=str(model)))
+    run = train(short, tmp_path / "run")
+    weights = model / "model.safetensors"
+    assert run.manifest["base_sha256"] == digest(weights)
+    load_trained(run)
+    assert capsys.readouterr().out == ""
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    said = f"was begun with another {model}: SHA-256 {run.manifest['base_sha256'][:12]}, here {digest(weights)[:12]}"
+    assert cli.main(["evaluate", str(run.folder), "--levels", short.test_levels, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["n"] == 4
+    assert said in err
+    assert cli.main(["export", str(run.folder), "--out", str(tmp_path / "out")]) == 0
+    assert said in capsys.readouterr().err
+    with pytest.raises(RunError) as error:
+        train(replace(short, iterations=2), run.folder, resume=True)
+    assert said in one_line(error)
+    manifest = run.manifest
+    del manifest["base_sha256"]  # as version 0.1 wrote it
+    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    load_trained(load_run(run.folder))
+    assert capsys.readouterr().out == ""
 
 
 # ---- interrupted and gone on with --------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 
 from himac_lite import storage
 from himac_lite.errors import TaskError
-from himac_lite.tasks import Action, Words, text
+from himac_lite.tasks import Action, Words, World, text
 from himac_lite.tasks.alfworld.client import Connection, Lost
 from himac_lite.tasks.alfworld.house import RECEPTACLES, THINGS, House, from_text, problem, solution, subgoals_of
 from himac_lite.types import Blueprint, Role, SubGoal
@@ -243,3 +243,14 @@ class AlfworldTask(text.TextTask):
         if not item.commands:
             raise TaskError(f"game {item.title!r} has no walkthrough to make a blueprint from")
         return text.written_plan([goal.text for goal in subgoals_of(item.commands)])
+
+
+WORLD = World(
+    "alfworld", AlfworldTask, load,
+    {
+        "train_levels": "household/train", "validation_levels": "household/validation",
+        "test_levels": "household/test", "model.path": "alfworld-base", "rollout.levels": 8, "rollout.min_length": 0,
+        "rollout.max_steps": MAX_STEPS, "rollout.subgoal_budget": 20, "validate_on": 48, "iterations": 10,
+        **text.SETTINGS,
+    },
+)  # fmt: skip

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from himac_lite.errors import LevelError
-from himac_lite.tasks import Action, Words, marks
+from himac_lite.tasks import Action, Words, World, marks
 from himac_lite.tasks.sokoban import instructions, language, pixels
+from himac_lite.tasks.sokoban.levels import load_levels
 from himac_lite.tasks.sokoban.rules import MOVES, Board, Outcome, board_from_level, step
 from himac_lite.tasks.sokoban.solver import Push, pushes_of, solve
 from himac_lite.types import Blueprint, Level, Role, SubGoal
@@ -105,3 +106,7 @@ class SokobanTask:
         pushes = pushes_of(board_from_level(item), solution.lurd)
         subgoals = tuple(SubGoal(language.subgoal_text(*p)) for p in pushes)
         return Blueprint(language.format_blueprint(subgoals), subgoals)
+
+
+WORLD = World("sokoban", SokobanTask, load_levels)
+"""The default settings are this task's."""

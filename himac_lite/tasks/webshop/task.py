@@ -11,7 +11,7 @@ from typing import Protocol
 
 from himac_lite import storage
 from himac_lite.errors import TaskError
-from himac_lite.tasks import Action, Words, text
+from himac_lite.tasks import Action, Words, World, text
 from himac_lite.tasks.webshop.catalogue import Catalogue, load_catalogue
 from himac_lite.tasks.webshop.goals import NO_LIMIT, Goal, load_goals, split, synthetic_goals
 from himac_lite.tasks.webshop.live import LiveSession, instructions
@@ -214,3 +214,14 @@ def plan_of(goal: Goal, noun: str, attributes: Sequence[str] | None = None) -> l
         *(f"choose {name}: {value}" for name, value in goal.options),
         "buy it",
     ]
+
+
+WORLD = World(
+    "webshop", WebShopTask, load,
+    {
+        "train_levels": "webshop/train", "validation_levels": "webshop/validation", "test_levels": "webshop/test",
+        "model.path": "webshop-base", "rollout.levels": 16, "rollout.min_length": 0, "rollout.max_steps": MAX_STEPS,
+        "rollout.subgoal_budget": 6, "rollout.progress_share": 1.0, "validate_on": 64, "iterations": 12,
+        **text.SETTINGS,
+    },
+)  # fmt: skip

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from webshop_server import application, running
 
-from himac_lite.config import Train, for_task
+from himac_lite.config import Train
 from himac_lite.errors import TaskError
 from himac_lite.rollout.evaluate import play_random, score
 from himac_lite.rollout.play import Arena
 from himac_lite.rollout.rules import ReturnRule
 from himac_lite.runs.records import level_record
 from himac_lite.tasks import Describes
-from himac_lite.tasks.registry import load_items, task_of
+from himac_lite.tasks.registry import for_task, load_items, task_of
 from himac_lite.tasks.text import MAX_OBSERVATION, parse_blueprint, prompt, written_plan
 from himac_lite.tasks.webshop import task as webshop
 from himac_lite.tasks.webshop.live import LiveSession, read_page
