@@ -25,6 +25,7 @@ from himac_lite.pretraining.driver import (
     recipe_of,
     through_nf4,
 )
+from himac_lite.tasks.registry import WORLDS
 
 TINY = Pretrain(width=64, layers=1, heads=2, batch_tokens=1024, micro_tokens=512, expert_steps=5, mixed_steps=5)
 EXPERTS, MIXED = 0, 1
