@@ -15,7 +15,7 @@ import pytest
 from himac_lite import cli, from_file, hierarchy
 from himac_lite.config import Train
 from himac_lite.errors import ConfigError, HimacError, RunError
-from himac_lite.evaluation import grid
+from himac_lite.evaluation import grid, rows
 from himac_lite.hierarchy import PRESETS, Hierarchy
 from himac_lite.runs.folder import Run, create_run, load_run
 from himac_lite.runs.training import train
@@ -247,6 +247,16 @@ def test_cells_of_a_variant_from_a_file(mine, tmp_path):
     with pytest.raises(ConfigError, match="the grid webshop has its own task"):
         grid.settings_for("webshop", "alfworld")
     assert grid.settings_for("efficiency", "webshop").test_levels == "webshop/test"
+
+
+def test_a_table_holds_one_version_of_a_file(tmp_path):
+    """A variant may be added to a table that has rows; its hash is kept from then on."""
+    name = f"{rows.OWN_FILE}mine"
+    rows.keep_settings(tmp_path, {"seeds": 3}, begun=False)
+    rows.keep_settings(tmp_path, {"seeds": 3, name: "aa"}, begun=True)
+    assert json.loads((tmp_path / "settings.json").read_text()) == {"seeds": 3, name: "aa"}
+    with pytest.raises(RunError, match="sha256 of the file of mine='aa', not 'bb'"):
+        rows.keep_settings(tmp_path, {"seeds": 3, name: "bb"}, begun=True)
 
 
 def test_a_world_is_given_as_a_value_or_refused():
