@@ -118,8 +118,8 @@ def test_a_variant_in_a_file_is_trained_scored_and_resumed(toy_options, tiny_mod
 def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model that has read a few plans and segments of the page's counting task."""
     import torch
-    from himac_lite.pretraining.pretrain import make_model
 
+    from himac_lite.pretraining.driver import make_model
     from himac_lite.pretraining.tokenizers import build_text_tokenizer
 
     names: dict[str, Any] = {}
