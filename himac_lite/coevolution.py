@@ -1,16 +1,19 @@
-"""Iterative co-evolution: planner and executor of one model, trained in turn by group-relative advantages.
+"""Iterative co-evolution: planner and executor learn in turn from group-relative advantages.
 
-One iteration of HiMAC (arXiv 2603.00977), for P levels:
+One iteration of HiMAC (arXiv 2603.00977) for P levels:
 
-- **Phase A, macro exploration.** G blueprints per level, each scored by a greedy execution; the executor is part of the
-  environment. The macro advantage of a blueprint trains its tokens.
-- **Phase B, micro adaptation.** z*, the best blueprint of each level, is executed N times; the micro advantage of an
-  execution trains its action tokens (with `<sub_done>`).
+- **Phase A, macro exploration.** The planner samples G blueprints per level. One greedy execution scores each of them.
+  The macro advantage of a blueprint trains its tokens; the executor is frozen.
+- **Phase B, micro adaptation.** The executor samples N executions of z*, the best blueprint of each level. The micro
+  advantage of an execution trains its action tokens, `<sub_done>` included; the planner is frozen.
 
-Departures from the paper, and why: G executions are of this small model, so P is tens, not 128; a phase is learnt in
-several minibatches, which the clipped ratio allows; groups whose returns are all equal have zero advantage and are left
-out of the update, which would only apply KL to them. `advantage.hierarchical_advantage` is the paper's formula for both
-levels at once; here z* is executed between its two halves.
+Departures from the paper:
+
+- P is tens instead of 128, because the model is small.
+- A phase is learnt in several minibatches, which the clipped ratio allows.
+- The update skips groups without a difference: their advantages are zero, so only the KL term would act on them.
+- `advantage.hierarchical_advantage`, the paper's formula for both levels, is not called: z* is executed between its
+  two halves.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ HIMAC = PRESETS["himac"]
 
 @dataclass(frozen=True)
 class Learner:
-    """The context of an iteration, the same through a whole run."""
+    """The context of an iteration, constant through a run."""
 
     policy: Policy
     optimizer: torch.optim.Optimizer
@@ -48,7 +51,7 @@ class Learner:
     config: Train
 
     def arena(self, rng: np.random.Generator) -> Arena:
-        """Where this policy plays: under the variant's rules, exploring at the temperature of the settings."""
+        """The policy in its task, with the variant's rules and the temperature of the settings."""
         rollout = self.config.rollout
         sampling = Sampling(rollout.temperature, rng)
         return Arena(self.policy, self.task, self.hierarchy.rules, ReturnRule(rollout.progress_share), sampling)
@@ -56,7 +59,7 @@ class Learner:
 
 @dataclass(frozen=True)
 class Iteration:
-    """What one iteration gathered and did; groups with their advantages, for the record."""
+    """The groups of one iteration with their advantages, its metrics and its cost."""
 
     macro: tuple[Group, ...]
     macro_adv_pg: np.ndarray
@@ -69,7 +72,10 @@ class Iteration:
 
 
 def iterate(learner: Learner, levels: Sequence[Item], seed: np.random.SeedSequence, iteration: int = 0) -> Iteration:
-    """Phase A: explore → credit → learn. Phase B: adapt → credit → learn. iteration: from 0, for the schedule."""
+    """Run one iteration. Phase A: explore → credit → learn. Phase B: adapt → credit → learn.
+
+    seed: of all random choices. iteration: from 0, for the schedule.
+    """
     rng = np.random.default_rng(seed)
     arena, hierarchy, n = learner.arena(rng), learner.hierarchy, learner.config.rollout.group
     phase = hierarchy.phase(iteration)
@@ -115,10 +121,13 @@ def iterate(learner: Learner, levels: Sequence[Item], seed: np.random.SeedSequen
 
 
 def explore(arena: Arena, levels: Sequence[Item], n: int, hierarchy: Hierarchy = HIMAC) -> list[Group]:
-    """Phase A rollouts: `n` blueprints per level, each scored by the frozen executor (HiMAC: one greedy execution)."""
+    """Phase A rollouts: `n` blueprints per level, each scored by `hierarchy.score`.
+
+    Raises ConfigError if `score` returns another number of trajectories.
+    """
     written = [pair for group in arena.blueprints(levels, n, arena.sampling) for pair in group]
     jobs = [(level, z) for level, (_, z) in zip((lv for lv in levels for _ in range(n)), written, strict=True)]
-    # With three levels the middle one belongs to the frozen part; with two, replanning explores again.
+    # At depth 3 the middle level is frozen here; at depth 2 replanning explores as well.
     done = hierarchy.score(arena, jobs, GREEDY if hierarchy.depth == 3 else arena.sampling)
     if len(done) != len(jobs):
         raise ConfigError(f"score returned {len(done)} trajectories for {len(jobs)} blueprints")
@@ -126,7 +135,7 @@ def explore(arena: Arena, levels: Sequence[Item], n: int, hierarchy: Hierarchy =
 
 
 def choose(task: Task, groups: Sequence[Group], best_p: np.ndarray) -> list[Blueprint | None]:
-    """z* of each level: the blueprint that `best_p` names, or the task's own solution for `ORACLE`."""
+    """z* of each level: the blueprint at index `best_p` [P], or the task's oracle for `ORACLE`."""
     return [
         task.oracle(group.level) if z == ORACLE else group.trajectories[z].blueprint
         for group, z in zip(groups, best_p, strict=True)
@@ -134,15 +143,15 @@ def choose(task: Task, groups: Sequence[Group], best_p: np.ndarray) -> list[Blue
 
 
 def adapt(arena: Arena, levels: Sequence[Item], n: int, plans: Sequence[Blueprint | None] | None = None) -> list[Group]:
-    """Phase B rollouts: `n` sampled executions of z* of each level; `n` flat episodes without `plans`.
+    """Phase B rollouts: `n` sampled executions of each z*, or `n` flat episodes of each level without `plans`.
 
-    Replanning is greedy: the planner is frozen.
+    Replanning is greedy, because the planner is frozen.
     """
     return grouped(levels, arena.play(repeated(levels, plans or [None] * len(levels), n), arena.sampling))
 
 
 def spent(played: Sequence[Trajectory], macro: Sequence[Group]) -> tuple[int, int]:
-    """Environment steps and sampled tokens of everything that was played, blueprints included."""
+    """Environment steps and sampled tokens of all trajectories and of the blueprints of macro groups."""
     blueprints: list[TokenSequence] = [t.blueprint_tokens for g in macro for t in g.trajectories if t.blueprint_tokens]
     tokens = sum(t.n_tokens for t in played) + sum(sum(s.action_mask) for s in blueprints)
     return sum(t.steps for t in played), tokens

@@ -1,20 +1,19 @@
-"""The one exception a person is meant to read."""
+"""Errors that a user can fix."""
 
 from __future__ import annotations
 
 
 class HimacError(Exception):
-    """Something the user can put right: the message names the file or value and what is allowed.
+    """An error that the user can fix. The message names the file or value and what is allowed.
 
-    The command line prints it as one line and exits with code 2.
+    The command line prints the message on one line and exits with code 2.
     """
 
 
 class LevelError(HimacError, ValueError):
-    """A level, or a file of levels, that cannot be read.
+    """A level or a file of levels that cannot be read.
 
-    source: the file, where it comes from one; level: its number in the file, from 1; line: where in the file the level
-    begins, from 1. The message says them too.
+    source: the file, or None. level: the level's number in the file, from 1. line: the level's first line, from 1.
     """
 
     def __init__(
@@ -25,11 +24,11 @@ class LevelError(HimacError, ValueError):
 
 
 class TaskError(HimacError, ValueError):
-    """A catalogue, a goal or a game that cannot be read, or an environment that does not answer."""
+    """A catalogue, goal or game that cannot be read, or an environment that does not answer."""
 
 
 class ModelError(HimacError, ValueError):
-    """A path that is no model, or a model that cannot play this role."""
+    """A path without a usable model, or a model that cannot play a role."""
 
 
 class RunError(HimacError):
@@ -37,4 +36,9 @@ class RunError(HimacError):
 
 
 class ConfigError(HimacError, ValueError):
-    """A setting outside what is allowed, or two settings that exclude each other."""
+    """A setting that is not allowed, or two settings that exclude each other."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an exception's message, or its type if the message is empty."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,7 +1,7 @@
-"""How many cores this process may use: those it may run on, and no more than its container's share of time.
+"""The number of cores that this process may use.
 
-A container with one CPU on a node of sixty-four (Binder, Kubernetes, `docker run --cpus`) sees sixty-four. One worker a
-core would then take the memory of sixty-four workers for the speed of one.
+A container limited to one CPU on a node of 64 (Binder, Kubernetes, `docker run --cpus`) sees all 64. One worker per
+visible core would cost the memory of 64 workers at the speed of one.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from functools import cache
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
-"""Where Linux shows a container the limits of its own group."""
+"""The limits of this container on Linux."""
 
 
 def cores() -> int:
-    """Cores that this process may use: at least 1."""
+    """Usable cores, at least 1: CPU affinity, capped by the CPU quota of the control group."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = _share()
     return max(1, allowed if share is None else min(allowed, math.ceil(share)))
@@ -24,13 +24,13 @@ def cores() -> int:
 
 @cache
 def _share() -> float | None:
-    return share_of_time(CGROUPS)  # once: steps of small batches ask for it thousands of times a second
+    return share_of_time(CGROUPS)  # cached: decoding small batches asks thousands of times per second
 
 
 def share_of_time(cgroups: Path) -> float | None:
-    """Cores' worth of time that control groups grant, by version 2 (cpu.max) or 1 (cpu.cfs_*_us); None: no limit.
+    """The CPU quota in cores, from control groups version 2 (cpu.max) or 1 (cpu.cfs_*_us).
 
-    What cannot be read or is no pair of numbers counts as no limit.
+    None if there is no limit or no readable one.
     """
     try:
         quota, period = (cgroups / "cpu.max").read_text().split()

@@ -1,4 +1,4 @@
-"""The settings: one frozen dataclass a concern, a docstring under every field."""
+"""The settings: one frozen dataclass per concern, with a docstring under every field."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ class Pretrain:
 
 @dataclass(frozen=True)
 class Model:
-    """Which model, and its adapter."""
+    """The model and its adapter."""
 
     path: str = "sokoban-base"
     """A folder, a hub id, or the name of a shipped model."""
     revision: str = "main"
-    """Branch, tag or commit of a hub id; the presets name commits, so that the same files are loaded for ever."""
+    """Branch, tag or commit of a hub id. The presets name commits, so that the files never change."""
     adapter: str = ""
-    """An adapter to begin with, such as one made by `himac-lite sft`; the KL term then holds to it, not to the base."""
+    """A saved adapter to start from, such as one made by `himac-lite sft`; it is then part of the KL term's reference."""
     observation: str = "text"
-    """What the model is shown: text, or rgb (a picture of the board, for a vision-language model)."""
+    """The observation: text, or rgb (a picture of the board, for a vision-language model)."""
     rank: int = 16
-    """LoRA rank, on every linear layer."""
+    """LoRA rank of every linear layer."""
     alpha: int = 32
     """LoRA scale is alpha / rank."""
     four_bit: bool = True
     """Keep the base weights in NF4."""
     checkpointing: bool = False
-    """Compute activations again in the backward pass instead of keeping them: less memory, a third more time."""
+    """Recompute activations in the backward pass instead of storing them: less memory, a third more time."""
 
 
 @dataclass(frozen=True)
@@ -87,53 +87,53 @@ class Sft:
 
 @dataclass(frozen=True)
 class Rollout:
-    """How experience is gathered."""
+    """Rollouts."""
 
     levels: int = 32
     """P: levels of an iteration."""
     min_length: int = 10
-    """Train only on levels of at least this optimal length: all members solve short ones, which teaches nothing."""
+    """Train only on levels of at least this optimal length: all members solve shorter ones, which teaches nothing."""
     group: int = 8
-    """G and N: blueprints a level, and executions of the chosen one (paper: 8)."""
+    """G and N: blueprints per level, and executions of z* (paper: 8)."""
     temperature: float = 1.0
     """Sampling temperature of blueprints (phase A) and actions (phase B)."""
     max_steps: int = 50
     """Step limit of an episode."""
     subgoal_budget: int = 20
-    """Steps after which a sub-goal is left without <sub_done>."""
+    """Steps after which a sub-goal ends even without <sub_done>."""
     progress_share: float = 0.0
-    """What a failed episode is worth: this times the share of boxes in place (success: 1); 0 is the sparse reward."""
+    """The return of a failed episode is this times its progress (success: 1); 0 is the sparse reward."""
     curriculum: float = 0.0
-    """Over this share of the budget longer levels are let in, one bin of optimal length after another; 0: all at once.
-    Short levels must be among them: set min_length=0."""
+    """Over this share of the budget, add longer levels, one bin of optimal length after another; 0: all at once.
+    Set min_length=0, because the curriculum starts with short levels."""
     static_cache: str = "auto"
-    """Decode at fixed shapes in a cache that stays in memory, on a GPU by CUDA graphs: on, off, or auto: on a GPU."""
+    """Decode at fixed shapes in a preallocated cache, on a GPU with CUDA graphs: on, off, or auto (only on a GPU)."""
 
 
 @dataclass(frozen=True)
 class Update:
-    """How a phase is learnt from."""
+    """The update of one phase."""
 
     lr: float = 1e-3
-    """Learning rate of AdamW on the LoRA parameters at the start; it falls linearly as the budget is spent …"""
+    """Initial learning rate of AdamW on the LoRA parameters; it decays linearly as the budget is spent."""
     lr_floor: float = 0.1
-    """… to this share of it."""
+    """Final learning rate as a share of `lr`."""
     minibatches: int = 4
-    """Optimizer steps a pass over a phase, at most …"""
+    """Largest number of optimizer steps per epoch."""
     groups_per_step: int = 8
-    """… and fewer where so few groups have an advantage that a step would rest on less than these."""
+    """Groups per optimizer step; with few groups an epoch has fewer than `minibatches` steps."""
     epochs: int = 2
-    """Passes over a phase; more than one relies on the clipped ratio."""
+    """Passes over the groups of a phase; more than one relies on the clipped ratio."""
     clip_low: float = 0.2
-    """The ratio is clipped below 1 − clip_low …"""
+    """The ratio is clipped below 1 − clip_low."""
     clip_high: float = 0.2
-    """… and above 1 + clip_high."""
+    """The ratio is clipped above 1 + clip_high."""
     beta: float = 0.01
-    """Weight of the KL divergence from the base model (paper: 0.01)."""
+    """Weight of the KL term (paper: 0.01)."""
     grad_clip: float = 1.0
-    """Largest norm of a gradient."""
+    """Largest norm of the gradient; larger ones are scaled down to it."""
     micro_tokens: int = 2048
-    """Tokens of one forward and backward pass: bounds memory, does not change the gradient. 0: as many as fit."""
+    """Tokens per micro-batch: bounds memory, does not change the gradient; 0: as many as fit."""
 
 
 @dataclass(frozen=True)
@@ -141,48 +141,47 @@ class Train:
     """One training run (`himac-lite train`)."""
 
     task: str = "sokoban"
-    """Which environment: one of `tasks.registry.WORLDS`, or the name of a `World` of your own."""
+    """The task: one of `tasks.registry.WORLDS`, or the name of a `World` from FILE.py:NAME."""
     variant: str = "himac"
     """A preset of `himac_lite.hierarchy`, or the NAME of a variant from FILE.py:NAME."""
     train_levels: str = "core/train"
     """Split or file to train on."""
     validation_levels: str = "core/validation"
-    """Split or file for the curve during training."""
+    """Split or file for the validation curve."""
     test_levels: str = "core/test"
-    """Split or file for the figures at the end; nothing is chosen by them."""
+    """Split or file for the final scores; nothing is selected by them."""
     iterations: int = 40
     """Iterations of phase A and phase B."""
     minutes: float | None = None
-    """Stop after so many minutes even if iterations are left."""
+    """Stop after this number of minutes even if iterations remain."""
     env_steps: int | None = None
-    """Stop after so many environment steps even if iterations are left: the budget for comparisons."""
+    """Stop after this number of environment steps even if iterations remain: the budget for comparisons."""
     seed: int = 0
-    """Seed of everything: levels drawn, samples, LoRA's start."""
+    """Seed of everything: drawn levels, samples, LoRA's initialisation."""
     validate_every: int = 10
-    """Iterations between two points of the validation curve; 0 for none."""
+    """Iterations between two points of the validation curve; 0: no curve."""
     validate_on: int = 128
-    """Levels of a point of the validation curve."""
+    """Levels per point of the validation curve."""
     checkpoint_every: int = 5
     """Iterations between two checkpoints."""
     keep_checkpoints: int = 2
-    """Checkpoints kept, the newest ones; the one with the best validation score stays besides."""
+    """Number of newest checkpoints to keep; the one with the best validation score is kept as well."""
     keep_rollouts: int | None = None
-    """Files of rollouts/ kept, the newest ones; all by default."""
+    """Number of newest files in rollouts/ to keep; all by default."""
     warn_after: int = 5
-    """Iterations in a row without a signal, or of a collapse, after which a run says so (docs/metrics.md, health)."""
+    """Consecutive iterations without a signal, or with a collapse, before a warning (docs/metrics.md, health)."""
     record_levels: int = 4
-    """Levels of each iteration whose groups are written to rollouts/."""
+    """Levels per iteration whose groups are written to rollouts/."""
     probe_levels: int = 2
-    """Validation levels whose groups are recorded again and again, for the co-evolution strip; 0 for none."""
+    """Validation levels whose groups are recorded repeatedly, for the co-evolution strip; 0: none."""
     probe_every: int = 10
-    """Iterations between two such records; the first is that of the untrained model."""
+    """Iterations between two of these records; the first record shows the untrained model."""
     test_limit: int | None = None
-    """Use only the first so many test levels (smoke tests)."""
+    """Use only this many test levels, the first ones (smoke tests)."""
     model: Model = field(default_factory=Model)
     rollout: Rollout = field(default_factory=Rollout)
     update: Update = field(default_factory=Update)
 
 
 DEFAULT_TOKENS = 2048
-"""Micro-batch on a CPU, where a larger one is slower and memory is not what is short; and the largest that is chosen
-for a GPU, which it should keep busy (not measured)."""
+"""Tokens per micro-batch on a CPU, where a larger one is slower; also the largest one chosen for a GPU (not measured)."""

@@ -1,16 +1,16 @@
-"""Frozen types that name every hand-off between modules, and the glossary of axes.
+"""Frozen types for every hand-off between modules.
 
-Axes, in names (``return_pg``), in shape comments and in docstrings:
+Letters of axes in names (``return_pg``), shape comments and docstrings:
 
 ====== =====================================================================
 letter meaning
 ====== =====================================================================
-P      levels (prompts) of an iteration; a level is what an episode starts from, in whatever task
-G      blueprints sampled for one level: the macro group
-N      trajectories sampled for one blueprint: the micro group
+P      levels of an iteration
+G      blueprints of a macro group
+N      trajectories of a micro group
 K      sub-goals of a blueprint
-B      packed sequences of an update (one blueprint or one segment each)
-T      tokens of a packed sequence
+B      token sequences of a batch
+T      tokens of a sequence
 ====== =====================================================================
 """
 
@@ -29,11 +29,11 @@ Cell = tuple[int, int]
 
 
 class Item(Protocol):
-    """What an episode starts from: a Sokoban level, a shopping goal, a household game. Called a level elsewhere."""
+    """The start of an episode in any task; elsewhere it is called a level."""
 
     @property
     def text(self) -> str:
-        """All that makes it what it is: records and hashes are made from this; two items with one text are one."""
+        """The whole content. Records and hashes use it; items with equal texts are equal."""
 
     @property
     def title(self) -> str: ...
@@ -64,13 +64,13 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class SubGoal:
-    """One line of a blueprint, in the words of its task."""
+    """One line of a blueprint, in the language of its task."""
 
     text: str
 
 
 class Invalid(Enum):
-    """Why a blueprint cannot be executed. The value is the sentence a person reads."""
+    """Why a blueprint cannot be executed. The value is the message for people."""
 
     EMPTY = "the blueprint has no sub-goal"
     UNFINISHED = "the blueprint was cut off before its end token"
@@ -82,9 +82,9 @@ class Invalid(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """z = (g_1 … g_K): what the planner wrote, and what the executor will be given.
+    """z = (g_1 … g_K): the planner's text and the sub-goals parsed from it.
 
-    An invalid blueprint has no sub-goals; it counts as a failed member of its group.
+    An invalid blueprint has no sub-goals. It is a failed member of its group.
     """
 
     text: str
@@ -93,33 +93,33 @@ class Blueprint:
 
 
 class Role(Enum):
-    """Which policy a sequence belongs to; decides the prompt and the phase that trains it."""
+    """The part that the model plays in a sequence; it decides the prompt and the phase that trains it."""
 
     PLANNER = "planner"
     EXECUTOR = "executor"
     FLAT = "flat"
-    DRIVEN = "driven"  # an executor that cannot say <sub_done>: a clock or a check ends its sub-goals
+    DRIVEN = "driven"  # an executor without <sub_done>: a step count or a check ends its sub-goals
 
 
 class End(Enum):
     """How a segment ended."""
 
     SUB_DONE = "sub_done"  # the executor wrote <sub_done>
-    BUDGET = "budget"  # the sub-goal used up its step budget: left without <sub_done>
-    VERIFIED = "verified"  # a check of the environment found the sub-goal done
-    SUCCESS = "success"  # the episode was solved
-    OVER = "over"  # the environment ended the episode, and it was not solved
+    BUDGET = "budget"  # the sub-goal used up its budget
+    VERIFIED = "verified"  # a check found that the sub-goal is done
+    SUCCESS = "success"  # the episode succeeded
+    OVER = "over"  # the environment ended the episode without success
     TRUNCATED = "truncated"  # the episode used up its step limit
-    PLAN = "plan"  # a planner's sequence: it ends with the end token or at its length limit
+    PLAN = "plan"  # a planner's sequence, ended by the end token or the length limit
 
 
 @dataclass(frozen=True, slots=True)
 class TokenSequence:
-    """What one role read and wrote: a blueprint, a segment, or a flat episode.
+    """A prompt and what followed it: one blueprint, one segment or one flat episode.
 
-    ``ids[:prompt_len]`` is the prompt. ``action_mask[t]`` is true where the model sampled ``ids[t]``; observations and
-    forced continuations are false. ``logp[t]`` is the behaviour log-probability of ``ids[t]`` at the temperature and
-    under the constraint it was sampled with, 0 where ``action_mask`` is false.
+    ``ids[:prompt_len]`` is the prompt. ``action_mask[t]`` is true where the model sampled ``ids[t]``, and false for
+    observations and forced tokens. ``logp[t]`` is the behaviour log-prob of ``ids[t]`` in nats, at the temperature and
+    under the constraint of sampling; it is 0 where ``action_mask`` is false.
     """
 
     role: Role
@@ -130,12 +130,12 @@ class TokenSequence:
     end: End
     text: str = ""
     allowed: tuple[int, ...] | None = None
-    """The token ids that the model could choose from; None: all. The update scores under the same constraint."""
+    """The token ids that sampling could choose from; None: all. The update scores under the same constraint."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """One episode: the blueprint it executed (None for flat play), its segments, and its outcome."""
+    """The record of one episode: its blueprint (None for flat play), segments, return and steps."""
 
     blueprint: Blueprint | None
     segments: tuple[TokenSequence, ...]
@@ -146,19 +146,19 @@ class Trajectory:
     segment_moves: tuple[int, ...] = ()
     """Environment steps of each segment."""
     progress: float = 0.0
-    """Share of the goal that was reached, in [0, 1]."""
+    """Share of the goal that was reached, from 0 to 1."""
     transcript: tuple[tuple[str, str], ...] = ()
-    """(action, observation) of each step, where both are texts; empty for a task whose `moves` say it all."""
+    """(action, observation) of each step of a text-action task; empty if `moves` describes the episode."""
     told: tuple[SubGoal, ...] = ()
-    """The sub-goal of each segment, which replanning may have changed."""
+    """The sub-goal of each segment, after any replanning."""
     replans: tuple[TokenSequence, ...] = ()
     """Blueprints that were written during the episode."""
     gains: tuple[float, ...] = ()
-    """Change of the executor's potential over each segment, if there is a potential."""
+    """Change of the executor's potential over each segment; empty without a potential."""
     states: tuple[tuple[Hashable, ...], ...] = ()
-    """The state at each choice of each segment, where credit compares states."""
+    """The state at each choice of each segment; empty unless the variant records states."""
     blueprint_tokens: TokenSequence | None = None
-    """The planner's tokens of `blueprint`, in a macro group, which trains them."""
+    """The tokens of `blueprint`, which a macro group trains; None elsewhere."""
 
     @property
     def n_tokens(self) -> int:
@@ -168,9 +168,9 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Trajectories of one level whose returns are compared.
+    """Trajectories of one level that are compared with each other.
 
-    Macro group: G blueprints, each executed once. Micro group: N executions of one blueprint z*, or N flat episodes.
+    Macro group: G blueprints, each executed once. Micro group: N executions of z*, or N flat episodes.
     """
 
     level: Item
@@ -184,27 +184,27 @@ class Group:
 
 @dataclass(frozen=True)
 class Credited:
-    """A sequence with what an update needs to know about it."""
+    """A token sequence with its advantage and, for a KL term, its reference."""
 
     sequence: TokenSequence
     advantage: float | tuple[float, ...]
-    """One for all of its tokens, or one for each generated token."""
+    """One number for all generated tokens, or one for each."""
     reference: tuple[float, ...] = ()
-    """Log-probability of each generated token under the base model; empty without a KL term."""
+    """Log-probability of each generated token under the reference; empty without a KL term."""
     level: str = ""
-    """The name of its group's level, for messages."""
+    """The name of the group's level, for messages."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a policy is sampled: temperature 0 is greedy; any other needs a generator, which makes it reproducible."""
+    """How a policy is sampled: greedily at temperature 0, otherwise with random numbers from `rng`."""
 
     temperature: float = 1.0
     rng: np.random.Generator | None = None
 
     @property
     def generator(self) -> np.random.Generator:
-        """The generator. Raises ValueError where none was given."""
+        """`rng`. Raises ValueError if it is None."""
         if self.rng is None:
             raise ValueError("sampling at a temperature needs rng, a numpy.random.Generator")
         return self.rng

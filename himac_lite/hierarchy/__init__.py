@@ -1,7 +1,4 @@
-"""A hierarchy variant as a value, `Hierarchy(...)`: eleven axes, each a small function or value, and the presets.
-
-docs/cookbook.md has a recipe for each axis.
-"""
+"""Variants as values, `Hierarchy(...)`, and the presets. docs/cookbook.md has a recipe for each axis."""
 
 import warnings
 

@@ -1,7 +1,6 @@
-"""The axes that training reads: who learns when, what a blueprint is worth, which becomes z*, which token gets what.
+"""The axes of a variant that training reads: schedule, score, choice of z*, credit.
 
-How a blueprint is carried out, the other half of the axes, is `himac_lite.rollout.rules`. Every function here may be
-replaced by one of the same signature.
+The axes that rollouts read are in `himac_lite.rollout.rules`. Any function of the same signature can replace one here.
 """
 
 from __future__ import annotations
@@ -11,28 +10,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from himac_lite import advantage
 from himac_lite.types import GREEDY, Blueprint, Group, Item, Sampling, Trajectory
 
-if TYPE_CHECKING:  # torch is behind it: a variant is a value that a page without torch can show
+if TYPE_CHECKING:  # it imports torch, which a page that only shows a variant does not have
     from himac_lite.rollout.play import Arena
-
-Floats = NDArray[np.float64]
 
 # Axis 3: the schedule
 
 ALTERNATE, JOINT, PLANNER_ONLY, EXECUTOR_ONLY = "alternate", "joint", "planner", "executor"
 PHASES = (ALTERNATE, JOINT, PLANNER_ONLY, EXECUTOR_ONLY)
 Schedule = str | Callable[[int], str]
-"""Who learns in an iteration (from 0). alternate: the planner, then the executor that faces the new planner's z*'s;
-joint: one update of both on rollouts of the same weights; planner, executor: that one alone. A function of the
-iteration returns one of these."""
+"""Who learns in an iteration. alternate: first the planner, then the executor; joint: one update of both, on rollouts
+of the same weights; planner, executor: this one only. A function of the iteration, from 0, returns one of these."""
 
 
 def turns(planner: int, executor: int) -> Callable[[int], str]:
-    """So many iterations in which the planner alone learns, then so many of the executor, and again."""
+    """`planner` iterations of the planner only, then `executor` iterations of the executor only, repeated."""
     return lambda iteration: PLANNER_ONLY if iteration % (planner + executor) < planner else EXECUTOR_ONLY
 
 
@@ -40,19 +35,19 @@ def turns(planner: int, executor: int) -> Callable[[int], str]:
 
 
 Scorer = Callable[["Arena", Sequence["tuple[Item, Blueprint]"], Sampling], "list[Trajectory]"]
-"""(arena, jobs, planner) → one trajectory a job; its `ret` is what the blueprint is worth. planner: how blueprints are
-sampled that the execution itself calls for (replanning). The arena (`rollout.play.Arena`) is the policy at play."""
+"""(arena, jobs, planner) → one trajectory per job, whose `ret` is the score of the blueprint.
+planner: sampling of the blueprints that replanning writes."""
 
 
 def greedy_executor(
     arena: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY
 ) -> list[Trajectory]:
-    """The return of one greedy execution (HiMAC)."""
+    """Score: the return of one greedy execution (HiMAC)."""
     return arena.execute(jobs, GREEDY, planner)
 
 
 def mean_of(k: int) -> Scorer:
-    """The mean return of `k` sampled executions: what a blueprint is worth to an executor that makes mistakes."""
+    """Score: the mean return of `k` sampled executions, which includes the executor's mistakes."""
 
     def score(arena: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY) -> list[Trajectory]:
         done = arena.execute([job for job in jobs for _ in range(k)], arena.sampling, planner)
@@ -65,10 +60,10 @@ def mean_of(k: int) -> Scorer:
 def gain_over_flat(
     arena: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY
 ) -> list[Trajectory]:
-    """Return of the greedy execution − return of greedy play of the same level without any plan.
+    """Score: the return of a greedy execution minus the return of greedy flat play of the same level.
 
-    Within a macro group that is a constant: it changes no group-relative advantage, only baselines over the batch
-    (``baseline="batch"``), where a hard level no longer counts as a bad blueprint.
+    The subtracted return is constant within a macro group, so it changes no group-relative advantage. With
+    ``baseline="batch"`` it removes the difficulty of the level.
     """
     levels = list({level.text: level for level, _ in jobs}.values())
     alone = {level.text: t.ret for level, t in zip(levels, arena.play_flat(levels), strict=True)}
@@ -77,7 +72,7 @@ def gain_over_flat(
 
 
 def judged_by(judge: Callable[[Any, Blueprint], float]) -> Scorer:
-    """What an oracle says, such as a perfect executor; the greedy execution is still played, and shown."""
+    """Score: `judge(level, blueprint)`, such as a perfect executor. The greedy execution is still played and recorded."""
 
     def score(arena: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY) -> list[Trajectory]:
         done = arena.execute(jobs, GREEDY, planner)
@@ -89,9 +84,9 @@ def judged_by(judge: Callable[[Any, Blueprint], float]) -> Scorer:
 # Axis 5: which blueprint becomes z*
 
 Selector = Callable[["np.ndarray", np.random.Generator], "np.ndarray"]
-"""Macro returns [P, G] → index of z* [P], or `ORACLE`."""
+"""(macro returns [P, G], generator) → index of z* [P], or `ORACLE`."""
 ORACLE = -1
-"""In place of an index: the executor is given the task's own solution."""
+"""In place of an index: z* is the task's oracle."""
 
 
 def choose_best(return_pg: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -100,12 +95,12 @@ def choose_best(return_pg: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def choose_random(return_pg: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The ablation 'random blueprint instead of z*'."""
+    """z* is a random blueprint (the ablation 'random blueprint instead of z*')."""
     return rng.integers(0, return_pg.shape[1], return_pg.shape[:1])
 
 
 def choose_softmax(temperature: float) -> Selector:
-    """z* is drawn with probability ∝ exp(R / temperature): the executor also practises plans that are second best."""
+    """z* is drawn with probability ∝ exp(R / temperature), so the executor also practises other blueprints."""
 
     def choose(return_pg: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         # The Gumbel trick: the argmax of R / τ + Gumbel noise has the distribution softmax(R / τ).
@@ -115,30 +110,30 @@ def choose_softmax(temperature: float) -> Selector:
 
 
 def choose_oracle(return_pg: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The executor practises the solver's blueprint, whatever the planner wrote."""
+    """z* is the task's oracle."""
     return np.full(len(return_pg), ORACLE)
 
 
-# Axis 10: credit. The advantage of each level is a function of its own
+# Axis 10: credit, after the advantage of each level
 
 Advantage = Callable[["np.ndarray"], "np.ndarray"]
 """Returns [P, N] → advantages [P, N]."""
 Share = float | Sequence[float]
-"""What a segment gets: one advantage for all of its choices, or one for each."""
+"""The advantage of a segment: one number for all of its choices, or one for each."""
 Credit = Callable[[Group, "np.ndarray", float], Sequence[Sequence[Share]]]
 """(micro group, advantages [N], A^M of z*) → for each trajectory one `Share` a segment."""
 
 
 def by_trajectory(group: Group, advantage_n: np.ndarray, above: float = 0.0) -> list[list[Share]]:
-    """All segments get the advantage of their trajectory (HiMAC)."""
+    """Every segment gets the advantage of its trajectory (HiMAC)."""
     return [[float(a)] * len(t.segments) for t, a in zip(group.trajectories, advantage_n, strict=True)]
 
 
 @dataclass(frozen=True)
 class BySegment:
-    """A_nk = A_n + ω · A^seg_nk: segments of the same sub-goal, by what each one gained, are compared as well.
+    """Compare the gains of segments of the same sub-goal as well.
 
-        A^seg_nk = `group_advantage` over the n that reached segment k of Σ_{j ≥ k} Φ_nj
+        A_nk = A_n + ω A^seg_nk,   A^seg_nk = `group_advantage` of Σ_{j ≥ k} Φ_nj over the n that reached segment k
 
     Φ_nj is the gain of the executor's potential over segment j.
     """
@@ -147,23 +142,25 @@ class BySegment:
     needs = ("reward",)
 
     def __call__(self, group: Group, advantage_n: np.ndarray, above: float = 0.0) -> list[list[Share]]:
-        out = [[float(a)] * len(t.segments) for t, a in zip(group.trajectories, advantage_n, strict=True)]
+        advantage_nk = [[float(a)] * len(t.segments) for t, a in zip(group.trajectories, advantage_n, strict=True)]
         for k in range(max((len(t.gains) for t in group.trajectories), default=0)):
             reached = [n for n, t in enumerate(group.trajectories) if len(t.gains) > k]
             compared = advantage.group_advantage([[sum(group.trajectories[n].gains[k:]) for n in reached]])[0]
             for n, a in zip(reached, compared, strict=True):
-                out[n][k] += self.omega * float(a)
-        return [list(row) for row in out]
+                advantage_nk[n][k] += self.omega * float(a)
+        return [list(advantage_k) for advantage_k in advantage_nk]
 
 
 @dataclass(frozen=True)
 class SameState:
-    """A_nt = A_n + ω · A^step_nt: choices made in the same state, anywhere in the group, are compared (GiGPO).
+    """Compare choices in the same state, anywhere in the group, as well.
 
-    The step term is `advantage.same_state_advantage` of the episode's return, discounted by γ a choice. With `inside`
-    a segment is on its own: states are the same only under the same sub-goal, and the return is discounted from the
-    segment's end, so that what it says is how soon *this* sub-goal was done, in episodes that were worth it.
+        A_nt = A_n + ω A^step_nt,   A^step = `advantage.same_state_advantage` of the return, discounted by γ per choice
+
     Reference: GiGPO (arXiv 2505.10978), which is flat.
+
+    inside: states are equal only under the same sub-goal, and the return is discounted from the end of the segment. The
+    step term then measures how soon the sub-goal was done.
     """
 
     omega: float = 1.0
@@ -195,7 +192,7 @@ class SameState:
 
 
 def mixed(share: float, credit: Credit = by_trajectory) -> Credit:
-    """(1 − share) · credit + share · A^M of z*: the executor also answers for the plan that it was given."""
+    """(1 − share) · credit + share · A^M of z*: the executor shares the credit of its blueprint."""
 
     def mix(group: Group, advantage_n: np.ndarray, above: float = 0.0) -> list[list[Share]]:
         def one(own: Share) -> Share:

@@ -1,42 +1,44 @@
-"""Groups with their advantages → credited sequences: which tokens a phase trains, and with what."""
+"""Credit: groups and their advantages → credited sequences."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from himac_lite.errors import ConfigError
 from himac_lite.hierarchy import by_trajectory
 from himac_lite.hierarchy.axes import Credit, Share
-from himac_lite.types import Credited, Group, TokenSequence
+from himac_lite.types import Credited, Group, TokenSequence, Trajectory
 
 
 def credit_blueprints(groups: Sequence[Group], advantage_pg: np.ndarray, replans: bool = False) -> list[list[Credited]]:
-    """Blueprint tokens get the macro advantage of their blueprint; nothing else is trained in phase A.
+    """Phase A: the tokens of each blueprint get its macro advantage.
 
-    replans: blueprints that were written during its execution get it, too.
-    Returns one list per group, without the groups that have no advantage.
+    replans: blueprints that were written during the execution get the same advantage.
+    Returns one list per group, without groups whose advantages are all zero.
     """
+    return _credited(
+        groups, advantage_pg, lambda t: (t.blueprint_tokens, *t.replans) if replans else (t.blueprint_tokens,)
+    )
+
+
+def credit_divisions(groups: Sequence[Group], advantage_pn: np.ndarray) -> list[list[Credited]]:
+    """Middle level: the divisions of sub-goals get the advantage of their trajectory. Returns as `credit_blueprints`."""
+    return _credited(groups, advantage_pn, lambda t: t.replans)
+
+
+def _credited(
+    groups: Sequence[Group],
+    advantage_pn: np.ndarray,
+    trained: Callable[[Trajectory], Iterable[TokenSequence | None]],
+) -> list[list[Credited]]:
     return [
         [
             Credited(sequence, float(a), level=_name(group))
             for t, a in zip(group.trajectories, row, strict=True)
-            for sequence in (t.blueprint_tokens, *(t.replans if replans else ()))
+            for sequence in trained(t)
             if sequence is not None
-        ]
-        for group, row in zip(groups, advantage_pg, strict=True)
-        if row.any()
-    ]
-
-
-def credit_divisions(groups: Sequence[Group], advantage_pn: np.ndarray) -> list[list[Credited]]:
-    """Middle level: the divisions of sub-goals get the advantage of their trajectory. Returns as above."""
-    return [
-        [
-            Credited(division, float(a), level=_name(group))
-            for t, a in zip(group.trajectories, row, strict=True)
-            for division in t.replans
         ]
         for group, row in zip(groups, advantage_pn, strict=True)
         if row.any()
@@ -44,12 +46,15 @@ def credit_divisions(groups: Sequence[Group], advantage_pn: np.ndarray) -> list[
 
 
 def credit_actions(
-    groups: Sequence[Group], advantage_pn: np.ndarray, credit: Credit = by_trajectory,
+    groups: Sequence[Group],
+    advantage_pn: np.ndarray,
+    credit: Credit = by_trajectory,
     above_p: np.ndarray | None = None,
-) -> list[list[Credited]]:  # fmt: skip
-    """Action tokens get what `credit` makes of the micro advantage of their trajectory (HiMAC: that advantage).
+) -> list[list[Credited]]:
+    """Phase B: the action tokens of each segment get the advantage that `credit` assigns to it.
 
-    above_p: A^M of each level's z*. Returns as above.
+    above_p: A^M of each level's z*. Returns as `credit_blueprints`.
+    Raises ConfigError if `credit` returns another number of trajectories, segments or choices.
     """
     out = []
     for p, (group, row) in enumerate(zip(groups, advantage_pn, strict=True)):
@@ -68,12 +73,12 @@ def credit_actions(
 
 
 def _name(group: Group) -> str:
-    """A level in one line: its title, else its rows with ``|`` between them, as level files may have them."""
+    """A level on one line: its title, or its rows joined by ``|``."""
     return repr(group.level.title or group.level.text.replace("\n", "|")[:200])
 
 
 def _spread(segment: TokenSequence, share: Share) -> float | tuple[float, ...]:
-    """One advantage for all of a segment, or one a choice → one a generated token."""
+    """A `Share` of a segment → one advantage for all of its generated tokens, or one for each."""
     if isinstance(share, float | int):
         return float(share)
     chosen = segment.action_mask[segment.prompt_len :]

@@ -1,9 +1,8 @@
-"""The middle of three levels: the planner again, dividing each sub-goal of z* when its turn comes.
+"""The middle level at depth 3: the planner divides each sub-goal of z* at its turn.
 
-The action of this level is a blueprint for one sub-goal: the planner reads the board as it is at that moment, with the
-sub-goal where an executor reads it, and writes the sub-goals that the executor is told. The top level decides what is
-reached, the middle one by which steps, the bottom one how to move. All three write the same language; the base model
-has never seen a planner's prompt with a sub-goal and has to learn to use it.
+A division is a blueprint for one sub-goal. The planner reads the current state and the sub-goal, and writes the
+sub-goals that the executor follows. All levels write the same language. The base model has never seen a planner's
+prompt with a sub-goal, so it has to learn divisions.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ if TYPE_CHECKING:
     from himac_lite.rollout.play import Arena
 
 Learn = Callable[[str, Sequence[Sequence[Credited]]], None]
-"""(level of the hierarchy, credited groups) → one update."""
+"""(name of the policy level, credited groups) → one update."""
 
 
 def divide_plans(
     arena: Arena, hierarchy: Hierarchy, levels: Sequence[Item], plans: Sequence[Blueprint | None], n: int, learn: Learn
 ) -> tuple[list[Blueprint | None], dict[str, float]]:
-    """Sample and learn `n` divisions of each level's z*, executed greedily.
+    """Sample `n` divisions of each z*, execute them greedily, and learn from their returns.
 
-    Returns the best division of each z*, as a blueprint for the executor, and the means of the groups for the log.
+    Returns the best division of each z*, as a blueprint for the executor, and the metrics of the groups.
     """
     groups = grouped(levels, arena.play(repeated(levels, plans, n), GREEDY, arena.sampling))
     return_pm = scores_of(groups)
@@ -41,10 +40,10 @@ def divide_plans(
 
 
 def divided(arena: Arena) -> Arena:
-    """The same arena for blueprints that are divided already."""
+    """The same arena for blueprints that are already divided."""
     return replace(arena, rules=replace(arena.rules, tactics=False, form=as_written))
 
 
 def as_told(trajectory: Trajectory) -> Blueprint:
-    """The sub-goals that the executor of a trajectory was told, as a blueprint of its own."""
+    """The sub-goals of a trajectory's segments, as a blueprint."""
     return Blueprint("".join(f"\n{goal.text}" for goal in trajectory.told), trajectory.told)

@@ -1,4 +1,4 @@
-"""Variants by name: HiMAC, the paper's ablations, flat baselines, and four that are not in the paper."""
+"""Variants by name: HiMAC, the paper's ablations, flat baselines, and four others."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from himac_lite.hierarchy.variant import Hierarchy
 from himac_lite.rollout.rules import REPLAN, as_read, fixed_steps
 
 FIXED_STEPS = 8
-"""Steps of a sub-goal where `<sub_done>` cannot be said. In optimal solutions of `core/train` (400 levels of 10 moves
-and more) 96 % of the sub-goals need at most 8, and 99.5 % of the blueprints have at most 6: 48 of the 50 steps."""
+"""Steps per sub-goal without `<sub_done>`. In optimal solutions of `core/train` (400 levels of at least 10 moves) 96 %
+of the sub-goals need at most 8 steps, and 99.5 % of the blueprints have at most 6 sub-goals: 48 of the 50 steps."""
 
 _UNSCALED = partial(advantage.group_advantage, scale="none")
 _LEAVE_ONE_OUT = partial(advantage.group_advantage, baseline="leave_one_out", scale="none")
@@ -27,7 +27,7 @@ PRESETS: dict[str, Hierarchy] = {
     "no_sub_done": Hierarchy(end=fixed_steps(FIXED_STEPS)),
     "joint_update": Hierarchy(schedule=JOINT),
     "flat_grpo": Hierarchy(depth=1),
-    # Flat baselines. The loss is a mean over all tokens of an update anyway, as Dr. GRPO wants it: no 1/length.
+    # Flat baselines. The loss is already a mean over all tokens of an update, without Dr. GRPO's 1/length.
     "flat_dr_grpo": Hierarchy(depth=1, micro_advantage=_UNSCALED),
     "flat_rloo": Hierarchy(depth=1, micro_advantage=_LEAVE_ONE_OUT),
     "flat_gigpo": Hierarchy(depth=1, credit=SameState(), state=as_read),
@@ -37,13 +37,13 @@ PRESETS: dict[str, Hierarchy] = {
     "gigpo_segments": Hierarchy(credit=SameState(inside=True), state=as_read),
     "three_levels": Hierarchy(depth=3),
 }
-"""keep_or_switch is HiPER's idea (arXiv 2602.16165) without a critic: after every step the planner is asked again. It
-keeps its sub-goal by writing it again (an unreadable answer keeps it as well) and switches by writing another; what it
-wrote on the way is credited with the blueprint's advantage. It costs one blueprint a step."""
+"""keep_or_switch is HiPER's idea (arXiv 2602.16165) without a critic: the planner writes a blueprint after every step.
+It keeps the sub-goal by repeating it (or by an invalid blueprint) and switches by writing another. These blueprints get
+the advantage of the first one."""
 
 
 def preset(name: str) -> Hierarchy:
-    """A preset by name; `ConfigError` lists the names."""
+    """A preset by name. Raises ConfigError with all names for an unknown one."""
     if name not in PRESETS:
         raise ConfigError(f"unknown variant {name!r}; choose one of {', '.join(PRESETS)}, or FILE.py:NAME of your own")
     return PRESETS[name]

@@ -1,4 +1,4 @@
-"""A hierarchy variant as one frozen value: the trainer knows these axes, not names."""
+"""A variant as one frozen value. The trainer reads its axes and never its name."""
 
 from __future__ import annotations
 
@@ -31,42 +31,44 @@ from himac_lite.rollout.rules import (
 
 ONE, EACH = "one", "each"
 _FLAT_HAS_NONE = ("sharing", "schedule", "score", "choose", "form", "end", "exhausted", "context", "macro_advantage")
-"""What flat play has no use for: it has no blueprint and no sub-goal."""
+"""Axes without a meaning in flat play."""
 
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """A variant. The defaults are HiMAC; impossible combinations raise `ConfigError` when the value is made."""
+    """A variant: one choice on every axis. The defaults are HiMAC.
+
+    Raises ConfigError for a choice that is not allowed, or for two that exclude each other.
+    """
 
     depth: int = 2
-    """1: flat play, one trajectory group a level and no blueprint. 2: planner and executor. 3: the planner's sub-goals
-    are divided, each when its turn comes, by blueprints of the planner again (see `coevolution.divide`)."""
+    """1: flat play. 2: planner and executor. 3: the planner also divides each sub-goal at its turn (see `middle`)."""
     sharing: str = ONE
-    """one: a single LoRA adapter for all roles (HiMAC); each: one for the planner and one for the executor."""
+    """one: a shared LoRA adapter for all roles (HiMAC); each: one for the planner and one for the executor."""
     schedule: Schedule = ALTERNATE
     """Who learns when: alternate, joint, planner, executor, or a function of the iteration such as `turns`."""
     score: Scorer = axes.greedy_executor
-    """What a blueprint is worth."""
+    """The return of each blueprint of a macro group."""
     choose: Selector = axes.choose_best
     """How z* is chosen from the macro group."""
     form: Form = as_written
-    """What the executor is told of what the planner wrote."""
+    """The blueprint that the executor follows, made from the planner's."""
     end: Ending = SELF_ENDED
     """How a sub-goal ends."""
     exhausted: str = NEXT
     """What follows a sub-goal that used up its budget: next, abort or replan."""
     reward: Potential | None = None
-    """The executor's reward beside the episode's return: a potential whose change over each segment is added."""
+    """A potential of the executor. Its change over each segment is added to the return."""
     credit: Credit = axes.by_trajectory
-    """Which of a trajectory's tokens get what."""
+    """The assignment of advantages to the tokens of a trajectory."""
     context: Context = active_segment
-    """What the executor reads."""
+    """The executor's context at the start of a segment."""
     macro_advantage: Advantage = advantage.group_advantage
-    """Planner's credit: any function of the macro returns [P, G] → advantages [P, G]."""
+    """Macro returns [P, G] → advantages [P, G] of the blueprints."""
     micro_advantage: Advantage = advantage.group_advantage
-    """Executor's (or flat player's) credit: any function of the returns [P, N] → advantages [P, N]."""
+    """Micro returns [P, N] → advantages [P, N] of the executions, or of flat episodes."""
     state: State | None = None
-    """What makes two situations the same one, for credit that compares states, such as `as_read`."""
+    """The key of a state, such as `as_read`, for credit that compares states."""
 
     def __post_init__(self) -> None:
         if self.depth not in (1, 2, 3):
@@ -82,7 +84,7 @@ class Hierarchy:
                 if getattr(self, name) != getattr(type(self), name):
                     raise ConfigError(_clash(self, "depth", name, "flat play has no blueprint and a single policy"))
         if self.depth == 3 and self.schedule == JOINT:
-            raise ConfigError(_clash(self, "depth", "schedule", "a level's group is sampled once the one above chose"))
+            raise ConfigError(_clash(self, "depth", "schedule", "each level samples its group after the level above has chosen"))
         if self.depth == 3 and self.exhausted == REPLAN:
             raise ConfigError(_clash(self, "depth", "exhausted", "the middle level plans at each sub-goal anyway"))
         if self.sharing == EACH and self.schedule == JOINT:
@@ -91,34 +93,32 @@ class Hierarchy:
             raise ConfigError(_clash(self, "exhausted", "end", "every sub-goal would end its episode"))
         for name in getattr(self.credit, "needs", ()):
             if getattr(self, name) is None:
-                raise ConfigError(_clash(self, "credit", name, "it compares what is then not recorded"))
+                raise ConfigError(_clash(self, "credit", name, "this credit compares values that are then not recorded"))
 
     @property
     def levels(self) -> int:
-        """The old name of `depth`."""
+        """Deprecated name of `depth`."""
         warnings.warn("Hierarchy.levels is now Hierarchy.depth", DeprecationWarning, stacklevel=2)
         return self.depth
 
     @property
     def planner(self) -> bool:
-        """Whether there is a planner."""
+        """Whether the variant has a planner."""
         return self.depth > 1
 
     @property
     def rules(self) -> Rules:
-        """How a blueprint is carried out: what rollouts need to know."""
-        return Rules(
-            self.form, self.end, self.exhausted, self.context, self.reward, self.state, tactics=self.depth == 3
-        )
+        """The axes that rollouts read."""
+        return Rules(self.form, self.end, self.exhausted, self.context, self.reward, self.state, self.depth == 3)
 
     def phase(self, iteration: int) -> str:
-        """Who learns in an iteration, from 0: one of `PHASES`. Raises `ConfigError` if the schedule says another."""
+        """Who learns in an iteration, from 0: one of `PHASES`. Raises ConfigError if the schedule returns another."""
         return _phase(self.schedule(iteration) if callable(self.schedule) else self.schedule)
 
     def advantages(self, level: str, return_pn: np.ndarray) -> np.ndarray:
-        """`macro_advantage` or `micro_advantage` of these returns [P, N], float64 [P, N].
+        """Advantages float64 [P, N] of returns [P, N], by `macro_advantage` or `micro_advantage`.
 
-        Raises `ConfigError` that names the function if it returns another shape or a number that is not finite.
+        Raises ConfigError if the function returns another shape or a number that is not finite.
         """
         function: Any = getattr(self, f"{level}_advantage")
         found = np.asarray(function(return_pn), dtype=np.float64)
@@ -130,9 +130,9 @@ class Hierarchy:
         return found
 
     def pick(self, return_pg: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """`choose`: the index of z* for each level [P], or `ORACLE`.
+        """The index of z* for each level, int [P], or `ORACLE`, by `choose`.
 
-        Raises `ConfigError` that names the function if that is not what it returns.
+        Raises ConfigError if the function returns anything else.
         """
         best_p = np.asarray(self.choose(return_pg, rng))
         size = return_pg.shape[1]
@@ -143,16 +143,16 @@ class Hierarchy:
         else:
             return best_p
         name = f"choose={getattr(self.choose, '__name__', self.choose)}"
-        raise ConfigError(f"{name} returned {what}; wanted are {len(return_pg)} integers, each -1 or below {size}")
+        raise ConfigError(f"{name} returned {what}; return {len(return_pg)} integers, each -1 or below {size}")
 
 
 def _accept_levels(init: Callable[..., None]) -> Callable[..., None]:
-    """`depth` was called `levels` in version 0.1."""
+    """Accept `levels`, the name of `depth` in version 0.1."""
 
     @wraps(init)
     def accepting(self: Hierarchy, *args: Any, levels: int | None = None, **axes_given: Any) -> None:
         if levels is not None:
-            warnings.warn("Hierarchy(depth=…) is now Hierarchy(depth=…)", DeprecationWarning, stacklevel=2)
+            warnings.warn("Hierarchy(levels=…) is now Hierarchy(depth=…)", DeprecationWarning, stacklevel=2)
             axes_given["depth"] = levels
         init(self, *args, **axes_given)
 

@@ -1,7 +1,6 @@
-"""Items → blueprints → executions, and flat play. The model's side is `policy.decode`, the environment's a `Task`.
+"""Rollouts: levels → blueprints → executions, and flat play.
 
-Every sequence keeps the token ids that were generated and the log-probabilities they were sampled with; text is for
-people only.
+Sequences carry the generated token ids and their behaviour log-probs. Text is only for people.
 """
 
 from __future__ import annotations
@@ -17,26 +16,26 @@ from himac_lite.tasks import Episode, Task
 from himac_lite.types import GREEDY, Blueprint, End, Item, Role, Sampling, SubGoal, TokenSequence, Trajectory
 
 ROWS_OF_LINES = 32
-"""Rows of a batch where actions are written: contexts are long, and a row waits for the others before it reads on."""
+"""Rows of a batch in text-action tasks, where contexts are long and rows wait for each other."""
 
 Written = tuple[TokenSequence, Blueprint]
-"""A blueprint as the tokens that the planner sampled, and parsed."""
+"""The planner's tokens and the blueprint parsed from them."""
 Job = tuple[Item, Blueprint]
-"""A level and the blueprint to execute there."""
+"""A level and the blueprint to execute."""
 
 
 @dataclass(frozen=True)
 class Arena:
-    """A policy at play in a task, under the rules of a variant."""
+    """A policy, its task and the rules of play."""
 
     policy: Policy
     task: Task
     rules: Rules = Rules()
     returns: ReturnRule = ReturnRule()
     sampling: Sampling = GREEDY
-    """How the role that explores is sampled."""
+    """Sampling of the exploring role."""
     played: list[Trajectory] = field(default_factory=list)
-    """Every trajectory so far, for the count of steps and tokens."""
+    """Every trajectory so far, to count steps and tokens."""
 
     def blueprints(self, levels: Sequence[Item], n: int, sampling: Sampling = GREEDY) -> list[list[Written]]:
         """`n` blueprints for each level: [P][G]."""
@@ -52,9 +51,12 @@ class Arena:
         policy.act_as(Role.PLANNER)
         end = policy.codes(task).end
         streams = policy.decode(
-            prompts, lambda row, token: None if token == end else [], allowed=None, sampling=sampling,
+            prompts,
+            lambda row, token: None if token == end else [],
+            allowed=None,
+            sampling=sampling,
             max_sampled=policy.plan_tokens(task),
-        )  # fmt: skip
+        )
         out = []
         for prompt, stream in zip(prompts, streams, strict=True):
             finished = bool(stream.ids) and stream.ids[-1] == end
@@ -66,20 +68,19 @@ class Arena:
     def play(
         self, jobs: Sequence[tuple[Item, Blueprint | None]], sampling: Sampling = GREEDY, planner: Sampling = GREEDY
     ) -> list[Trajectory]:
-        """One trajectory per job: its blueprint is executed; without any blueprint the levels are played flat."""
+        """One trajectory per job: the blueprint is executed, or all levels are played flat if no job has one."""
         planned = [(level, z) for level, z in jobs if z is not None]
         if planned:
             return self.execute(planned, sampling, planner)
         return self.play_flat([level for level, _ in jobs], sampling)
 
     def execute(self, jobs: Sequence[Job], sampling: Sampling = GREEDY, planner: Sampling = GREEDY) -> list[Trajectory]:
-        """Execute the blueprint of each job, all jobs side by side, one sub-goal of each at a time.
+        """One trajectory per job. All jobs run in parallel, one segment of each at a time.
 
-        The executor's context is the segment alone: the board at the start of the sub-goal, the sub-goal, and the
-        segment's actions so far (HiMAC's temporal mask). A segment ends as `segment_end` says. An invalid blueprint is
-        not executed: its trajectory has no segment and counts as a failure without progress.
+        `Rules.context` gives the context of a segment, `segment_end` its end. An invalid blueprint is not executed: its
+        trajectory is a failure without segments or progress.
 
-        planner: how blueprints are sampled that are written during the episode.
+        planner: sampling of the blueprints that are written during the episode.
         """
         runs = [_begun(self.task, level, blueprint, self.rules) for level, blueprint in jobs]
         while True:
@@ -92,7 +93,7 @@ class Arena:
             for i in active:
                 told = tuple(runs[i].subgoals[: len(runs[i].segments) + 1])
                 prompt = self.rules.context(self.policy.prompt, runs[i])
-                # Greedy executions of one level with the same sub-goals and context so far are the same: played once.
+                # Greedy executions with equal level, sub-goals and context are equal: they are played once.
                 same = rows.setdefault(i if sampling.temperature else (jobs[i][0].text, told, tuple(prompt)), [])
                 if not same:
                     prompts.append(prompt)
@@ -101,7 +102,7 @@ class Arena:
             self._after_budget([runs[i] for i in active], planner)
 
     def play_flat(self, levels: Sequence[Item], sampling: Sampling = GREEDY) -> list[Trajectory]:
-        """Play every level without a plan: one sequence from the first action to the end of the episode."""
+        """Flat play of every level: one sequence per episode."""
         runs = [EpisodeState(self.task.start(level), None, [SubGoal("")]) for level in levels]
         active = [run for run in runs if not run.over(self.task.max_steps)]
         prompts = [self.policy.prompt(run.episode, Role.FLAT) for run in active]
@@ -114,7 +115,7 @@ class Arena:
         return done
 
     def _divide(self, runs: Sequence[EpisodeState], planner: Sampling) -> None:
-        """Three levels: divide the next goal of every run without a sub-goal. An unreadable division is the goal."""
+        """Depth 3: divide the next goal of every run without a sub-goal. An invalid division becomes the goal itself."""
         idle = [run for run in runs if run.used_up and run.pending and not run.over(self.task.max_steps)]
         goals = [run.pending.pop(0) for run in idle]
         prompts = [self.policy.prompt(run.episode, Role.PLANNER, goal) for run, goal in zip(idle, goals, strict=True)]
@@ -123,7 +124,7 @@ class Arena:
             run.subgoals += self.rules.form(blueprint).subgoals or (goal,)
 
     def _after_budget(self, runs: Sequence[EpisodeState], planner: Sampling) -> None:
-        """Apply `exhausted` to runs that hit their sub-goal budget. An unreadable new blueprint changes nothing."""
+        """Apply `exhausted` to runs that used up a budget. An invalid new blueprint changes nothing."""
         if self.rules.exhausted == NEXT:
             return
         stuck = [run for run in runs if run.segments[-1].end is End.BUDGET and not run.over(self.task.max_steps)]
@@ -140,7 +141,7 @@ class Arena:
     def _play_segments(
         self, rows: list[list[EpisodeState]], role: Role, prompts: list[list[int]], sampling: Sampling
     ) -> None:
-        """One segment for every row of equal runs: act and observe until it ends; appends the segment to the runs."""
+        """Play one segment per row of equal runs, and append it to the runs."""
         policy, task, rules = self.policy, self.task, self.rules
         limits = Limits.of(task, rules, role)
         if role is Role.EXECUTOR and not rules.end.sub_done:
@@ -154,7 +155,7 @@ class Arena:
         states: list[list[Hashable]] = [[] for _ in rows]
 
         def react(row: int, token: int) -> list[int] | None:
-            """What row reads after a sampled token; None when its segment has ended."""
+            """Forced tokens after a sampled token; None at the end of the segment."""
             run = rows[row][0]
             if rules.state is not None:
                 states[row].append(rules.state(run.episode))
@@ -164,7 +165,7 @@ class Arena:
             said_done = choice.action is None and role is Role.EXECUTOR
             seen = ""
             if not said_done:
-                # A role without sub-goals says <sub_done> to the environment, which answers as to any bad action.
+                # From a role without sub-goals, <sub_done> is an action that the environment rejects.
                 action = task.sub_done if choice.action is None else choice.action
                 seen, *_ = [same.episode.act(action) for same in rows[row]]
             end = segment_end(run.episode, run.active, run.episode.steps - begun[row], limits, said_done)
@@ -192,7 +193,7 @@ class Arena:
 
 @dataclass(frozen=True)
 class Limits:
-    """When a segment has to end: environment steps of the episode and of the segment, and the variant's check."""
+    """Limits of a segment: steps of the episode, steps of the segment, and the variant's check."""
 
     max_steps: int
     budget: int
@@ -206,10 +207,11 @@ class Limits:
 
 
 def segment_end(episode: Episode, subgoal: SubGoal, steps: int, limits: Limits, said_done: bool = False) -> End | None:
-    """How a segment ends after a choice of the model; None while it goes on.
+    """How a segment ends after a choice of the model; None if it continues.
 
-    steps: environment steps of the segment so far. said_done: the executor said `<sub_done>`.
-    The step that uses up the budget ends the segment: the executor is not asked for `<sub_done>` any more.
+    The step that uses up the budget ends the segment without another choice.
+
+    steps: environment steps of the segment so far. said_done: the executor wrote `<sub_done>`.
     """
     if said_done:
         return End.SUB_DONE

@@ -1,7 +1,7 @@
-"""How a blueprint is carried out: the axes of a hierarchy that rollouts read, each a small function or value.
+"""The axes of a variant that rollouts read. Each is a small function or value that another can replace.
 
-`Rules()` is HiMAC: the blueprint as it was written, a sub-goal ended by `<sub_done>`, the next one when its budget is
-used up, and a context that holds the active segment alone. A function of the same signature takes any one's place.
+`Rules()` is HiMAC: the blueprint as written, sub-goals that end with `<sub_done>` or their budget, then the next
+sub-goal, and a context that contains the active segment only.
 """
 
 from __future__ import annotations
@@ -15,25 +15,24 @@ from himac_lite.tasks import Episode
 from himac_lite.types import Blueprint, Role, SubGoal, TokenSequence
 
 Read = Callable[[Episode, Role, SubGoal | None], "list[int]"]
-"""(episode, role, sub-goal) → token ids of what this role reads now."""
+"""(episode, role, sub-goal) → token ids of the role's prompt."""
 Check = Callable[[Any, SubGoal], bool]
-"""(episode, sub-goal) → whether the sub-goal is done. It is asked after every step; it must not change the episode."""
+"""(episode, sub-goal) → whether the sub-goal is done. Called after every step; must not change the episode."""
 Potential = Callable[[Any, SubGoal], float]
-"""(episode, sub-goal) → Φ. A segment is worth Φ at its end − Φ at its start (Ng, Harada and Russell 1999)."""
+"""(episode, sub-goal) → Φ. A segment gains Φ at its end − Φ at its start (Ng, Harada and Russell 1999)."""
 State = Callable[[Any], Hashable]
-"""Episode → what makes two situations the same one."""
+"""Episode → a key; equal keys are the same state."""
 Form = Callable[[Blueprint], Blueprint]
-"""What the planner wrote → what the executor is told, one sub-goal after another."""
+"""The planner's blueprint → the blueprint that the executor follows."""
 
 NEXT, ABORT, REPLAN = "next", "abort", "replan"
 
 
 @dataclass(frozen=True)
 class ReturnRule:
-    """What an episode is worth.
+    """The return of an episode: 1 for success, `progress_share` × progress for a failure.
 
-    1 for success; a failure is worth `progress_share` × progress (say, boxes on targets). There is no penalty per step:
-    a planner that pays for steps learns to fail early.
+    There is no penalty per step, because a planner with such a penalty learns to fail early.
     """
 
     progress_share: float = 0.0
@@ -44,7 +43,7 @@ class ReturnRule:
 
 @dataclass
 class EpisodeState:
-    """An episode under way. `pending`: goals of a level above that nobody has divided into sub-goals yet."""
+    """A running episode. pending: at depth 3, the goals that are not yet divided into sub-goals."""
 
     episode: Episode
     blueprint: Blueprint | None
@@ -58,12 +57,12 @@ class EpisodeState:
 
     @property
     def active(self) -> SubGoal:
-        """The sub-goal of the segment that comes next."""
+        """The sub-goal of the next segment."""
         return self.subgoals[len(self.segments)]
 
     @property
     def used_up(self) -> bool:
-        """Whether every sub-goal so far has had its segment."""
+        """Whether every sub-goal has its segment."""
         return len(self.segments) == len(self.subgoals)
 
     def over(self, max_steps: int) -> bool:
@@ -71,25 +70,25 @@ class EpisodeState:
 
 
 Context = Callable[[Read, EpisodeState], "list[int]"]
-"""What the executor reads before a segment, as token ids."""
+"""(read, state) → token ids of the executor's context at the start of a segment."""
 
 
 def active_segment(read: Read, playing: EpisodeState) -> list[int]:
-    """The board as it is and the active sub-goal (HiMAC's temporal attention mask)."""
+    """The current state and the active sub-goal (HiMAC's temporal mask)."""
     return read(playing.episode, Role.EXECUTOR, playing.active)
 
 
 def whole_plan(read: Read, playing: EpisodeState) -> list[int]:
-    """The board as it is and all sub-goals that are left, the active one last, next to what it is read for."""
+    """The current state and all remaining sub-goals. The active one comes last, next to the actions."""
     left = playing.subgoals[len(playing.segments) :]
     text = "\n".join(goal.text for goal in (*reversed(left[1:]), left[0]))
     return read(playing.episode, Role.EXECUTOR, SubGoal(text))
 
 
 def full_history(read: Read, playing: EpisodeState) -> list[int]:
-    """Nothing is cut: all segments so far, and after them the board and the active sub-goal.
+    """All segments so far, then the current state and the active sub-goal.
 
-    The small model knows positions up to 512 tokens: two or three segments.
+    The small model has 512 positions, enough for two or three segments.
     """
     before = playing.segments[-1].ids if playing.segments else ()
     return [*before, *read(playing.episode, Role.EXECUTOR, playing.active)]
@@ -97,14 +96,14 @@ def full_history(read: Read, playing: EpisodeState) -> list[int]:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a sub-goal ends, apart from success and the step limits: see `SELF_ENDED`, `fixed_steps`, `verified`."""
+    """How a sub-goal ends, besides success and the step limit: see `SELF_ENDED`, `fixed_steps`, `verified`."""
 
     sub_done: bool = True
-    """The executor may say `<sub_done>`."""
+    """Whether the executor may write `<sub_done>`."""
     steps: int | None = None
-    """Environment steps of a sub-goal; None: the task's budget."""
+    """Environment steps per sub-goal; None: the task's budget."""
     check: Check | None = None
-    """A check of the environment, after every step."""
+    """A check after every step."""
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
@@ -112,49 +111,49 @@ class Ending:
 
 
 SELF_ENDED = Ending()
-"""The executor ends its sub-goal itself (HiMAC)."""
+"""The executor ends its sub-goal with `<sub_done>` (HiMAC)."""
 
 
 def fixed_steps(steps: int) -> Ending:
-    """Every sub-goal lasts so many steps; `<sub_done>` cannot be said (the ablation 'without <sub_done>')."""
+    """Every sub-goal lasts `steps` steps, and there is no `<sub_done>` (the ablation 'without <sub_done>')."""
     return Ending(sub_done=False, steps=steps)
 
 
 def verified(check: Check) -> Ending:
-    """The environment ends a sub-goal that is done; `<sub_done>` cannot be said."""
+    """`check` ends a sub-goal, and there is no `<sub_done>`."""
     return Ending(sub_done=False, check=check)
 
 
 def as_written(blueprint: Blueprint) -> Blueprint:
-    """The executor is told what the planner wrote."""
+    """The executor follows the planner's sub-goals (HiMAC)."""
     return blueprint
 
 
 def as_read(episode: Episode) -> Hashable:
-    """Two situations are the same one if a flat player reads the same in both."""
+    """The state is the prompt of flat play."""
     return episode.prompt(Role.FLAT)
 
 
 def subgoal_bonus(check: Check, bonus: float = 0.1) -> Potential:
-    """The executor earns `bonus`, in the unit of the return, for every sub-goal that it gets done."""
+    """The executor earns `bonus`, in the unit of the return, for every completed sub-goal."""
     return lambda episode, subgoal: bonus * check(episode, subgoal)
 
 
 def distance_decrease(distance: Callable[[Any], float], scale: float = 0.01) -> Potential:
-    """The executor earns `scale` for every step that a segment brings it nearer to the end of the episode."""
+    """The executor earns `scale` × the decrease of `distance(episode)` over each segment."""
     return lambda episode, subgoal: -scale * distance(episode)
 
 
 @dataclass(frozen=True)
 class Rules:
-    """All that `rollout.execute` has to know of a hierarchy."""
+    """The axes of a `Hierarchy` that `Arena.execute` reads."""
 
     form: Form = as_written
     end: Ending = SELF_ENDED
     exhausted: str = NEXT
-    """next: the next sub-goal; abort: the episode ends; replan: a new blueprint for the board as it is."""
+    """After a used-up budget. next: the next sub-goal; abort: end the episode; replan: a new blueprint."""
     context: Context = active_segment
     potential: Potential | None = None
     state: State | None = None
     tactics: bool = False
-    """Three levels: each sub-goal of the blueprint is divided, when its turn comes, by a blueprint of its own."""
+    """Depth 3: the planner divides each sub-goal of the blueprint, at its turn, by another blueprint."""
