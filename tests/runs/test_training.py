@@ -423,9 +423,9 @@ def test_the_learning_rate_falls_with_the_budget_and_goes_on_where_it_was(config
     rates: list[float] = []
     real = training.iterate
 
-    def watched(policy: Any, task: Any, hierarchy: Any, optimizer: Any, *rest: Any) -> Any:
-        rates.append(optimizer.param_groups[0]["lr"])
-        return real(policy, task, hierarchy, optimizer, *rest)
+    def watched(learner: Any, *rest: Any) -> Any:
+        rates.append(learner.optimizer.param_groups[0]["lr"])
+        return real(learner, *rest)
 
     monkeypatch.setattr(training, "iterate", watched)
     config = replace(
