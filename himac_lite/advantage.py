@@ -1,9 +1,8 @@
-"""Group-relative advantages: how much better than its siblings was this trajectory?
+"""Group-relative advantages as pure functions of NumPy arrays, for the trainer, notebooks and browsers (Pyodide).
 
-Pure NumPy and pure functions, so that the same file serves the trainer, a notebook and a browser (Pyodide). Every
-choice in which implementations of "GRPO" silently differ is a named keyword of `group_advantage`: GRPO is the
-defaults, Dr. GRPO ``scale="none"``, RLOO ``baseline="leave_one_out", scale="none"``. Returns and rewards are in the
-unit of the task's reward; dividing by a std removes it. Axes P, G, N: see `himac_lite.types`.
+Keywords of `group_advantage` name the choices in which implementations of GRPO differ. The defaults are GRPO,
+``scale="none"`` is Dr. GRPO, and ``baseline="leave_one_out", scale="none"`` is RLOO. Returns and rewards are in the
+unit of the task's reward. Axes P, G, N: see `himac_lite.types`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Floats = NDArray[np.float64]
 
 
 class Choices(TypedDict, total=False):
-    """The keywords of `group_advantage`, for the functions that hand them on."""
+    """The keywords of `group_advantage`, for functions that pass them on."""
 
     baseline: Baseline
     scale: Scale
@@ -35,22 +34,22 @@ class Choices(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class HierarchicalAdvantage:
-    """Advantages of one co-evolution iteration, at both levels."""
+    """Advantages of planner and executor in one iteration."""
 
     macro_pg: Floats
-    """[P, G] for the tokens of each blueprint."""
+    """[P, G], of the tokens of each blueprint."""
     micro_pn: Floats
-    """[P, N] for the action tokens of each execution of z*."""
+    """[P, N], of the action tokens of each execution of z*."""
     best_p: NDArray[np.intp]
-    """[P] index of z* in its macro group."""
+    """[P], index of z* in its macro group."""
 
 
 def zero_variance(return_pn: ArrayLike) -> NDArray[np.bool_]:
-    """Which groups have returns that are all equal, and so nothing to learn from.
+    """Whether the returns of a group are all equal, which makes its advantages zero.
 
         flat_p = [max_n R_pn = min_n R_pn]
 
-    Reference: DAPO (arXiv 2503.14476) samples such groups again.
+    Reference: DAPO (arXiv 2503.14476), which resamples these groups.
 
     Args:
         return_pn: [P, N].
@@ -70,15 +69,15 @@ def group_advantage(
 
     References: GRPO (arXiv 2402.03300); without s, Dr. GRPO (2503.20783); leave-one-out b, RLOO (2402.14740).
 
-    A group whose returns are all equal gets exact zeros, neither 0/0 nor a rounding error divided by ε. (Only against
-    the batch it still stands for something: with ``baseline="batch"`` and another scale than ``"std"`` it is kept.)
+    A group whose returns are all equal gets exact zeros instead of 0/0 or a rounding error divided by ε. The exception
+    is ``baseline="batch"`` without ``scale="std"``, where only a batch whose returns are all equal gets zeros.
 
     Args:
         return_pn: [P, N] undiscounted returns.
         baseline: b is the ``mean`` of the group, of its N − 1 other members (``leave_one_out``) or of the ``batch``.
-        scale: s is the ``std`` of the group, that of the whole ``batch``, or there is no division (``none``).
-        ddof: the std divides by (count − ddof): 0 as `numpy.std`, 1 as `torch.std` and most trainers.
-        eps: ε, in the unit of the returns; returns that differ only by rounding are not blown up to ±1.
+        scale: s is the ``std`` of the group or of the ``batch``; ``none``: no division.
+        ddof: the std divides by (count − ddof); 0 as in `numpy.std`, 1 as in `torch.std` and most trainers.
+        eps: ε, in the unit of the returns; it keeps the advantages of nearly equal returns small.
     Returns: float64 [P, N].
     Raises: ValueError if a shape, return or choice is not allowed, or the group is too small for the choice.
     """
@@ -88,9 +87,9 @@ def group_advantage(
         if value not in get_args(allowed):
             raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}")
     if baseline == "leave_one_out" and n < 2:
-        raise ValueError(f"baseline='leave_one_out' wants return_pn of shape [P, N >= 2], got {r_pn.shape}")
+        raise ValueError(f"baseline='leave_one_out' needs return_pn of shape [P, N >= 2], got {r_pn.shape}")
     if scale != "none" and not 0 <= ddof < (n if scale == "std" else r_pn.size):
-        raise ValueError(f"scale={scale!r} wants 0 <= ddof < number of returns, got ddof={ddof}, shape {r_pn.shape}")
+        raise ValueError(f"scale={scale!r} needs 0 <= ddof < number of returns, got ddof={ddof}, shape {r_pn.shape}")
 
     if baseline == "mean":
         b = r_pn.mean(axis=1, keepdims=True)  # [P, 1]
@@ -111,18 +110,18 @@ def group_advantage(
 def group_advantage_over_steps(
     return_pn: ArrayLike, steps_pn: ArrayLike, *, scale: Scale = "std", ddof: int = 0, eps: float = 1e-6
 ) -> Floats:
-    """GRPO's advantage as trainers compute it that keep one row a *step*: long trajectories weigh more.
+    """GRPO's advantage in trainers that store one row per *step*, where long trajectories weigh more.
 
         A_pn = (R_pn − m_p) / (s_p + ε),   m_p, s_p over Σ_n L_pn rows, L_pn of which hold R_pn
 
-    Reference: GRPO (arXiv 2402.03300) takes one row a trajectory; this is a silent variant of it. Failures are long:
-    they pull m down, so that a win looks better and a failure cheaper. Σ_n L_pn A_pn is zero, Σ_n A_pn is not.
+    Reference: an undocumented variant of GRPO (arXiv 2402.03300), which has one row per trajectory. Long failures lower
+    m, which raises the advantage of every trajectory. Σ_n L_pn A_pn is zero; Σ_n A_pn is not.
 
     Args:
         return_pn: [P, N].
         steps_pn: int [P, N], L >= 1, environment steps of each trajectory.
         scale, ddof, eps: as in `group_advantage`, without ``scale="batch"``; ddof counts steps.
-    Returns: float64 [P, N], what each step of the trajectory gets.
+    Returns: float64 [P, N], the advantage of every step of the trajectory.
     Raises: ValueError if a shape, return, choice or number of steps is not allowed.
     """
     r_pn, steps_pn = _returns(return_pn), np.asarray(steps_pn)
@@ -138,9 +137,9 @@ def group_advantage_over_steps(
 
 
 def best(return_pg: ArrayLike) -> NDArray[np.intp]:
-    """Which blueprint of each macro group becomes z*.
+    """Index of z*, the blueprint with the highest return, in each macro group.
 
-        z*_p = argmax_g R(z_pg), the first of the highest
+        z*_p = argmax_g R(z_pg), the first one of equal returns
 
     Reference: HiMAC (arXiv 2603.00977).
 
@@ -156,13 +155,13 @@ def best(return_pg: ArrayLike) -> NDArray[np.intp]:
 def hierarchical_advantage(
     return_pg: ArrayLike, return_pn: ArrayLike, **choices: Unpack[Choices]
 ) -> HierarchicalAdvantage:
-    """Hierarchical relative advantage estimation: blueprints against blueprints, executions against executions.
+    """Hierarchical advantage: blueprints against blueprints, and executions of z* against each other.
 
         A^M_pg = (R(z_pg) − mean_j R(z_pj)) / (std_j R(z_pj) + ε),   z_pg ~ π^M(· | x_p), executed greedily
         A^m_pn = (R(τ_pn) − mean_j R(τ_pj)) / (std_j R(τ_pj) + ε),   τ_pn ~ π^m(· | x_p, z*_p)
 
-    Reference: HiMAC (arXiv 2603.00977). All executions of a micro group follow the same z*, so their returns differ by
-    execution alone: neither level is praised or blamed for what the other did.
+    Reference: HiMAC (arXiv 2603.00977). All executions of a micro group follow the same z*, so the blueprint does not
+    affect their advantages.
 
     Args:
         return_pg: [P, G] macro group: return of each blueprint's greedy execution.
@@ -184,17 +183,17 @@ def same_state_advantage(
     gamma: float = 0.95,
     **choices: Unpack[Choices],
 ) -> tuple[Floats, ...]:
-    """Step advantage: actions taken in the same state, anywhere in the group of one level, are compared.
+    """Step advantage: actions in the same state, anywhere in a group, are compared with each other.
 
         G_ns = r_ns + γ G_n,s+1;   A^step_ns = `group_advantage` of G_ns among {G_mt : state_mt = state_ns}
 
-    Reference: GiGPO (arXiv 2505.10978), "anchor states". A state met once offers no comparison: zero.
+    Reference: GiGPO (arXiv 2505.10978), "anchor states". A state that occurs once gives zero.
 
     Args:
         reward_ns: N trajectories of one level, the reward of each of their S_n steps (S_n may differ).
-        state_ns: the state in which each of these steps was taken, anything hashable, such as the board's text.
-        gamma: γ in [0, 1], discount a step.
-        **choices: as in `group_advantage`; the visits of one state are both the group and the batch.
+        state_ns: the state before each of these steps, any hashable value, such as the board's text.
+        gamma: γ in [0, 1], the discount per step.
+        **choices: as in `group_advantage`; the visits of one state are its group and its batch.
     Returns: N arrays, float64 [S_n].
     Raises: ValueError if rewards and states do not match, or a return or choice is not allowed.
     """
@@ -226,14 +225,14 @@ def gigpo_advantage(
     gamma: float = 0.95,
     **choices: Unpack[Choices],
 ) -> tuple[Floats, ...]:
-    """Group-in-group advantage: how good was the trajectory, plus how good the action where it was taken.
+    """Group-in-group advantage: the advantage of the trajectory plus the step advantage of the action.
 
         A_ns = A^episode_n + ω A^step_ns,   A^episode = `group_advantage` of R_n = Σ_s r_ns
 
     Reference: GiGPO (arXiv 2505.10978).
 
     Args:
-        reward_ns, state_ns, gamma: as in `same_state_advantage`. A return known only at the end: (0, …, 0, R).
+        reward_ns, state_ns, gamma: as in `same_state_advantage`. Rewards of a return at the end: (0, …, 0, R).
         omega: ω, weight of the step advantage.
         **choices: as in `group_advantage`, for both terms.
     Returns: N arrays, float64 [S_n].
@@ -249,5 +248,5 @@ def _returns(values: ArrayLike, name: str = "return_pn [P, N]") -> Floats:
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"{name} must have rank 2 and at least one return, got shape {array.shape}")
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite: one nan or inf would spoil its whole group")
+        raise ValueError(f"{name} must be finite: one nan or inf makes its whole group nan")
     return array

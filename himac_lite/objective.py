@@ -1,10 +1,9 @@
 """The loss as pure functions of tensors: log-probabilities, clipped surrogate, KL estimators, masked means.
 
-Every [B, T] tensor is aligned with the tokens: entry (b, t) is about ``ids[b, t]``; the caller has shifted the logits.
-Log-probabilities are in nats. Those of the behaviour and the reference policy are data: no gradient flows into them.
-Which role learns is the mask's decision alone: blueprint tokens in phase A, action tokens in phase B (HiMAC,
-arXiv 2603.00977). Every function raises ValueError where shapes differ, broadcastable or not: a silent broadcast is how
-tokens and advantages come out of step. Axes B, T: see `himac_lite.types`; V is the vocabulary.
+Entry (b, t) of every [B, T] tensor belongs to token ``ids[b, t]``; the caller shifts the logits. Log-probabilities are
+in nats. No gradient flows into those of the behaviour and the reference policy. The mask alone decides which tokens
+learn: blueprint tokens in phase A, action tokens in phase B (HiMAC, arXiv 2603.00977). Every function raises ValueError
+if shapes differ, even if they could broadcast. Axes B, T: see `himac_lite.types`; V is the vocabulary.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ Estimator = Literal["k1", "k2", "k3"]
 
 
 def token_log_probs(logits_btv: Tensor, ids_bt: Tensor, temperature: float = 1.0) -> Tensor:
-    """Log-probability of each token under the distribution that it was sampled from.
+    """Log-probability of each token at the temperature of sampling.
 
         log π(y_t) = l_t[y_t] / τ − log Σ_v exp(l_t[v] / τ)
 
-    Reference: GRPO (arXiv 2402.03300). Tokens sampled at τ but scored without it would start with ρ ≠ 1.
+    Reference: GRPO (arXiv 2402.03300). Without τ the ratio would not start at 1.
 
     Args:
-        logits_btv: [B, T, V], position t predicts ``ids_bt[:, t]``. Half precision is computed in float32.
+        logits_btv: [B, T, V]; position t predicts ``ids_bt[:, t]``. Half precision is converted to float32.
         ids_bt: int64 [B, T], in [0, V) everywhere, masked or not.
-        temperature: τ > 0, the one of the sampling.
-    Returns: [B, T]. No [B, T, V] log-probabilities are built, and in float32 at τ = 1 the logits are not copied.
+        temperature: τ > 0, the temperature of sampling.
+    Returns: [B, T], without an intermediate [B, T, V] tensor in float32 at τ = 1.
     Raises: ValueError if the shapes differ or τ is not positive.
     """
     z_btv = _scaled(logits_btv, temperature)
@@ -38,11 +37,11 @@ def token_log_probs(logits_btv: Tensor, ids_bt: Tensor, temperature: float = 1.0
 
 
 def entropy(logits_btv: Tensor, temperature: float = 1.0) -> Tensor:
-    """Entropy of the distribution of the next token.
+    """Entropy of the next token's distribution.
 
         H_t = −Σ_v π_t(v) log π_t(v)
 
-    Reference: Shannon 1948. A forbidden token (logit −inf) adds 0 · log 0 = 0, and no nan to the gradient.
+    Reference: Shannon 1948. A forbidden token (logit −inf) adds 0 · log 0 = 0, also to the gradient.
 
     Args:
         logits_btv, temperature: as in `token_log_probs`.
@@ -54,7 +53,7 @@ def entropy(logits_btv: Tensor, temperature: float = 1.0) -> Tensor:
 
 
 def ratio(logp_bt: Tensor, behaviour_bt: Tensor) -> Tensor:
-    """Importance ratio of the policy to the one that sampled the tokens.
+    """Ratio of a token's probability now to its probability when it was sampled.
 
         ρ_t = π(y_t) / π_old(y_t) = exp(log π − log π_old)
 
@@ -62,7 +61,7 @@ def ratio(logp_bt: Tensor, behaviour_bt: Tensor) -> Tensor:
 
     Args:
         logp_bt: [B, T] log π, with gradient.
-        behaviour_bt: [B, T] log π_old, stored when sampled.
+        behaviour_bt: [B, T] log π_old, stored at sampling.
     Returns: [B, T], 1 before the first step of an update.
     Raises: ValueError if the shapes differ.
     """
@@ -81,7 +80,7 @@ def clipped_surrogate(
 
     Args:
         logp_bt, behaviour_bt: as in `ratio`.
-        advantage_bt: [B, T], that of the token's blueprint, trajectory or step.
+        advantage_bt: [B, T], the advantage of the token's blueprint, trajectory or step.
         clip_low, clip_high: ε_low and ε_high, at least 0.
     Returns: [B, T], in the unit of the advantage.
     Raises: ValueError if the shapes differ or an ε is negative.
@@ -102,7 +101,7 @@ def clip_fraction(
     clip_high: float = 0.2,
     denominator: float | Tensor | None = None,
 ) -> Tensor:
-    """Share of the tokens whose gradient the clip cuts off.
+    """Share of the tokens whose gradient the clip sets to zero.
 
         mean_t [(A_t > 0 and ρ_t > 1 + ε_high) or (A_t < 0 and ρ_t < 1 − ε_low)]
 
@@ -126,9 +125,9 @@ def kl(logp_bt: Tensor, reference_bt: Tensor, *, estimator: Estimator = "k3") ->
 
         d = log π_ref(y) − log π(y);   k1 = −d,   k2 = d² / 2,   k3 = e^d − 1 − d
 
-    References: Schulman 2020 (joschu.net/blog/kl-approx.html); GRPO (arXiv 2402.03300) takes k3.
+    References: Schulman 2020 (joschu.net/blog/kl-approx.html); GRPO (arXiv 2402.03300) uses k3.
 
-    k1 and k3 are unbiased, k2 and k3 never negative. That is about their values; in a loss, the expected gradient of k1
+    The values of k1 and k3 are unbiased; those of k2 and k3 are never negative. In a loss, the expected gradient of k1
     is zero, that of k2 is the gradient of KL(π ‖ π_ref), and that of k3 is the gradient of KL(π_ref ‖ π).
 
     Args:
@@ -136,7 +135,7 @@ def kl(logp_bt: Tensor, reference_bt: Tensor, *, estimator: Estimator = "k3") ->
         reference_bt: [B, T] log π_ref.
         estimator: ``k1``, ``k2`` or ``k3``.
     Returns: [B, T] in nats.
-    Raises: ValueError if the shapes differ or the estimator is another.
+    Raises: ValueError if the shapes differ or the estimator is unknown.
     """
     _check_bt(logp_bt=logp_bt, reference_bt=reference_bt)
     d_bt = reference_bt.detach() - logp_bt
@@ -150,17 +149,17 @@ def kl(logp_bt: Tensor, reference_bt: Tensor, *, estimator: Estimator = "k3") ->
 
 
 def masked_mean(x_bt: Tensor, mask_bt: Tensor, denominator: float | Tensor | None = None) -> Tensor:
-    """Sum over the tokens that count, divided by D.
+    """Sum over the tokens of the mask, divided by D.
 
         Σ_bt m_bt x_bt / D_b
 
-    References: D the number of tokens that count, DAPO (arXiv 2503.14476); D a constant, Dr. GRPO (2503.20783); D_b the
-    number of sequences times the tokens of sequence b, GRPO (2402.03300), where tokens of long sequences count less.
+    References: DAPO (arXiv 2503.14476): D is the number of tokens of the mask. Dr. GRPO (2503.20783): D is a constant.
+    GRPO (2402.03300): D_b is the number of sequences times the tokens of sequence b.
 
     Args:
-        x_bt: [B, T]; where the mask is false anything may stand, nan included.
+        x_bt: [B, T]; values outside the mask are ignored, nan included.
         mask_bt: bool [B, T].
-        denominator: D > 0, a number, a scalar tensor or [B, 1]. Default: the tokens that count, at least 1.
+        denominator: D > 0, a number, a scalar tensor or [B, 1]. Default: the tokens of the mask, at least 1.
     Returns: scalar, in the unit of x.
     Raises: ValueError if the shapes differ, the mask is not bool or D is not positive.
     """
@@ -188,25 +187,25 @@ def policy_loss(
     beta: float = 0.01,
     estimator: Estimator = "k3",
 ) -> Tensor:
-    """Loss of one micro-batch; those of all micro-batches of an update *add up* to the loss of the update.
+    """Loss of one micro-batch. The losses of all micro-batches *add up* to the loss of the update.
 
         L = −Σ_bt m_bt (J_bt − β KL_bt) / D
 
-    References: GRPO (arXiv 2402.03300); HiMAC (arXiv 2603.00977) uses it for both roles.
+    References: GRPO (arXiv 2402.03300); HiMAC (arXiv 2603.00977), for both roles.
 
     Args:
         logp_bt, behaviour_bt, advantage_bt, clip_low, clip_high: as in `clipped_surrogate`.
-        reference_bt, estimator: as in `kl`; without KL (β = 0) the reference may be None.
-        mask_bt: bool [B, T], the tokens that learn; elsewhere the gradient is exactly zero, whatever stands there.
-        denominator: D of the *whole* update (see `masked_mean`): its gradient must not depend on how it was cut.
-        beta: β >= 0, weight of the KL.
+        reference_bt, estimator: as in `kl`; the reference may be None if β = 0.
+        mask_bt: bool [B, T], the tokens that learn; the gradient of all others is exactly zero.
+        denominator: D of the *whole* update (see `masked_mean`), so that the gradient does not depend on micro-batches.
+        beta: β >= 0, the weight of the KL term.
     Returns: scalar, to be minimised.
-    Raises: ValueError if the shapes differ, a choice is not allowed, or β > 0 has no reference.
+    Raises: ValueError if the shapes differ, a choice is not allowed, or the reference is missing.
     """
     _check_bt(logp_bt=logp_bt, behaviour_bt=behaviour_bt, advantage_bt=advantage_bt, mask_bt=mask_bt)
     if beta < 0 or (beta > 0 and reference_bt is None):
-        raise ValueError(f"beta must be 0, or positive with a reference_bt of shape [B, T]; got {beta}")
-    # Gradients of masked tokens end here. The mask below is not enough: where exp overflows it leaves 0 · inf = nan.
+        raise ValueError(f"beta must be 0, or positive with a reference_bt of shape [B, T], got {beta}")
+    # Cuts the gradient of masked tokens. `masked_mean` is too late: an overflow of exp gives 0 · inf = nan.
     logp_bt = logp_bt.masked_fill(~mask_bt.bool(), 0.0)
     objective_bt = clipped_surrogate(logp_bt, behaviour_bt, advantage_bt, clip_low=clip_low, clip_high=clip_high)
     if beta > 0 and reference_bt is not None:

@@ -49,7 +49,7 @@ class Model:
     revision: str = "main"
     """Branch, tag or commit of a hub id. The presets name commits, so that the files never change."""
     adapter: str = ""
-    """A saved adapter to start from, such as one made by `himac-lite sft`; it is then part of the KL term's reference."""
+    """A saved adapter to start from, such as one made by `himac-lite sft`; it is then part of the reference."""
     observation: str = "text"
     """The observation: text, or rgb (a picture of the board, for a vision-language model)."""
     rank: int = 16
@@ -184,4 +184,4 @@ class Train:
 
 
 DEFAULT_TOKENS = 2048
-"""Tokens per micro-batch on a CPU, where a larger one is slower; also the largest one chosen for a GPU (not measured)."""
+"""Tokens per micro-batch on a CPU, where more are slower; also the most that are chosen for a GPU (not measured)."""

@@ -72,7 +72,7 @@ def gain_over_flat(
 
 
 def judged_by(judge: Callable[[Any, Blueprint], float]) -> Scorer:
-    """Score: `judge(level, blueprint)`, such as a perfect executor. The greedy execution is still played and recorded."""
+    """Score: `judge(level, blueprint)`, such as a perfect executor. The greedy execution is still recorded."""
 
     def score(arena: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY) -> list[Trajectory]:
         done = arena.execute(jobs, GREEDY, planner)

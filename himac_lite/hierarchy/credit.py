@@ -24,7 +24,7 @@ def credit_blueprints(groups: Sequence[Group], advantage_pg: np.ndarray, replans
 
 
 def credit_divisions(groups: Sequence[Group], advantage_pn: np.ndarray) -> list[list[Credited]]:
-    """Middle level: the divisions of sub-goals get the advantage of their trajectory. Returns as `credit_blueprints`."""
+    """Middle level: divisions get the advantage of their trajectory. Returns as `credit_blueprints`."""
     return _credited(groups, advantage_pn, lambda t: t.replans)
 
 

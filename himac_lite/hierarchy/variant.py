@@ -84,7 +84,9 @@ class Hierarchy:
                 if getattr(self, name) != getattr(type(self), name):
                     raise ConfigError(_clash(self, "depth", name, "flat play has no blueprint and a single policy"))
         if self.depth == 3 and self.schedule == JOINT:
-            raise ConfigError(_clash(self, "depth", "schedule", "each level samples its group after the level above has chosen"))
+            raise ConfigError(
+                _clash(self, "depth", "schedule", "each level samples its group after the level above has chosen")
+            )
         if self.depth == 3 and self.exhausted == REPLAN:
             raise ConfigError(_clash(self, "depth", "exhausted", "the middle level plans at each sub-goal anyway"))
         if self.sharing == EACH and self.schedule == JOINT:
@@ -93,7 +95,9 @@ class Hierarchy:
             raise ConfigError(_clash(self, "exhausted", "end", "every sub-goal would end its episode"))
         for name in getattr(self.credit, "needs", ()):
             if getattr(self, name) is None:
-                raise ConfigError(_clash(self, "credit", name, "this credit compares values that are then not recorded"))
+                raise ConfigError(
+                    _clash(self, "credit", name, "this credit compares values that are then not recorded")
+                )
 
     @property
     def levels(self) -> int:
@@ -143,7 +147,7 @@ class Hierarchy:
         else:
             return best_p
         name = f"choose={getattr(self.choose, '__name__', self.choose)}"
-        raise ConfigError(f"{name} returned {what}; return {len(return_pg)} integers, each -1 or below {size}")
+        raise ConfigError(f"{name} returned {what}; it should return {len(return_pg)} integers, -1 or below {size}")
 
 
 def _accept_levels(init: Callable[..., None]) -> Callable[..., None]:

@@ -1,1 +1,1 @@
-"""A causal language model in two roles: prompts, decoding, the update. Start with `model` (the policy) and `update`."""
+"""One causal language model in several roles: prompts, decoding and the update. Start with `model` and `update`."""

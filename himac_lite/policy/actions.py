@@ -1,8 +1,7 @@
-"""How a task's actions are spelled in the tokens of a model, whatever its tokenizer; and how they are read back.
+"""Actions of a task ↔ tokens of any tokenizer.
 
-A task with a fixed alphabet: the small model says an action in one token. A tokenizer from a hub may need several, and
-the first may be common to all (a line break): what is common is written for the model, the next token is its choice,
-and the rest follows by itself. A task whose actions are written: they are sampled token by token, to the line's end.
+A task with fixed actions: one token of each action is sampled. The tokens before it, which all actions share (such as a
+line break), and those after it are forced. A text-action task: an action is sampled token by token, up to a line break.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from himac_lite.tasks import Action
 
 
 class ActionTask(Protocol):
-    """The part of a task that fixes which tokens may be sampled."""
+    """The part of a task that decides which tokens can be sampled."""
 
     @property
     def actions(self) -> Sequence[str]: ...
@@ -33,10 +32,10 @@ class ActionTask(Protocol):
 
 @dataclass(frozen=True)
 class Codes:
-    """The spelling of a task's actions.
+    """The tokens of a task's actions.
 
-    prefix: tokens written before every choice. actions: the chosen token → (index of the action, the tokens after it);
-    empty where actions are written. sub_done: the chosen token that ends a sub-goal; None where it takes several.
+    prefix: forced tokens before every choice. actions: sampled token → (index of the action, forced tokens after it);
+    empty for a text-action task. sub_done: the sampled token that ends a sub-goal; None if it takes several tokens.
     end: the token that ends a blueprint.
     """
 
@@ -46,7 +45,7 @@ class Codes:
     end: int
 
     def allowed(self, with_sub_done: bool) -> list[int] | None:
-        """The tokens that may be sampled while acting; None: any."""
+        """The tokens that actions can be sampled from; None: all."""
         if not self.actions or self.sub_done is None:
             return None
         return [*self.actions, *([self.sub_done] if with_sub_done else [])]
@@ -54,9 +53,9 @@ class Codes:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a row has chosen: an action, or None for the end of the sub-goal.
+    """A row's choice: an action, or None for the end of the sub-goal.
 
-    rest: what completes its spelling. ended: in a chat, the model has ended its answer with `Codes.end`.
+    rest: forced tokens that complete the action. ended: in a chat, the model ended its answer with `Codes.end`.
     """
 
     action: Action | None
@@ -65,13 +64,13 @@ class Choice:
 
 
 class Reader:
-    """Sampled tokens → choices, for the rows of one segment. Rows may be read from several threads."""
+    """Sampled tokens → choices, for the rows of one segment. Threads may read different rows."""
 
     def __init__(
         self, codes: Codes, task: ActionTask, encode: Callable[[str], list[int]], decode: Callable[[list[int]], str],
         rows: int, lines: bool = True,
     ) -> None:  # fmt: skip
-        """lines: a written action that has no line break gets one; not in a chat, where it is an answer of its own."""
+        """lines: complete a text action with a line break; false in a chat, where an action is a whole answer."""
         self._codes, self._task, self._decode = codes, task, decode
         self._chat = not lines
         self._newline = tuple(encode("\n")) if lines and not codes.actions else ()
@@ -85,7 +84,7 @@ class Reader:
             return Choice(None)
         if codes.actions:
             return Choice(*codes.actions[token])
-        ended = token == codes.end  # a chat model ends its turn; the line is ended for it
+        ended = token == codes.end  # a chat model ends its turn without a line break
         if not ended:
             written.append(token)
         text = self._decode(written)
@@ -101,54 +100,43 @@ class Reader:
 def spell(
     encode: Callable[[str], list[int]], task: ActionTask, unknown: int | None, eos: int | None, name: str
 ) -> Codes:
-    """Work out the codes of a task for a tokenizer. `name` is the model's, for errors.
+    """The codes of a task for a tokenizer.
 
-    Raises `ModelError` if two actions cannot be told apart by one token, or if there is no end token.
+    unknown, eos: the tokenizer's special ids, if it has them. name: of the model, for errors.
+    Raises ModelError if one token cannot distinguish two actions, or if there is no end token.
     """
-    if not task.actions:
-        return _spell_written(encode, task, unknown, eos, name)
 
-    def single(text: str) -> bool:
+    def single(text: str) -> int | None:
+        """The id of a text that is one known token."""
         ids = encode(text)
-        return len(ids) == 1 and ids[0] != unknown
+        return ids[0] if len(ids) == 1 and ids[0] != unknown else None
 
+    end = eos if (token := single(task.end)) is None else token
+    if end is None:
+        raise ModelError(f"the tokenizer of {name} has neither {task.end!r} nor an end-of-text token")
+    if not task.actions:
+        return Codes((), {}, single(task.sub_done), end)
     actions = [encode(text) for text in task.actions]
     common = 0
     while all(len(ids) > common + 1 and ids[common] == actions[0][common] for ids in actions):
         common += 1
     prefix = actions[0][:common]
-    # Without a token of its own, <sub_done> is spelled as the actions are: on a line of its own, if they are.
+    # A <sub_done> of several tokens begins with a line break if the actions do.
     line = "\n" if task.actions[0].startswith("\n") else ""
-    stop = prefix + encode(task.sub_done) if single(task.sub_done) else encode(line + task.sub_done)
+    stop = encode(line + task.sub_done) if single(task.sub_done) is None else prefix + encode(task.sub_done)
     if stop[:common] != prefix or len(stop) == common:
-        raise ModelError(f"the tokenizer of {name} begins {task.sub_done!r} in another way than the actions")
+        raise ModelError(f"the tokenizer of {name} does not begin {task.sub_done!r} like the actions")
     spelled, texts = [*actions, stop], [*task.actions, task.sub_done]
     first: dict[int, str] = {}
     for text, ids in zip(texts, spelled, strict=True):
         choice = ids[common]
         if choice in first or choice == unknown:
             other = repr(first[choice]) if choice in first else "unknown text"
-            raise ModelError(f"the tokenizer of {name} cannot tell {text!r} from {other} by one token")
+            raise ModelError(f"the tokenizer of {name} cannot distinguish {text!r} from {other} by one token")
         first[choice] = text
     return Codes(
         tuple(prefix),
         {ids[common]: (index, tuple(ids[common + 1 :])) for index, ids in enumerate(actions)},
         stop[common],
-        _end(encode, task, unknown, eos, name),
+        end,
     )
-
-
-def _spell_written(
-    encode: Callable[[str], list[int]], task: ActionTask, unknown: int | None, eos: int | None, name: str
-) -> Codes:
-    stop = encode(task.sub_done)
-    alone = len(stop) == 1 and stop[0] != unknown
-    return Codes((), {}, stop[0] if alone else None, _end(encode, task, unknown, eos, name))
-
-
-def _end(encode: Callable[[str], list[int]], task: ActionTask, unknown: int | None, eos: int | None, name: str) -> int:
-    ids = encode(task.end)
-    end = ids[0] if len(ids) == 1 and ids[0] != unknown else eos
-    if end is None:
-        raise ModelError(f"the tokenizer of {name} has neither {task.end!r} nor an end-of-text token")
-    return end

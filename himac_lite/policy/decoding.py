@@ -1,13 +1,10 @@
-"""Batched generation over any Hugging Face causal LM, for conversations that go on in the cache.
+"""Batched generation with any Hugging Face causal LM, for segments of alternating actions and observations.
 
-An agent's segment is action, observation, action …: after every sampled token the environment may force tokens (the
-rest of a multi-token action, what was observed) that belong in the context but were not chosen by the model. `decode`
-continues in the KV cache, encodes each different prompt once, drops finished rows from the batch, and records the
-log-probability of every token at the temperature and under the constraint that it was sampled with. How the cache is
-kept is the business of a `DecodingContext`: `Growing` here, another for GPUs in `static_decoding`.
+After a sampled token the environment can force tokens: the rest of a multi-token action, or an observation. `decode`
+continues in the KV cache, encodes equal prompts once, drops finished rows, and records the behaviour log-prob of every
+sampled token. A `DecodingContext` owns the cache: `Growing` here, `StaticRows` for GPUs in `static_decoding`.
 
-Every row draws from random numbers of its own, so that what it samples depends neither on which rows share its batch
-nor on how many cores there are.
+Every row has its own random numbers, so its samples depend neither on the batch nor on the number of cores.
 """
 
 from __future__ import annotations
@@ -21,22 +18,23 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 from himac_lite.policy.parallel import map_in_order
+from himac_lite.types import Sampling
 
 React = Callable[[int, int], "list[int] | None"]
-"""(row, sampled token) → tokens forced after it (may be empty), or None if the row is finished."""
+"""(row, sampled token) → forced tokens after it (may be empty), or None if the row is finished."""
 
 ROWS = 128
 """Rows of a batch."""
 _SHRINK = 0.75
-"""Finished rows are dropped when fewer than this share of the batch is still running."""
+"""Finished rows are dropped when less than this share of the batch is running."""
 LONG = 8
-"""What a row is to read waits, if it has more tokens, until the others have come as far: in a batch all rows take the
-same places in the cache, so a page that one row reads alone is padding, and is computed, in all others."""
+"""A row with more forced tokens than this waits for the other rows. All rows of a batch occupy the same places in the
+cache, so a long observation of one row costs padding in all others."""
 
 
 @dataclass
 class Stream:
-    """What one row generated after its prompt: ids, which of them were sampled, their log-probabilities (else 0)."""
+    """Tokens of one row after its prompt: ids, whether each was sampled, and log-probabilities (0 if forced)."""
 
     ids: list[int] = field(default_factory=list)
     sampled: list[bool] = field(default_factory=list)
@@ -44,32 +42,28 @@ class Stream:
 
 
 class DecodingContext(Protocol):
-    """What the rows of one batch have read, as keys and values of a model. A slot is a row that is still there.
+    """The KV cache of one batch. A slot is a row that was not dropped.
 
-    Logits [B, V] are float32, one row a slot, of what follows; they are good until the next call.
+    Returned logits are float32 [B, V], one row per slot, for the next token; they are valid until the next call.
     """
 
     def read(self, prompts: Sequence[Sequence[int]], pick: torch.Tensor) -> torch.Tensor:
-        """Encode each prompt once; slot b goes on from prompt pick[b] (int64 [B], on the CPU). Returns logits."""
-        ...
+        """Encode each prompt once; slot b continues prompt pick[b] (int64 [B], on the CPU). Returns logits."""
 
     def go_on(self, feeds: Sequence[Sequence[int] | None]) -> torch.Tensor:
-        """Each slot reads its tokens; one without any waits. None: finished, may read anything. Returns logits."""
-        ...
+        """Append tokens to each slot; an empty list waits, None marks a finished slot. Returns logits."""
 
     def worth_dropping(self, running: int) -> bool:
-        """Whether the batch becomes cheaper if only so many slots are kept."""
-        ...
+        """Whether the batch becomes cheaper with only this number of slots."""
 
     def keep(self, slots: torch.Tensor) -> None:
-        """Drop all slots but these (int64, ascending, on the CPU)."""
-        ...
+        """Drop all other slots. slots: int64, ascending, on the CPU."""
 
 
 class RowCache(Cache):
-    """A cache whose rows can be picked, with what else belongs to a row.
+    """A cache with selectable rows.
 
-    shift: int64 [B, 1], added to the positions of what is fed later: pictures take up fewer positions than tokens.
+    shift: int64 [B, 1], added to the positions of later tokens, because a picture has fewer positions than tokens.
     """
 
     shift: torch.Tensor | None = None
@@ -81,7 +75,7 @@ class RowCache(Cache):
 
 
 class _GrowingLayer(DynamicLayer):
-    """A cache layer that doubles its room instead of copying everything at every token."""
+    """A cache layer that grows in steps instead of copying everything at every token."""
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         super().lazy_initialization(key_states, value_states)
@@ -111,7 +105,7 @@ class _GrowingLayer(DynamicLayer):
 
 
 class Growing:
-    """A context whose cache is as large as it must be: any number of rows and tokens."""
+    """A context whose cache grows with its tokens."""
 
     def __init__(self, model: Any, pad_id: int) -> None:
         self.model, self.pad_id, self.device = model, pad_id, next(model.parameters()).device
@@ -120,18 +114,18 @@ class Growing:
     def read(self, prompts: Sequence[Sequence[int]], pick: torch.Tensor) -> torch.Tensor:
         pick = pick.to(self.device)
         ids, mask = left_padded(prompts, self.pad_id, self.device)
-        logits = _forward(self.model, ids, mask, self.cache)
+        logits = logits_of(self.model, ids, mask, self.cache)[:, -1]
         if len(prompts) < len(pick):
             self.cache.batch_select_indices(pick)
         self.mask = mask[pick]
         return logits[pick]
 
     def go_on(self, feeds: Sequence[Sequence[int] | None]) -> torch.Tensor:
-        # A finished row that is still in the batch is fed anything: were it padded, all rows would need a mask.
+        # A finished row gets a full line of pad tokens: shorter, it would be padded, and all rows would need a mask.
         anything = [self.pad_id] * max(len(feed or ()) for feed in feeds)
         ids, new = left_padded([anything if f is None else f for f in feeds], self.pad_id, self.device)
         self.mask = torch.cat([self.mask, new], dim=1)
-        return _forward(self.model, ids, self.mask, self.cache)
+        return logits_of(self.model, ids, self.mask, self.cache)[:, -1]
 
     def worth_dropping(self, running: int) -> bool:
         return running < _SHRINK * len(self.mask)
@@ -157,19 +151,18 @@ def decode(
     workers: int = 1,
     context: Callable[[Any, int], DecodingContext] = Growing,
 ) -> list[Stream]:
-    """Sample one continuation per prompt; `temperature` 0 is greedy.
+    """Sample one continuation per prompt; temperature 0 is greedy.
 
-    prompts: token ids, of any lengths; equal ones are encoded once. allowed: int64 [A] ids that may be sampled (all by
-    default). rng: needed unless greedy, or its numbers instead, uniform: float64 [B, max_sampled] in [0, 1).
-    max_sampled: sampled tokens after which a row stops. max_rows: rows of a batch.
-    workers: batches decoded at a time; `react` is then called from several threads, for one row from one at a time.
+    prompts: token ids, of any lengths. allowed: int64 [A], ids that may be sampled (all by default).
+    rng or uniform: the random numbers unless greedy, uniform as float64 [B, max_sampled] in [0, 1).
+    max_sampled: largest number of sampled tokens per row. max_rows: rows per batch.
+    workers: batches decoded in parallel; their threads call `react`, one thread per row.
     context: (model, pad_id) → the empty context of a batch.
+    Raises ValueError if the random numbers are missing.
     """
     streams = [Stream() for _ in prompts]
     if temperature and uniform is None:
-        if rng is None:
-            raise ValueError("sampling at a temperature needs rng, a numpy.random.Generator")
-        uniform = rng.random((len(prompts), max_sampled))
+        uniform = Sampling(temperature, rng).generator.random((len(prompts), max_sampled))
     uniform = uniform if temperature else None
 
     def batch(rows: list[int]) -> None:
@@ -186,7 +179,7 @@ def decode(
 
 
 def row_batches(prompts: Sequence[Sequence[int]], max_rows: int = ROWS) -> list[list[int]]:
-    """Rows that are decoded together: similar lengths (little padding) and equal prompts (encoded once)."""
+    """Batches of rows with similar lengths, for little padding, and with equal prompts, which are encoded once."""
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i])))
     return [order[start : start + max_rows] for start in range(0, len(order), max_rows)]
 
@@ -200,10 +193,10 @@ def _decode_rows(
     live = [i for i, _ in rows]
     logits = context.read(list(unique), pick)
     running = torch.ones(len(live), dtype=torch.bool)
-    written = torch.zeros(len(live), dtype=torch.int64)  # tokens that each row has sampled
-    held: list[list[int]] = [[] for _ in live]  # what each row waits to read
+    written = torch.zeros(len(live), dtype=torch.int64)  # sampled tokens of each row
+    held: list[list[int]] = [[] for _ in live]  # forced tokens that wait
     while True:
-        number = written.clamp_max(max_sampled - 1)[:, None]  # a finished row may draw any of its numbers
+        number = written.clamp_max(max_sampled - 1)[:, None]  # a finished row may use any of its numbers
         drawn = None if uniform is None else uniform.gather(1, number).squeeze(1).to(logits.device)
         tokens, logps = sample(logits, allowed, temperature, drawn)
         feeds: list[list[int] | None] = []
@@ -220,7 +213,7 @@ def _decode_rows(
                 feeds[slot] = feed
         if not running.any():
             return
-        if not any(feeds):  # nobody has anything else to do
+        if not any(feeds):  # all running rows wait
             feeds = [held[slot] if running[slot] else None for slot in range(len(live))]
             held = [[] for _ in live]
         if context.worth_dropping(int(running.sum())):
@@ -241,33 +234,38 @@ def _extend(stream: Stream, token: int, logp: float, forced: list[int]) -> None:
 def left_padded(
     rows: Sequence[Sequence[int]], pad_id: int, device: torch.device, width: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows → (ids [B, T], mask [B, T]), padded on the left to the longest, or to `width` if that is more."""
+    """Rows → ids and mask, int64 [B, T], padded on the left to the longest row and at least to `width`."""
     width = max(width, *map(len, rows))
     ids = torch.tensor([[pad_id] * (width - len(r)) + list(r) for r in rows], device=device)
     mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows], device=device)
     return ids, mask
 
 
-def _forward(model: Any, ids: torch.Tensor, mask: torch.Tensor, cache: RowCache) -> torch.Tensor:
-    """Logits [B, V] after the last of `ids`, in float32. `mask` covers the cache and `ids`."""
-    positions = (mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]
-    # With nothing padded the mask is only the causal one, and attention is faster without an explicit one.
-    given = None if bool(mask.all()) else mask
-    out = model(
-        input_ids=ids, attention_mask=given, position_ids=positions, past_key_values=cache, use_cache=True,
-        logits_to_keep=1,
-    )  # fmt: skip
-    logits: torch.Tensor = out.logits[:, -1].float()
+def logits_of(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, cache: RowCache | None, keep: int | torch.Tensor = 1
+) -> torch.Tensor:
+    """Logits float32 [B, K, V] after the last K of `ids`, or after the ids at these K places.
+
+    ids: int64 [B, T]. mask: int64 [B, cached + T], 0 for padding. keep: K, or the places as int64 [K].
+    """
+    logits: torch.Tensor = model(
+        input_ids=ids,
+        attention_mask=None if bool(mask.all()) else mask,  # attention is faster without an explicit mask
+        position_ids=(mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :],
+        past_key_values=cache,
+        use_cache=cache is not None,
+        logits_to_keep=keep,
+    ).logits.float()
     return logits
 
 
 def sample(
     logits: torch.Tensor, allowed: torch.Tensor | None, temperature: float, uniform: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One token a row of logits [B, V] and its log-probability under the constraint; temperature 0 takes the best.
+    """One token per row of logits [B, V], and its log-probability under the constraint; temperature 0 is greedy.
 
-    uniform: float64 [B] in [0, 1), needed unless greedy: the token is where the cumulative distribution passes it.
-    The log-probability of a greedy token is the one at temperature 1: it is recorded for display, not trained on.
+    uniform: float64 [B] in [0, 1) for inverse transform sampling, None if greedy.
+    The log-probability of a greedy token is taken at temperature 1; it is for display and never trained.
     """
     if allowed is not None:
         logits = logits[:, allowed]

@@ -1,11 +1,9 @@
-"""Several processes as one: each computes for its share of the rows, and all of them know all results.
+"""Several processes as one run, started by `accelerate launch -m himac_lite train …`.
 
-`accelerate launch -m himac_lite train …` starts the processes and says how they reach each other. Every rank runs the
-same program on the same levels with the same random numbers; only the model's work is divided: a rank decodes its share
-of the prompts (those of one level stay together) and takes the gradient of its share of the micro-batches. Sampled
-tokens and gradients are exchanged; environments are stepped by every rank. On CPUs results and records are then the
-same bits for any number of processes; on CUDA LoRA gradients are reduced and batches are smaller, which changes the
-order in which floating-point numbers are added, and nothing else. Rank 0 alone writes.
+Every rank runs the same program on the same levels with the same random numbers. Ranks share only the model's work: a
+rank decodes its share of the prompts and computes the gradient of its share of the micro-batches. Then they exchange
+sampled tokens and gradients. Every rank steps all environments. Only rank 0 writes. On CPUs the results have the same
+bits for any number of processes. On CUDA the order of floating-point additions differs.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from himac_lite.errors import RunError
+from himac_lite.errors import RunError, first_line
 from himac_lite.policy.parallel import gradient_of, map_in_order, summed_gradients
 from himac_lite.types import Sampling
 
@@ -29,19 +27,19 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Team:
-    """The processes of a run: this one's number and how many there are."""
+    """The processes of a run: the rank of this one, and their number."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def writes(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process writes files."""
         return self.rank == 0
 
     def gather(self, value: Any) -> list[Any]:
-        """The value of every rank, in their order, on every rank."""
-        if self.size == 1:
+        """The values of all ranks in order, on every rank."""
+        if self.alone:
             return [value]
         from accelerate.utils import gather_object
 
@@ -53,25 +51,25 @@ class Team:
         return self.gather(value if self.writes else None)[0]
 
     def least(self, value: int) -> int:
-        """The smallest of the ranks' values, on every rank."""
+        """The smallest value of all ranks, on every rank."""
         return int(min(self.gather(value)))
 
     def spread(self, items: Sequence[Item], work: Callable[[list[Item]], Sequence[Result]]) -> list[Result]:
-        """Results of all items in their order: this rank does its share, the others the rest."""
+        """Results of all items in order; each rank computes its share."""
         return [result for part in self.gather(list(work(self.own(items)))) for result in part]
 
     def own(self, items: Sequence[Item]) -> list[Item]:
-        """The share of the items that is this rank's: a run of them, so that ranks in order are items in order."""
+        """This rank's share of the items: consecutive items, in the order of the ranks."""
         n = len(items)
         return list(items[self.rank * n // self.size : (self.rank + 1) * n // self.size])
 
     @property
     def alone(self) -> bool:
-        """Whether there is no other process."""
+        """Whether this is the only process."""
         return self.size == 1
 
     def rows(self, prompts: Sequence[Sequence[int]], batches: Sequence[list[int]] | None) -> list[int]:
-        """Rows that this process decodes: its share of the batches if they are given, else of the prompts."""
+        """Rows that this process decodes: its share of the batches, or of the prompts if `batches` is None."""
         if self.alone:
             return list(range(len(prompts)))
         if batches is None:
@@ -79,9 +77,9 @@ class Team:
         return sorted(row for batch in batches[self.rank :: self.size] for row in batch)
 
     def numbers(self, sampling: Sampling, rows: int, draws: int, own: Sequence[int]) -> np.ndarray | None:
-        """Random numbers [own rows, draws] for sampling: every process draws those of all rows.
+        """Random numbers [own rows, draws] for sampling. Every process draws those of all rows.
 
-        None for one process, which draws when it decodes, and for greedy decoding.
+        None for greedy decoding, and for a single process, which draws in `decode`.
         """
         if self.alone or not sampling.temperature or sampling.rng is None:
             return None
@@ -89,9 +87,9 @@ class Team:
         return drawn
 
     def whole(self, share: Sequence[int], own: Sequence[Any], react: Callable[[int, int], Any]) -> list[Any]:
-        """The streams of all rows, of which this rank decoded its share.
+        """The streams of all rows, from the share of every rank.
 
-        What the others sampled is reacted to here as well, so that every rank has seen the same.
+        `react` is called for the tokens of other ranks as well, so that every rank steps all environments.
         """
         streams = dict(zip(share, own, strict=True))
         for rank, (rows, theirs) in enumerate(self.gather((share, own))):
@@ -105,7 +103,7 @@ class Team:
     def added_in_order(
         self, parts: Sequence[Sequence[torch.Tensor]], like: Sequence[torch.Tensor]
     ) -> list[torch.Tensor]:
-        """Σ of all ranks' parts, each with tensors `like` these, added one by one as one process would add them."""
+        """Σ of all ranks' parts, added in the order of a single process. like: tensors of a part's shapes."""
         total = [torch.zeros_like(t) for t in like]
         for rank in range(self.size):
             for part in parts if rank == self.rank else ():
@@ -115,7 +113,7 @@ class Team:
         return total
 
     def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
-        """Replace every gradient by its sum over the ranks, added in float64: the order of ranks does not matter."""
+        """Replace every gradient by its sum over the ranks, added in float64."""
         if self.alone:
             return
         sizes = [p.numel() for p in parameters]
@@ -124,17 +122,17 @@ class Team:
             p.grad = part.view_as(p).to(p.dtype)
 
     def added(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum of the ranks' tensors, on every rank."""
+        """The sum of all ranks' tensors, on every rank."""
         from accelerate.utils import reduce
 
         with _together():
             return reduce(tensor, reduction="sum")
 
     def add_gradient(self, policy: Any, loss_of: Callable[[Item], torch.Tensor], parts: Sequence[Item]) -> float:
-        """Add the gradient of Σ loss over the parts to that of the policy's LoRA parameters; returns Σ loss.
+        """Add the gradient of Σ loss over the parts to the policy's LoRA parameters; returns Σ loss.
 
-        Every process takes the gradient of its share. On a CPU the shares are added in the order of the parts: the same
-        bits as from one process. On CUDA the LoRA gradients are reduced, in float64.
+        Every process computes its share. On a CPU the shares are added in the order of the parts, for the same bits as
+        one process. On CUDA the LoRA gradients are reduced in float64.
         """
         own, leaves = self.own(parts), policy.leaves()
         if self.alone:
@@ -155,7 +153,7 @@ ALONE = Team()
 
 
 def team() -> Team:
-    """The processes that `accelerate launch` started; one if it did not."""
+    """The processes that `accelerate launch` started, otherwise `ALONE`."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
     from accelerate import PartialState
@@ -166,20 +164,20 @@ def team() -> Team:
 
 
 def leave() -> None:
-    """Say goodbye to the other processes, if there are any."""
+    """Leave the process group, if there is one."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 def device() -> str:
-    """Where this process computes: its own GPU, or the CPU."""
+    """The device of this process: its own GPU, or the CPU."""
     if not torch.cuda.is_available():
         return "cpu"
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
 
 def shares(keys: Sequence[Hashable], size: int) -> list[list[int]]:
-    """Positions for each of `size` ranks, in order: equal keys stay together, and every rank gets about as many."""
+    """Positions of the keys for each of `size` ranks, about equally many. Equal keys stay together."""
     together: dict[Hashable, list[int]] = {}
     for i, key in enumerate(keys):
         together.setdefault(key, []).append(i)
@@ -191,9 +189,11 @@ def shares(keys: Sequence[Hashable], size: int) -> list[list[int]]:
 
 @contextmanager
 def _together() -> Iterator[None]:
-    """Turn what the backend raises when a process is gone into one clear line."""
+    """Turn errors of the backend about a lost process into a RunError."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rpartition("] ")[2][:120]  # no C++ file
-        raise RunError(f"a process of this run is gone or cannot be reached ({reason}); go on with --resume") from None
+        reason = first_line(error).rpartition("] ")[2][:120]  # without the C++ file
+        raise RunError(
+            f"a process of this run is gone or cannot be reached ({reason}); continue with --resume"
+        ) from None

@@ -1,9 +1,8 @@
-"""What a run needs in memory, counted from the architecture before any weight is loaded; and what fits.
+"""An estimate of a run's memory from the architecture, before any weight is loaded, and the micro-batch that fits.
 
-Four parts: weights, the KV cache of the rollouts, the activations of one micro-batch, and the optimizer with its
-gradient. What is not counted: the CUDA context (about half a gigabyte) and the allocator's fragments. The counts of
-activations are those of a Llama-like block (RMS norms, grouped-query attention, gated MLP) as PyTorch keeps them; other
-architectures differ somewhat.
+It counts weights, the KV cache of rollouts, the activations of one micro-batch, and the optimizer with the gradient. It
+omits the CUDA context (about half a gigabyte) and fragmentation. Activations are those of a Llama-like block (RMS
+norms, grouped-query attention, gated MLP) in PyTorch; other architectures differ.
 """
 
 from __future__ import annotations
@@ -24,17 +23,18 @@ from himac_lite.settings import DEFAULT_TOKENS, Train
 from himac_lite.types import Role, SubGoal
 
 NF4_BYTES = 0.5 + 4 / 64
-"""A weight in NF4: 4 bits, and a float32 scale for each block of 64."""
+"""Bytes per weight in NF4: 4 bits, and a float32 scale per block of 64."""
 _KEEP_FREE = 0.9
-"""Share of the free memory that is used: the rest is for what is not counted."""
+"""Usable share of the free memory; the rest is for everything that is not counted."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a model. linear: weights of linear layers but the output layer; rest: all other parameters.
+    """Sizes of a model.
 
-    lora_per_rank: Σ (inputs + outputs) over the adapted layers. layers, hidden, inner, vocab: as in the config.
-    query, key: width of all query heads and of all key (or value) heads.
+    linear: weights of all linear layers except the output layer. rest: all other parameters.
+    lora_per_rank: Σ (inputs + outputs) over the linear layers. layers, hidden, inner, vocab: as in the config.
+    query, key: width of all query heads, and of all key heads.
     """
 
     linear: int
@@ -63,7 +63,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes of each part, and the tokens of a micro-batch that they are for. held: the cache stays through updates."""
+    """Bytes of each part for micro-batches of `micro_tokens` tokens. held: the cache stays allocated in updates."""
 
     weights: int
     cache: int
@@ -74,7 +74,7 @@ class Estimate:
 
     @property
     def total(self) -> int:
-        """The most that is held at once: the cache and an update's activations only if recorded steps point to it."""
+        """Largest number of bytes at a time."""
         both = self.cache + self.activations if self.held else max(self.cache, self.activations)
         return self.weights + self.optimizer + both
 
@@ -91,7 +91,7 @@ def gigabytes(n: float) -> str:
 
 
 def shape_of(config: Any) -> Shape:
-    """The sizes of the model that a transformers config describes; nothing is allocated."""
+    """The sizes of the model of a transformers config, without allocating it."""
     with torch.device("meta"):
         model = auto_class(config).from_config(config)
     head = model.get_output_embeddings()
@@ -109,9 +109,9 @@ def shape_of(config: Any) -> Shape:
 
 
 def tokens_of(speech: Speech, task: Any, levels: Sequence[Any], planner: bool) -> Tokens:
-    """The longest sequences of these levels: blueprints and segments, or with `planner` false flat episodes."""
+    """The longest sequences of these levels: blueprints and segments, or flat episodes if `planner` is false."""
     plan, prompt, answer = speech.plan_tokens(task), 0, 0
-    # The longest action with a long observation; where actions are written, the longest that may be.
+    # The longest action, for a text-action task the longest one allowed, with a long observation.
     spelled = max((len(speech.encode(text, prompt=False)) for text in task.actions), default=0)
     turn = max(spelled, getattr(task, "max_action_tokens", 1)) + len(speech.observed(" blocked (8,8)"))
     goal = SubGoal(task.longest_plan.strip().splitlines()[0]) if getattr(task, "longest_plan", "") else SubGoal("go on")
@@ -129,12 +129,12 @@ def tokens_of(speech: Speech, task: Any, levels: Sequence[Any], planner: bool) -
 def estimate(
     shape: Shape, tokens: Tokens, config: Train, dtype: torch.dtype, micro_tokens: int, on_cpu: bool, workers: int = 1
 ) -> Estimate:
-    """Bytes for a model in NF4 (or `dtype`) with LoRA, trained in micro-batches of `micro_tokens` tokens."""
+    """The estimate for a model in NF4 (or `dtype`) with LoRA and micro-batches of `micro_tokens` tokens."""
     size, model, rollout = dtype.itemsize, config.model, config.rollout
     lora = model.rank * shape.lora_per_rank
     weights = shape.linear * (NF4_BYTES if model.four_bit else size) + shape.rest * size + 4 * lora
     gradients = 0
-    if on_cpu:  # the reference, and the twin, which shares what LoRA leaves alone; gradients of the merged weights
+    if on_cpu:  # the reference, the twin's own weights, and gradients of merged weights
         weights += 4 * (2 * shape.linear + shape.rest)
         gradients = 4 * shape.linear * (1 + workers)
     rows, length = min(rollout.levels * rollout.group, ROWS * workers), tokens.sequence + 32
@@ -149,19 +149,18 @@ def estimate(
 
 
 def activations(shape: Shape, tokens: Tokens, micro_tokens: int, size: int, checkpointing: bool, on_cpu: bool) -> int:
-    """Bytes that one micro-batch holds when its backward pass begins.
+    """Bytes of one micro-batch at the start of its backward pass.
 
-    A block keeps, a token: the inputs of its two norms and of the layers behind them (4 hidden), queries, keys, values,
-    the attention's result before and after it is made contiguous (3 query, 2 key), and of the MLP both branches, the
-    gate's activation and their product (4 inner). On CUDA LoRA keeps the inputs of its 7 layers again, in float32.
-    With checkpointing only the inputs of the blocks are kept, and one block at a time is computed again, when the
-    logits are gone.
+    Per token a block stores the inputs of its two norms and of the layers after them (4 hidden), queries, keys, values
+    and two copies of the attention's result (3 query, 2 key), and in the MLP both branches, the gate's activation and
+    the product (4 inner). On CUDA LoRA stores the inputs of its 7 layers again in float32. With checkpointing only the
+    inputs of the blocks are stored; one block at a time is recomputed, after the logits are freed.
     """
     block = size * (4 * shape.hidden + 3 * shape.query + 2 * shape.key + 4 * shape.inner)
     if not on_cpu:
         block += 4 * (5 * shape.hidden + shape.query + shape.inner)
-    answers = micro_tokens * max(tokens.answer, tokens.plan) / tokens.sequence  # logits are taken of answers only
-    # As computed, in float32, their log-softmax, and two while the gradient or the entropy is taken.
+    answers = micro_tokens * max(tokens.answer, tokens.plan) / tokens.sequence  # only answers have logits
+    # In the computing type, in float32, their log-softmax, and two more for the gradient or the entropy.
     logits = shape.vocab * ((0 if size == 4 else size) + 4 * 4)
     if checkpointing:
         inputs = micro_tokens * shape.layers * size * shape.hidden
@@ -170,36 +169,33 @@ def activations(shape: Shape, tokens: Tokens, micro_tokens: int, size: int, chec
 
 
 def before_loading(path: str, config: Train, task: Any, levels: Sequence[Any], planner: bool) -> Estimate:
-    """What the run that is about to load this model will need, and the micro-batch that it will be cut into.
+    """The estimate of a run from the model's config and tokenizer, without weights.
 
-    Reads the model's config and tokenizer, no weights. With `update.micro_tokens` 0 the micro-batch is as large as the
-    free memory of the GPU allows; on a CPU it is the one that is fast. Raises `ModelError` as `load_policy` does.
+    If `update.micro_tokens` is 0, the micro-batch is the largest that fits on a GPU, and `DEFAULT_TOKENS` on a CPU.
+    Raises ModelError as `load_policy` does.
     """
     model_config, speech = read_model(path, config.model.revision, config.model.observation)
     shape, tokens = shape_of(model_config), tokens_of(speech, task, levels[:8], planner)
     if not torch.cuda.is_available():
         micro = config.update.micro_tokens or DEFAULT_TOKENS
         return estimate(shape, tokens, config, torch.float32, micro, on_cpu=True, workers=cores())
-    dtype, (free, _) = (
-        compute_dtype(torch.cuda.get_device_capability(own_device())),
-        torch.cuda.mem_get_info(own_device()),
-    )
+    dtype = compute_dtype(torch.cuda.get_device_capability(own_device()))
     if config.update.micro_tokens:
         return estimate(shape, tokens, config, dtype, config.update.micro_tokens, on_cpu=False)
-    return fit(shape, tokens, config, dtype, free)
+    return fit(shape, tokens, config, dtype, torch.cuda.mem_get_info(own_device())[0])
 
 
 def measured_peak(device: torch.device) -> int:
-    """The most bytes that PyTorch has held on a GPU; 0 on a CPU, where it does not count."""
+    """Peak bytes that PyTorch has allocated on a GPU; 0 on a CPU."""
     return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else 0
 
 
 def fit(
     shape: Shape, tokens: Tokens, config: Train, dtype: torch.dtype, free: int, *, smallest: int | None = None
 ) -> Estimate:
-    """The estimate for the largest power of two of tokens, up to `DEFAULT_TOKENS`, that fits `free` bytes.
+    """The estimate for the largest micro-batch that fits `free` bytes, a power of two of at most `DEFAULT_TOKENS`.
 
-    At least one sequence's length (or `smallest`), whether it fits or not.
+    It holds at least one sequence (or `smallest` tokens), even if that does not fit.
     """
     least = smallest or tokens.sequence
     micro = 1 << (least - 1).bit_length()

@@ -1,4 +1,4 @@
-"""Around the update: micro-batches of similar length, memory that is too small, the group at fault."""
+"""Helpers of the update: micro-batches, retries after an out-of-memory error, and the search for a faulty group."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from himac_lite.settings import DEFAULT_TOKENS
 from himac_lite.types import Credited
 
 Accumulate = Callable[[Sequence[Credited]], float]
-"""Adds the gradient of a minibatch to that of the policy and returns its loss, in any unit."""
+"""Adds the gradient of a minibatch to the policy's; returns its loss, in any unit."""
 
 
 def micro_batches(batch: Sequence[Credited], tokens: int, shared: bool = True) -> Iterator[list[Credited]]:
-    """Sequences of one role and constraint, at most `tokens` tokens together, padding included.
+    """Micro-batches of one role and constraint, with similar lengths.
 
-    shared: equal prompts count once.
+    tokens: largest number of tokens of a micro-batch, padding included. shared: equal prompts count once.
     """
 
     def key(item: Credited) -> tuple[Any, ...]:
@@ -47,18 +47,21 @@ def micro_batches(batch: Sequence[Credited], tokens: int, shared: bool = True) -
 
 
 def micro_tokens(policy: Policy, setting: int) -> int:
-    """Tokens of a micro-batch: the number that was found to fit, or the setting."""
+    """Tokens per micro-batch: the number known to fit, otherwise the setting."""
     return policy.micro_tokens or setting or DEFAULT_TOKENS
 
 
 def fitting(policy: Policy, setting: int, work: Callable[[int], int]) -> int:
-    """`work(tokens)`, with smaller micro-batches if GPU memory is short: the gradient is the same."""
+    """`work(tokens)`, repeated with half the tokens while GPU memory is too small. The gradient stays the same.
+
+    Raises RunError with the settings to lower if no size fits.
+    """
     while True:
         tokens = micro_tokens(policy, setting)
         try:
             return work(tokens)
         except torch.OutOfMemoryError:
-            if not policy.team.alone or tokens < 128:  # the other processes would cut their micro-batches otherwise
+            if not policy.team.alone or tokens < 128:  # all processes need the same micro-batches
                 raise RunError(
                     f"the GPU's memory is too small for micro-batches of {tokens} tokens: set update.micro_tokens "
                     "lower, rollout.levels lower, or model.checkpointing=true, and continue with --resume"
@@ -68,7 +71,7 @@ def fitting(policy: Policy, setting: int, work: Callable[[int], int]) -> int:
 
 
 def group_at_fault(policy: Policy, groups: Sequence[Sequence[Credited]], accumulate: Accumulate) -> str:
-    """The first group whose own loss or gradient is not finite, in words."""
+    """The first group whose own loss or gradient is not finite, as text for a message."""
     for group in groups:
         loss = accumulate(group)
         gradients = [p.grad for p in policy.trainable() if p.grad is not None]

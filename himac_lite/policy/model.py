@@ -1,11 +1,9 @@
-"""Any causal LM in 4 bit with LoRA, as one policy for both roles; `loading` makes it.
+"""Any causal LM in 4 bit with LoRA as one policy for all roles; `loading` makes it.
 
-The parameters live in 4 bit (`BitsAndBytesConfig`, NF4) under a peft LoRA adapter, on a CPU and on CUDA alike. On CUDA
-that model also computes. On a CPU decoding through NF4 dequantises every weight at every token, so there a
-full-precision *twin* of the same architecture computes with W = dequantise(NF4) + s·B·A: the same function, from the
-same parameters (a test holds their log-probabilities together). The gradient that reaches W is handed on to A and B,
-once an update. A second one, the *reference*, keeps what training began with: the dequantised base, with the adapter
-that it began with if there was one.
+The parameters are an NF4 base (`BitsAndBytesConfig`) and a peft LoRA adapter. On CUDA this model also computes. On a
+CPU it would dequantise every weight for every token. There a full-precision *merged twin* with
+W = dequantise(NF4) + s·B·A computes the same function, and the gradient of W is mapped to A and B. A second copy, the
+*reference*, is the dequantised base with the start adapter, if there is one.
 """
 
 from __future__ import annotations
@@ -30,20 +28,19 @@ from himac_lite.policy.static_decoding import StaticDecoding
 from himac_lite.types import Role, Sampling, TokenSequence
 
 OF_EXECUTOR = "executor"
-"""Name of the executor's adapter where it has one of its own; peft saves it in a folder of that name."""
+"""Name of the executor's own adapter; peft saves it in a folder of this name."""
 
 
 @dataclass
 class Policy(Speech):
     """One language model for planner, executor and flat play.
 
-    `peft_model` owns the parameters (4-bit base, LoRA). On a CPU `twin` and `reference` compute, with and without the
-    adapter (None on CUDA); `adapted` names the twin's weights that LoRA changes, with the layer that holds A and B.
-    `adapter` is the one in use: planner and executor share "default", or the executor has its own (`act_as`).
-    `static`: decodes at fixed shapes, where that is wanted; else the cache grows.
-    `start`: the LoRA parameters that training began with, None for those of a fresh adapter, which change nothing.
-    `micro_tokens`: the micro-batch that fits, in place of the setting of `config.Update`, if not 0.
-    `checkpointing`: an update computes activations again in its backward pass instead of keeping them.
+    peft_model: owner of the parameters. twin, reference: the models that compute on a CPU; None on CUDA.
+    adapted: name of a twin's weight → the layer with its A and B. adapter: name of the adapter in use (`act_as`).
+    static: decoding at fixed shapes; None: the cache grows.
+    start: LoRA parameters of the start adapter; None for a fresh one, which changes nothing.
+    micro_tokens: tokens per micro-batch that fit in memory; 0: use the setting.
+    checkpointing: recompute activations in the backward pass.
     """
 
     peft_model: Any
@@ -71,10 +68,10 @@ class Policy(Speech):
         self, prompts: Sequence[Sequence[int]], react: Callable[[int, int], list[int] | None], *,
         allowed: Sequence[int] | None, sampling: Sampling, max_sampled: int, max_rows: int = ROWS,
     ) -> list[Stream]:  # fmt: skip
-        """`generation.decode` with this policy's current weights, each process of a team for its share of the rows."""
+        """`decoding.decode` with the current weights; each process of a team decodes its share of the rows."""
         if not prompts:
             return []
-        # On a CPU a process decodes whole batches, for the bits of one process; on CUDA it decodes by prompt.
+        # On a CPU processes share whole batches, for the same bits as one process; on CUDA they share prompts.
         rows = self.team.rows(prompts, row_batches(prompts, max_rows) if self.twin is not None else None)
         uniform = self.team.numbers(sampling, len(prompts), max_sampled, rows)
         model = self.computing()
@@ -89,7 +86,7 @@ class Policy(Speech):
         return self.team.whole(rows, own, react)
 
     def _context(self, model: Any, pad_id: int) -> DecodingContext:
-        static = None if self.pictures else self.static  # positions after a picture are shifted
+        static = None if self.pictures else self.static  # a picture shifts later positions
         return static.context(model, pad_id, self.adapter) if static else Growing(model, pad_id)
 
     # Log-probabilities for the update
@@ -99,14 +96,15 @@ class Policy(Speech):
     ) -> TokenScores:
         """Log-probabilities of the generated part of sequences of one role, with gradient to `leaves`.
 
-        Each is scored under the constraint it was sampled with, which has to be the same for all of them.
-        reference: those of the model that training began with, without gradient.
-        Equal prompts are encoded once, unless activations are recomputed (`checkpointing`: no cache).
+        The sequences must share the constraint of sampling, under which they are scored. Equal prompts are encoded
+        once, except with `checkpointing`, which excludes a cache.
+
+        reference: score under the reference, without gradient.
         Raises ValueError if the constraints differ.
         """
         allowed = batch[0].allowed
         if any(s.allowed != allowed for s in batch):
-            raise ValueError("the sequences of a batch must have been sampled from the same token ids")
+            raise ValueError("the sequences of a batch must share one constraint: split the batch by `allowed`")
         width = max(len(s.ids) - s.prompt_len for s in batch)
         pad = self.tokenizer.pad_token_id or 0
 
@@ -118,12 +116,12 @@ class Policy(Speech):
         mask = torch.tensor([tail(s.action_mask, s, False) for s in batch], device=self.device)
         behaviour = torch.tensor([tail(s.logp, s, 0.0) for s in batch], device=self.device)
         prompts = [s.ids[: s.prompt_len] for s in batch]
-        chosen = mask.any(0).nonzero().squeeze(1)  # [K]: where at least one row chose
+        chosen = mask.any(0).nonzero().squeeze(1)  # [K], columns with a sampled token
         with torch.no_grad() if reference else contextlib.nullcontext():
             logits = self._logits(prompts, target, chosen, reference)  # [B, K, V]
             own = target[:, chosen]
             if allowed is not None:
-                # The constrained softmax is the one that was sampled from. Forced tokens are masked out.
+                # Sampling used the constrained softmax. The mask removes forced tokens.
                 lookup = torch.zeros(logits.shape[-1], dtype=torch.long, device=self.device)
                 choices = torch.tensor(allowed, device=self.device)
                 lookup[choices] = torch.arange(len(allowed), device=self.device)
@@ -139,21 +137,21 @@ class Policy(Speech):
         pad = self.tokenizer.pad_token_id or 0
         if self.checkpointing and not reference:
             model = self.computing()
-            model.train()  # the library computes again only then; there is no dropout to switch on
+            model.train()  # transformers recomputes only in train mode; there is no dropout
             return logits_at_once(model, prompts, target, chosen, pad)
         off: Any = contextlib.nullcontext()
         if reference and self.twin is None:
             off = self.peft_model.disable_adapter() if self.start is None else self.as_it_began()
         with off:
             model = self.computing(reference)
-            if self.checkpointing:  # while training the library would drop the cache
+            if self.checkpointing:  # in train mode transformers would drop the cache
                 model.eval()
             return logits_after(model, prompts, target, chosen, pad)
 
     # Weights
 
     def act_as(self, role: Role) -> None:
-        """Use the adapter of this role from now on. Nothing changes where the roles share one."""
+        """Use the adapter of this role from now on."""
         own = role in (Role.EXECUTOR, Role.DRIVEN) and OF_EXECUTOR in self.peft_model.peft_config
         name = OF_EXECUTOR if own else "default"
         if name != self.adapter:
@@ -177,18 +175,18 @@ class Policy(Speech):
 
     @property
     def workers(self) -> int:
-        """Batches that may compute at a time: one a core on a CPU, one on CUDA."""
+        """Number of batches in parallel: one per core on a CPU, one on CUDA."""
         return 1 if self.twin is None else cores()
 
     def leaves(self) -> list[torch.Tensor]:
-        """What a loss is differentiated by: the LoRA parameters, or the twin's merged weights (see `pull_back`)."""
+        """The tensors of a loss's gradient: LoRA parameters on CUDA, merged weights of the twin on a CPU."""
         if self.twin is None:
             return list(self.in_use())
         self.computing()
         return [p for _, p in self._merged_parameters()]
 
     def pull_back(self, gradients: Sequence[torch.Tensor]) -> None:
-        """Add gradients with respect to `leaves` to those of LoRA: dA += s·Bᵀ·dW, dB += s·dW·Aᵀ for W = W₀ + s·B·A."""
+        """Add gradients of `leaves` to LoRA's: dA += s·Bᵀ·dW, dB += s·dW·Aᵀ for W = W₀ + s·B·A."""
         if self.twin is None:
             for p, gradient in zip(self.in_use(), gradients, strict=True):
                 p.grad = gradient.clone() if p.grad is None else p.grad + gradient
@@ -200,12 +198,12 @@ class Policy(Speech):
                     p.grad = own if p.grad is None else p.grad + own
 
     def changed(self) -> None:
-        """Say that the parameters were updated: the twin's weights are merged anew before they are next used."""
+        """Mark the parameters as updated, so that the twin is merged again before its next use."""
         self._stale = True
 
     @contextlib.contextmanager
     def as_it_began(self) -> Iterator[None]:
-        """With the LoRA parameters that training began with, where they are needed; the present ones come back."""
+        """Use the initial LoRA parameters inside the block, then restore the current ones."""
         kept = [p.detach().clone() for p in self.trainable()]
         try:
             self._set(self.beginning())
@@ -214,7 +212,7 @@ class Policy(Speech):
             self._set(kept)
 
     def beginning(self) -> list[torch.Tensor]:
-        """The LoRA parameters that training began with, in the order of `trainable`; a fresh adapter's B is zero."""
+        """The initial LoRA parameters, in the order of `trainable`; B of a fresh adapter is zero."""
         named = self.named_trainable()
         return self.start or [torch.zeros_like(p) if "lora_B" in name else p.detach() for name, p in named]
 
@@ -228,7 +226,7 @@ class Policy(Speech):
         return [(n, p) for n, p in self.twin.named_parameters() if n in self.adapted]
 
     def computing(self, reference: bool = False) -> Any:
-        """The model that computes, its weights up to date."""
+        """The model that computes, with current weights."""
         model = self._computing(reference)
         return model if self.pictures is None else Seeing(model, self.pictures)
 
@@ -244,7 +242,7 @@ class Policy(Speech):
                 for name, p in self._merged_parameters():
                     a, b, s = factors(self.adapted[name], self.adapter)
                     own = b @ a
-                    if begun:  # the reference has the first adapter in it already
+                    if begun:  # the reference already contains the start adapter
                         own = own - begun[id(b)] @ begun[id(a)]
                     p.copy_(base[name] + s * own)
                 self._stale = False
@@ -258,7 +256,7 @@ def factors(layer: Any, adapter: str) -> tuple[torch.nn.Parameter, torch.nn.Para
 
 @dataclass(frozen=True)
 class TokenScores:
-    """Aligned arrays [B, T] over the generated part of packed sequences; 0 in columns where no row has a choice."""
+    """Tensors [B, T] over the generated part of sequences. Columns without a sampled token have logp and entropy 0."""
 
     logp: torch.Tensor
     behaviour: torch.Tensor

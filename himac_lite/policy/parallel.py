@@ -1,9 +1,7 @@
-"""Every core on work of its own, instead of all of them on one small product.
+"""One worker thread per core, each with its own micro-batch or batch of rows.
 
-The products of a small model are over before a second OpenMP thread has woken up, and on shared cores the threads wait
-for each other. So on a CPU torch computes on one thread, and independent parts of the work (micro-batches, batches of
-rows) go to one worker thread a core. Each part is computed by one thread and results are put together in the order of
-the parts: the same bits for any number of cores.
+Matrix products of a small model are too short for several OpenMP threads. On a CPU torch therefore computes on one
+thread per worker. Results are combined in the order of the parts, so their bits do not depend on the number of cores.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ Result = TypeVar("Result")
 
 
 def one_thread_a_worker() -> None:
-    """Make torch compute on the calling thread alone, and freed memory stay where it is for the next tensor."""
+    """Make torch compute on the calling thread only, and reuse freed memory."""
     torch.set_num_threads(1)
     keep_freed_memory()
 
@@ -35,18 +33,17 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 
 @cache
 def keep_freed_memory() -> bool:
-    """Ask glibc to reuse freed memory instead of handing it back; whether it was asked. Elsewhere nothing happens.
+    """Make glibc reuse freed memory instead of returning it to the system. Returns whether it was set.
 
-    A cache that grows is a new, large piece of memory at every step. glibc maps and unmaps each, the kernel fills every
-    page with zeros, and the other core's worker waits meanwhile: with long texts a third of all CPU time and more
-    (docs/experiments.md). A choice made by glibc's own variables (``MALLOC_TRIM_THRESHOLD_`` and so on) stands.
+    A growing cache allocates a large block at every step. The kernel would fill each one with zeros, which costs a
+    third of the CPU time or more with long texts (docs/experiments.md). glibc's own variables (``MALLOC_…``) win.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None or any(name.startswith("MALLOC_") for name in os.environ):
         return False
     wanted = {_TRIM_THRESHOLD: 1 << 30, _TOP_PAD: 1 << 26, _MMAP_THRESHOLD: 1 << 30}
-    told = [bool(mallopt(name, value)) for name, value in wanted.items()]
-    return all(told)
+    done = [bool(mallopt(name, value)) for name, value in wanted.items()]
+    return all(done)
 
 
 @cache
@@ -55,7 +52,7 @@ def _pool(workers: int) -> ThreadPoolExecutor:
 
 
 def map_in_order(work: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None) -> Iterator[Result]:
-    """`work` of every item, in their order, so many at a time (default: one a core)."""
+    """Results of `work` in the order of the items. workers: items in parallel, by default one per core."""
     listed, workers = list(items), workers or cores()
     if workers == 1 or len(listed) == 1:
         return map(work, listed)
@@ -65,7 +62,7 @@ def map_in_order(work: Callable[[Item], Result], items: Iterable[Item], workers:
 def gradient_of(
     loss_of: Callable[[Item], torch.Tensor], part: Item, parameters: Sequence[torch.Tensor]
 ) -> tuple[float, tuple[torch.Tensor, ...]]:
-    """Loss and ∂loss/∂parameter of one part."""
+    """The loss of one part, and its gradient with respect to each parameter."""
     with torch.enable_grad():
         loss = loss_of(part)
         return loss.item(), torch.autograd.grad(loss, parameters)
@@ -77,11 +74,10 @@ def summed_gradients(
     parameters: Sequence[torch.Tensor],
     workers: int | None = None,
 ) -> tuple[float, list[torch.Tensor]]:
-    """Σ loss and Σ ∂loss/∂parameter over the parts, added in their order.
+    """Σ loss and Σ gradient over the parts, added in their order.
 
-    loss_of: one part → scalar loss; it must not write what another part reads. parameters: leaves with gradient.
+    loss_of: part → scalar loss; threads call it. parameters: leaves with gradient.
     """
-
     total, summed = 0.0, [torch.zeros_like(p) for p in parameters]
     for loss, gradients in map_in_order(lambda part: gradient_of(loss_of, part, parameters), parts, workers):
         total += loss

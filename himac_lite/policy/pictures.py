@@ -1,10 +1,9 @@
-"""Pictures in prompts, for vision-language models of the Qwen2-VL family: a negative token id is a place of a picture.
+"""Pictures in prompts, for vision-language models of the Qwen2-VL family.
 
-A picture takes up many places of a prompt, and what stands there is not a token. So that all else can go on with plain
-token ids, place after place of picture k is the id −1−k: two prompts are equal just when words and pictures are.
-`Seeing` puts the vision tower's output there, and the positions that the model was trained with (in a picture they
-count rows and columns, so that it takes up fewer positions than places; `RowCache.shift` keeps the difference for what
-follows).
+A picture occupies many places of a prompt. Each place of picture k has the token id −1−k, so prompts remain lists of
+ids, and equal prompts have equal words and pictures. `Seeing` replaces these ids by the output of the vision tower. It
+also computes positions, which count rows and columns inside a picture. A picture has fewer positions than places, and
+`RowCache.shift` keeps the difference for later tokens.
 """
 
 from __future__ import annotations
@@ -23,25 +22,24 @@ from himac_lite.types import Role, SubGoal
 
 @runtime_checkable
 class Shows(Protocol):
-    """An episode that can show where it stands."""
+    """An episode that can draw its state."""
 
     def show(self, role: Role, subgoal: SubGoal | None = None) -> tuple[Words, np.ndarray]:
-        """The words beside the picture, and the picture: uint8 [H, W, 3]."""
-        ...
+        """The words beside the picture, and the picture, uint8 [H, W, 3]."""
 
 
 class Pictures:
-    """The pictures of the prompts at hand, by number; equal ones have one number."""
+    """The numbered pictures of current prompts; equal pictures share a number."""
 
     def __init__(self, processor: Any, token: int) -> None:
-        """processor: the model's image processor. token: the id of its placeholder, in the text of a template."""
+        """processor: the model's image processor. token: the id of the picture's placeholder."""
         self.processor, self.token = processor, token
         self._kept: list[np.ndarray] = []
         self._places: list[int] = []
         self._numbers: dict[bytes, int] = {}
 
     def ids(self, picture: np.ndarray) -> list[int]:
-        """The ids of all places of a picture, uint8 [H, W, 3]."""
+        """The ids of all places of a picture. picture: uint8 [H, W, 3]."""
         key = hashlib.sha256(picture.tobytes() + str(picture.shape).encode()).digest()
         if (number := self._numbers.get(key)) is None:
             number = self._numbers[key] = len(self._kept)
@@ -50,11 +48,11 @@ class Pictures:
         return [-1 - number] * self._places[number]
 
     def forget(self) -> None:
-        """Drop all pictures: ids that were given out mean nothing any more."""
+        """Drop all pictures. Their ids become invalid."""
         self._kept, self._places, self._numbers = [], [], {}
 
     def of(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The pictures in rows of ids [B, T], in reading order: patches [·, ·] and grids int64 [pictures, 3]."""
+        """The pictures in ids [B, T], in reading order, as patches [·, ·] and grids int64 [pictures, 3]."""
         numbers: list[int] = []
         for row in ids.tolist():
             before = 0
@@ -72,7 +70,7 @@ class Pictures:
 
 
 class Seeing(torch.nn.Module):
-    """A vision-language model as a causal language model over ids with pictures in them."""
+    """A vision-language model as a causal language model over ids that include pictures."""
 
     def __init__(self, model: Any, pictures: Pictures) -> None:
         super().__init__()

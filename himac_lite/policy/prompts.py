@@ -1,4 +1,4 @@
-"""The text side of a policy: what a role reads, how actions are spelled, and what token ids say, by its tokenizer."""
+"""The text side of a policy: prompts, observations and actions as token ids of one tokenizer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from himac_lite.types import Role, SubGoal
 
 
 class Speech:
-    """Text and token ids of one tokenizer; `chat` holds the joints of its chat template, if it has one."""
+    """Text ↔ token ids. chat: None without a chat template. pictures: None except for a vision-language model."""
 
     tokenizer: Any
     name: str
@@ -24,7 +24,7 @@ class Speech:
     _lock: Any
 
     def encode(self, text: str, prompt: bool = True) -> list[int]:
-        """Token ids of a prompt or, with `prompt` false, of a piece that continues one."""
+        """Token ids of a prompt, or of its continuation if `prompt` is false."""
         key = f"{prompt:d}{text}"
         if (ids := self._text_cache.get(key)) is None:
             with self._lock:  # a tokenizer serves one thread at a time
@@ -39,10 +39,10 @@ class Speech:
         return str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
     def prompt(self, episode: Episode, role: Role, subgoal: SubGoal | None = None) -> list[int]:
-        """Token ids of what a role reads now: the small model's words if the tokenizer has them, else plain language.
+        """Token ids of a role's prompt in the current state.
 
-        With a chat template it is a conversation up to where the model's answer begins; with `pictures` it shows the
-        situation beside the words.
+        The small model's tokenizer has its own words; any other gets plain language. With a chat template the prompt is
+        a conversation up to the answer. With `pictures` it includes a picture of the state.
         """
         if self.pictures is not None and self.chat is not None and isinstance(episode, Shows):
             words, picture = episode.show(role, subgoal)
@@ -59,17 +59,17 @@ class Speech:
             words = Words("", episode.prompt(role, subgoal))
         if self.chat is None:
             return self.encode(f"{words.rules}\n\n{words.situation}\n")
-        return self.encode(self.chat.opening(words), prompt=False)  # a template writes the start of the text itself
+        return self.encode(self.chat.opening(words), prompt=False)  # the template adds special tokens
 
     def forget(self) -> None:
-        """Drop what was kept of prompts that are played out: token ids of their pictures mean nothing any more."""
+        """Drop the pictures of finished prompts. Their ids become invalid."""
         if self.pictures is not None:
             self.pictures.forget()
 
     def observed(self, text: str, ended: bool = False) -> list[int]:
-        """Token ids that follow an action: the observation; in a chat as the user's turn, up to the next answer.
+        """Token ids of the observation after an action; in a chat, of the whole text up to the next answer.
 
-        ended: the model has said the token that ends its answer itself, so that it is not said again.
+        ended: the model has sampled the token that ends its answer, so it is not repeated.
         """
         if self.chat is None:
             return self.encode(text, prompt=False)
@@ -77,31 +77,29 @@ class Speech:
         return ids[1:] if ended and ids[0] == self.chat.end else ids
 
     def reader(self, task: ActionTask, rows: int) -> Reader:
-        """What reads the sampled tokens of so many rows; in a chat a written action ends with its answer."""
+        """A reader of the sampled tokens of `rows` rows."""
         return Reader(
             self.codes(task), task, lambda text: self.encode(text, prompt=False), self.text, rows, self.chat is None
         )
 
     def plan_tokens(self, task: Any) -> int:
-        """Tokens after which a blueprint is cut off: room for the longest one that the task allows."""
+        """Largest number of tokens of a blueprint, at least that of the task's longest one."""
         longest = getattr(task, "longest_plan", None)
         room = len(self.encode(longest, prompt=False)) + 1 if longest else 0
         return max(int(task.max_plan_tokens), room)
 
     @property
     def _small(self) -> bool:
-        """Whether the tokenizer has the words of `language`, such as ``<plan>``."""
+        """Whether the tokenizer has the small model's special tokens, such as ``<plan>``."""
         ids = self.encode(marks.MARK[Role.PLANNER], prompt=False)
         return len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id
 
     def codes(self, task: ActionTask) -> Codes:
-        """How this model's tokenizer spells the task's actions. Raises `ModelError` if it cannot.
+        """The tokens of the task's actions. In a chat an action is a whole answer, without the line break before it.
 
-        In a chat every action is an answer of its own: without the line break before it.
+        Raises ModelError if the tokenizer cannot distinguish the actions.
         """
         end = self.tokenizer.eos_token_id if self.chat is None else self.chat.end
         if self.chat is not None and task.actions:
             task = replace(cast(Any, task), actions=tuple(text.strip() for text in task.actions))
-        return spell(
-            lambda text: self.encode(text, prompt=False), task, self.tokenizer.unk_token_id, end, self.name
-        )  # fmt: skip
+        return spell(lambda text: self.encode(text, prompt=False), task, self.tokenizer.unk_token_id, end, self.name)

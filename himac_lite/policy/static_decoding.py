@@ -1,17 +1,15 @@
-"""Decoding at fixed shapes and fixed places, so that a GPU can replay a step as a CUDA graph.
+"""Decoding at fixed shapes and addresses, so that a GPU can replay a step as a CUDA graph.
 
-A step that decodes a few tokens is thousands of short kernels, and the GPU waits for Python to launch each. A CUDA
-graph launches all of them at once, but it is bound to the shapes and addresses that it was recorded with. So keys and
-values lie in one *room* (a buffer a layer, [rows, heads, tokens, width]) that stays where it is, and a step of B rows
-and N tokens works in the corner [:B, :, :N] of it, with transformers' `StaticLayer` as its cache. B and N are powers of
-two, so that there are few shapes; rows that are not there and tokens that are not yet written are masked. Of each shape
-the first step is computed as usual, which is also the warm-up that recording wants, and the second is recorded.
+A decoding step launches thousands of short kernels, and the GPU waits for Python. A CUDA graph launches them at once,
+but only for the shapes and addresses of its recording. Therefore keys and values stay in one *room*, a buffer [rows,
+heads, tokens, width] per layer. A step of B rows and N tokens uses its corner [:B, :, :N] with transformers'
+`StaticLayer`. B and N are powers of two, so there are few shapes; unused rows and tokens are masked. The first step of
+a shape runs as usual, which warms up the kernels, and the second is recorded.
 
-Prompts are read as ever, each different one once, and their keys and values copied into the rows of the room.
+Prompts are read by a growing cache, whose keys and values are copied into the room.
 
-Graphs are recorded rather than compiled (`torch.compile(mode="reduce-overhead")`) because a recording costs one forward
-pass and a compilation of a billion parameters a minute, for each shape; and because nothing has to be traced: neither
-the kernels of 4-bit products nor LoRA's layers.
+`torch.compile(mode="reduce-overhead")` would also give graphs, but it takes a minute per shape for a billion
+parameters, and it would have to trace 4-bit kernels and LoRA layers. A recording costs one forward pass.
 """
 
 from __future__ import annotations
@@ -23,48 +21,49 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, StaticLayer
 
+from himac_lite.errors import first_line
 from himac_lite.policy.decoding import DecodingContext, Growing, left_padded
 
 Run = Callable[[], torch.Tensor]
-"""One step on the inputs as they lie: logits [B, V]."""
+"""Computes one step on the inputs in place: logits [B, V]."""
 Capture = Callable[[Run], Run]
-"""A step → the same, faster. It must not run the step, which would write into the cache."""
+"""A step → a faster equivalent. It must not run the step, which would write into the cache."""
 
 LEAST_ROWS = 8
-"""Fewer rows than these are decoded in a batch of so many: the weights are read once for all of them."""
+"""Smallest number of rows of a batch, since one read of the weights serves all rows."""
 LEAST_TOKENS = 64
-"""The smallest corner of a room."""
+"""Smallest number of tokens of a corner."""
 WIDEST = 64
-"""Tokens a row up to which a step is recorded; wider ones keep a GPU busy while Python launches the next kernel."""
+"""Largest number of tokens per row of a recorded step; wider steps keep the GPU busy without a graph."""
 SHAPES = 64
-"""Recorded steps that are kept; the one that was not used for longest makes way."""
+"""Number of recorded steps to keep; the least recently used one is dropped."""
 PREFILL = 16_384
-"""Tokens, padding included, of one forward pass over prompts: bounds its activations."""
+"""Tokens of one forward pass over prompts, padding included; bounds its activations."""
 
 
 def power_of_two(n: int, least: int) -> int:
-    """The smallest power of two that is at least n and `least`, itself one."""
+    """The smallest power of two that is at least n and at least `least`, a power of two."""
     return max(least, 1 << (n - 1).bit_length())
 
 
 def rounded(n: int) -> int:
-    """n rounded up to three significant binary digits, at most a quarter more: 9 → 10, 17 → 20, 1025 → 1280."""
+    """n rounded up to three significant binary digits, at most 25 % more: 9 → 10, 17 → 20, 1025 → 1280."""
     step = 1 << max(0, n.bit_length() - 3)
     return -(-n // step) * step
 
 
 class Room:
-    """Keys and values [R, H, N, D] of each layer, and which tokens of a row there are: int64 [R, N]."""
+    """Keys and values [R, H, N, D] of each layer, and the mask of written tokens, int64 [R, N]."""
 
     def __init__(self) -> None:
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
         self.mask = torch.empty(0, 0)
         self.used = torch.empty(0)
-        """Tokens written, in each layer: int64 [layers], on the device, where a recorded step counts on."""
+        """Written tokens in each layer, int64 [layers], on the device, where recorded steps increase it."""
 
     def make(self, cache: Any) -> None:
-        """Take over the layers of a cache that read prompts, if that was not done: their number, shapes and dtype."""
+        """Adopt the number, shapes and dtype of a cache's layers, once."""
         if not self.keys:
             self.keys = [layer.keys[:0, :, :0] for layer in cache.layers]
             self.values = [layer.values[:0, :, :0] for layer in cache.layers]
@@ -76,13 +75,13 @@ class Room:
         return self.mask.shape[1]
 
     def extend(self, rows: int, tokens: int) -> bool:
-        """Make it at least so large, with what is in it; whether it moved."""
+        """Grow to at least this size and keep the contents. Returns whether the buffers moved."""
         rows, tokens = max(rows, self.mask.shape[0]), max(tokens, self.tokens)
         if (rows, tokens) == tuple(self.mask.shape):
             return False
         for buffers in (self.keys, self.values):
-            for i, old in enumerate(buffers):  # one after the other: at no time are there two of all
-                # Zeros, not whatever lay there: what is masked counts 0 times, and 0 times NaN is NaN.
+            for i, old in enumerate(buffers):  # one at a time, so that the memory is never doubled
+                # Zeros, because a masked value is multiplied by 0, and 0 · nan is nan.
                 buffers[i] = old.new_zeros(rows, old.shape[1], tokens, old.shape[3])
                 buffers[i][: old.shape[0], :, : old.shape[2]] = old
         mask = self.mask.new_zeros(rows, tokens)
@@ -92,7 +91,7 @@ class Room:
 
 
 class _Corner(StaticLayer):
-    """A static cache layer in a corner of a room instead of a place of its own."""
+    """A static cache layer inside a room."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, used: torch.Tensor) -> None:
         super().__init__(max_cache_len=keys.shape[2])
@@ -102,7 +101,7 @@ class _Corner(StaticLayer):
 
 
 class Step:
-    """The forward pass of one shape: ids and positions int64 [B, T] are its inputs, besides what the room holds."""
+    """The forward pass of one shape. Its inputs are ids and positions, int64 [B, T], and the room."""
 
     def __init__(self, model: Any, room: Room, rows: int, tokens: int, width: int) -> None:
         self.model = model
@@ -123,34 +122,34 @@ class Step:
 
 
 class StaticDecoding:
-    """The room and the recorded steps of one model, for all its rollouts; one batch at a time."""
+    """The room and the recorded steps of one model, for one batch at a time."""
 
     def __init__(self, capture: Capture | None = None) -> None:
-        """capture: how a step is recorded (`CudaGraphs` on a GPU); without it every step is computed as usual."""
+        """capture: records a step (`CudaGraphs` on a GPU); None: never record."""
         self.capture, self.room, self.refused = capture, Room(), ""
         self._steps: dict[tuple[Any, ...], Step] = {}
         self._places: list[int] = []
 
     def context(self, model: Any, pad_id: int, adapter: str = "") -> DecodingContext:
-        """The empty context of a batch; a growing one where this model cannot have another.
+        """The empty context of a batch; `Growing` if the model does not support static shapes.
 
-        adapter: names the layers that compute if that is a matter of choice; steps are recorded for each.
+        adapter: name of the adapter in use; each has its own recorded steps.
         """
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         if not self.refused and not getattr(base, "_can_compile_fullgraph", False):
             self.refuse(f"transformers does not say that {type(base).__name__} can be compiled")
         if self.refused:
             return Growing(model, pad_id)
-        places = [p.data_ptr() for p in model.parameters()]  # recorded steps read the weights where they lay
+        places = [p.data_ptr() for p in model.parameters()]  # recorded steps refer to addresses
         if places != self._places:
             self._places = places
             self._steps.clear()
         return StaticRows(self, model, pad_id, adapter)
 
     def refuse(self, reason: str) -> None:
-        """Do without from now on, and say so once."""
-        self.refused = reason.strip().splitlines()[0] if reason.strip() else "no reason given"
-        warnings.warn(f"decoding goes on without CUDA graphs: {self.refused}", RuntimeWarning, stacklevel=3)
+        """Stop using static decoding, with one warning."""
+        self.refused = reason
+        warnings.warn(f"decoding continues without CUDA graphs: {self.refused}", RuntimeWarning, stacklevel=3)
 
     def extend(self, rows: int, tokens: int) -> None:
         if self.room.extend(rows, tokens):
@@ -160,30 +159,30 @@ class StaticDecoding:
         key = (adapter, rows, tokens, width)
         step = self._steps.pop(key, None) or Step(model, self.room, rows, tokens, width)
         if width <= WIDEST:
-            self._steps[key] = step  # the last one is the one used last
+            self._steps[key] = step  # last: most recently used
             if len(self._steps) > SHAPES:
                 del self._steps[next(iter(self._steps))]
         return step
 
     def compute(self, step: Step) -> torch.Tensor:
-        """Logits [B, V] of a step whose inputs are in place; good until the next one is computed."""
+        """Logits [B, V] of a step whose inputs are in place, valid until the next step."""
         step.calls += 1
         if step.calls == 2 and self.capture is not None and not self.refused:
             try:
                 step.recorded = self.capture(step.run)
-            except Exception as error:  # whatever a model does that cannot be recorded
-                self.refuse(str(error) or type(error).__name__)
+            except Exception as error:  # models fail to record in many ways
+                self.refuse(first_line(error))
         return step.run() if step.recorded is None else step.recorded()
 
 
 class StaticRows:
-    """The rows of one batch in the room; a `generation.DecodingContext`."""
+    """The `DecodingContext` of one batch in the room."""
 
     def __init__(self, owner: StaticDecoding, model: Any, pad_id: int, adapter: str) -> None:
         self.owner, self.model, self.pad_id, self.adapter = owner, model, pad_id, adapter
         self.slots = self.rows = self.used = 0
         self.lengths = torch.empty(0)
-        """Tokens of each row without padding: int64 [B]."""
+        """Tokens of each row without padding, int64 [B]."""
 
     def read(self, prompts: Sequence[Sequence[int]], pick: torch.Tensor) -> torch.Tensor:
         room, self.slots, self.used = self.owner.room, len(pick), max(map(len, prompts))
@@ -205,7 +204,7 @@ class StaticRows:
             for keys, values, layer in zip(room.keys, room.values, layers, strict=True):
                 keys[mine, :, columns] = layer.keys[prompt]
                 values[mine, :, columns] = layer.values[prompt]
-        room.mask[self.slots : self.rows, self.used - 1] = 1  # rows that are not there: attending to nothing is NaN
+        room.mask[self.slots : self.rows, self.used - 1] = 1  # unused rows, because attention to nothing is nan
         room.used.fill_(self.used)
         self.lengths = room.mask[: self.rows, : self.used].sum(1)
         return torch.cat(parts)[pick.to(room.mask.device)]
@@ -239,7 +238,7 @@ class StaticRows:
 
 
 class CudaGraphs:
-    """Records steps as CUDA graphs, which share one pool of memory: they are replayed one at a time."""
+    """Records steps as CUDA graphs in one shared pool of memory; they are replayed one at a time."""
 
     def __init__(self) -> None:
         self._pool: Any = None
@@ -247,7 +246,7 @@ class CudaGraphs:
     def __call__(self, run: Run) -> Run:
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
-        # What other threads of a notebook's kernel do on the GPU meanwhile is no fault of this one.
+        # Other threads of a notebook's kernel may use the GPU during the recording.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             logits = run()
 

@@ -1,7 +1,7 @@
-"""Credited sequences → loss → step: how one phase of either level is learnt.
+"""The update of one phase: credited sequences → loss → optimizer steps.
 
-All sequences of a phase are packed into micro-batches. One denominator per minibatch: the gradient depends neither on
-how the minibatch was cut nor on how many cores or processes computed it.
+Every minibatch has one denominator, so its gradient depends neither on its micro-batches nor on the number of cores or
+processes.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def learn(
     policy: Policy, optimizer: torch.optim.Optimizer, groups: Sequence[Sequence[Credited]], settings: Update,
     temperature: float, rng: np.random.Generator,
 ) -> dict[str, float]:  # fmt: skip
-    """Some passes of clipped-surrogate steps over the groups of one phase; returns means over tokens for the log.
+    """Optimize the clipped surrogate on the groups of one phase. Returns metrics, means over trained tokens.
 
-    A group stays in one minibatch: its members share the forward and backward pass of their prompts.
-    Raises `RunError` that names the group where a loss or gradient is not finite; the weights stay as they were.
+    A group stays in one minibatch, where its members share the passes over their prompts.
+    Raises RunError with the faulty group if a loss or gradient is not finite; that step is not applied.
     """
     if not groups:
         return {}
@@ -55,7 +55,7 @@ def learn(
 def minibatches(
     groups: Sequence[Sequence[Credited]], settings: Update, rng: np.random.Generator
 ) -> Iterator[list[Sequence[Credited]]]:
-    """The groups of each optimizer step, in a new random order every epoch."""
+    """The groups of each optimizer step, shuffled in every epoch."""
     steps = min(settings.minibatches, -(-len(groups) // settings.groups_per_step))
     for _ in range(settings.epochs):
         for part in np.array_split(rng.permutation(len(groups)), steps):
@@ -63,13 +63,13 @@ def minibatches(
 
 
 def accumulate(policy: Policy, batch: Sequence[Credited], settings: Update, temperature: float, totals: Sums) -> int:
-    """Add the gradient of one minibatch, times the loss scale, to that of the policy.
+    """Add the gradient of one minibatch, times the loss scale, to the policy's, and its metrics to `totals`.
 
-    Returns the minibatch's one denominator, all its trained tokens; adds sums over these tokens to `totals`.
-    Raises ValueError if a KL term lacks its reference.
+    Returns the denominator, which is the number of trained tokens of the minibatch.
+    Raises ValueError if the KL term has no reference.
     """
     if settings.beta and not all(item.reference for item in batch):
-        raise ValueError("beta > 0 needs the base model's log-probabilities: call with_reference first")
+        raise ValueError("beta > 0 needs the reference's log-probabilities: call with_reference first")
     denominator = sum(sum(item.sequence.action_mask) for item in batch)
     scale = loss_scale(policy)
 
@@ -93,7 +93,7 @@ def accumulate(policy: Policy, batch: Sequence[Credited], settings: Update, temp
 def micro_batch_loss(
     policy: Policy, part: Sequence[Credited], settings: Update, temperature: float, denominator: int
 ) -> tuple[torch.Tensor, Sums]:
-    """The micro-batch's share of the minibatch's loss, and its sums over tokens for the log."""
+    """The loss of a micro-batch, as its part of the minibatch's loss, and its metrics as sums over tokens."""
     new = policy.log_probs([item.sequence for item in part], temperature)
     reference_bt, advantage_bt = torch.zeros_like(new.behaviour), torch.zeros_like(new.behaviour)
     for b, item in enumerate(part):
@@ -122,7 +122,7 @@ def micro_batch_loss(
 def with_reference(
     policy: Policy, groups: Sequence[Sequence[Credited]], settings: Update, temperature: float
 ) -> list[list[Credited]]:
-    """The same groups with the base model's log-probabilities, which no step of the phase changes."""
+    """The same groups with the reference's log-probabilities, which no step changes."""
     items = [item for group in groups for item in group]
     parts = list(micro_batches(items, micro_tokens(policy, settings.micro_tokens)))
 
@@ -140,10 +140,10 @@ def with_reference(
 
 
 def step(policy: Policy, optimizer: torch.optim.Optimizer, grad_clip: float, loss: float = 0.0) -> float | None:
-    """One clipped optimizer step on the accumulated gradient; returns the gradient's norm.
+    """One optimizer step on the accumulated gradient, clipped to norm `grad_clip`; returns the norm before the clip.
 
-    None, and nothing applied, if loss or gradient is not finite. With a loss scale (float16) such a gradient is an
-    overflow: the step is skipped, the scale halved, and 0 returned, until the scale is used up.
+    Returns None and skips the step if loss or gradient is not finite. With a loss scale (float16) such a gradient is an
+    overflow: the step is skipped, the scale is halved, and the result is 0 while the scale is at least 1.
     """
     scaler = policy.scaler
     scaler.unscale_(optimizer)
@@ -160,7 +160,7 @@ def step(policy: Policy, optimizer: torch.optim.Optimizer, grad_clip: float, los
 
 
 def loss_scale(policy: Policy) -> float:
-    """The factor of a loss before its gradient is taken; 1 except for float16."""
+    """The factor of the loss during the backward pass; 1 except for float16."""
     policy.scaler.scale(torch.zeros((), device=policy.device))  # creates the scaler's state on first use
     return float(policy.scaler.get_scale())
 
@@ -172,6 +172,6 @@ def _not_finite(policy: Policy, groups: Sequence[Sequence[Credited]], settings: 
         return totals["loss"]
 
     return RunError(
-        f"loss or gradient of {group_at_fault(policy, groups, loss_of)} is not finite: the update was not applied, the "
-        "weights are as before; start again with a lower update.lr, or a higher rollout.temperature"
+        f"loss or gradient of {group_at_fault(policy, groups, loss_of)} is not finite: the step was not applied. "
+        "Start again with a lower update.lr, or a higher rollout.temperature"
     )

@@ -115,7 +115,7 @@ class Arena:
         return done
 
     def _divide(self, runs: Sequence[EpisodeState], planner: Sampling) -> None:
-        """Depth 3: divide the next goal of every run without a sub-goal. An invalid division becomes the goal itself."""
+        """Depth 3: divide the next goal of every run without a sub-goal. An invalid division leaves the goal."""
         idle = [run for run in runs if run.used_up and run.pending and not run.over(self.task.max_steps)]
         goals = [run.pending.pop(0) for run in idle]
         prompts = [self.policy.prompt(run.episode, Role.PLANNER, goal) for run, goal in zip(idle, goals, strict=True)]

@@ -1,7 +1,6 @@
-"""A few fixed levels, played again and again: how the planner's blueprints and their executions change.
+"""Probes: records of a few fixed levels that show how blueprints and their executions change during training.
 
-Training draws other levels every iteration, so no recorded level shows how a blueprint changed. A probe plays fixed
-levels with the current policy, learns nothing, and draws its randomness from a seed of its own.
+A probe plays with the current policy, does not learn, and has its own seed.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from himac_lite.runs import records
 from himac_lite.types import Group, Item
 
 _PROBE = 2
-"""The purpose of the derived seed; see himac_lite/runs/training.py."""
+"""Key of the derived seed; see himac_lite/runs/training.py."""
 
 
 def probe(learner: Learner, levels: Sequence[Item], iteration: int) -> list[dict[str, Any]]:
-    """Records of macro and micro group as training writes them, with `micros`: the executions of every blueprint.
+    """Records of macro and micro groups as in training, and in `micros` the executions of the other blueprints.
 
-    micros: index of a blueprint → {"members"}, for valid blueprints other than z*; equal ones share the executions of
-    the first. Members there have no tokens. The group sizes and the temperature are those of training.
+    micros: index of a blueprint → {"members"}, for valid blueprints other than z*. Equal blueprints share executions.
+    These members have no tokens.
     """
     rng = np.random.default_rng(np.random.SeedSequence([learner.config.seed, _PROBE, iteration]))
     arena, hierarchy, n = learner.arena(rng), learner.hierarchy, learner.config.rollout.group
@@ -56,9 +55,9 @@ def probe(learner: Learner, levels: Sequence[Item], iteration: int) -> list[dict
 
 
 def due(learner: Learner, levels: Sequence[Item], iteration: int) -> list[dict[str, Any]]:
-    """The probe of a training iteration, if one is due: of the first of these levels.
+    """The probe of the first `probe_levels` levels if it is due in this iteration.
 
-    Of planner and executor only: these records have no place for a middle level.
+    Only for depth 2, because the records have no middle level.
     """
     config = learner.config
     if learner.hierarchy.depth != 2 or not config.probe_levels or iteration % config.probe_every:

@@ -1,4 +1,4 @@
-"""Groups as plain dicts, the way `rollouts/*.jsonl` keeps them and widgets and notebooks read them."""
+"""Groups as plain dicts, for `rollouts/*.jsonl`, widgets and notebooks."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from himac_lite.errors import RunError
-from himac_lite.types import Group, Trajectory
-from himac_lite.types import TokenSequence
+from himac_lite.types import Group, TokenSequence, Trajectory
 
 
 def trajectory_record(trajectory: Trajectory, advantage: float) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def trajectory_record(trajectory: Trajectory, advantage: float) -> dict[str, Any
 
 
 def sequence_record(sequence: TokenSequence, decode: Any) -> dict[str, Any]:
-    """The generated part, token by token: text, whether the model chose it, its log-probability."""
+    """The generated part, token by token: text, whether it was sampled, and its log-probability."""
     n = sequence.prompt_len
     return {
         "tokens": [decode([i]) for i in sequence.ids[n:]],
@@ -68,12 +67,12 @@ def level_record(
     micro: Group | None, micro_adv: Sequence[float], decode: Any,
     macro: tuple[Group, Sequence[float], int] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """One line of rollouts/*.jsonl: a level with the groups that were played, at least one.
+    """One line of rollouts/*.jsonl: a level with its macro group, micro group or both.
 
-    micro: None where the planner alone learns. macro: group, advantages and the index of z*; None in flat play.
+    micro: None if only the planner learns. macro: group, advantages and index of z*; None in flat play.
     """
     level = next(group.level for group in (micro, macro and macro[0]) if group)
-    length = getattr(level, "optimal_moves", None)  # where a level says it: records do not solve
+    length = getattr(level, "optimal_moves", None)  # only Sokoban levels have it
     record = {"level": level.text, "title": level.title, "optimal_moves": length}
     above = {"macro": macro_record(*macro, decode)} if macro else {}
     below = {"micro": micro_record(micro, micro_adv, decode)} if micro else {}
@@ -93,9 +92,9 @@ _OPTIONAL: dict[str, tuple[type, ...]] = {"advantage": (int, float), "sequences"
 
 
 def check(record: Mapping[str, Any]) -> None:
-    """Raise `RunError` for a record of groups that lacks what widgets show, or has it in another type.
+    """Raise RunError if a record of groups lacks a field that widgets show, or has another type there.
 
-    A record without groups, and fields that this version does not know, are let pass.
+    Unknown fields, and records without groups, are accepted.
     """
     groups = [name for name in ("macro", "micro") if name in record]
     if groups:
@@ -117,8 +116,8 @@ def check(record: Mapping[str, Any]) -> None:
                     raise RunError(f"{where} has tokens, sampled and logp of different lengths")
     if "macro" in record:
         _have(record["macro"], {"best": (int,)}, "macro")
-        if not -1 <= record["macro"]["best"] < len(record["macro"]["members"]):  # -1: z* came from elsewhere
-            raise RunError("macro names a best blueprint that is no member")
+        if not -1 <= record["macro"]["best"] < len(record["macro"]["members"]):  # -1: the oracle
+            raise RunError("macro: 'best' should be the index of a member, or -1")
 
 
 def _have(found: Any, wanted: Mapping[str, tuple[type, ...]], where: str) -> None:

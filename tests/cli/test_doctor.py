@@ -89,7 +89,7 @@ def test_changed_levels_and_a_broken_four_bit(capsys, monkeypatch, tmp_path: Pat
 def test_a_model_that_does_not_load(capsys, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setattr(doctor, "_four_bit", lambda: doctor.Check("4 bit", "skipped"))
     monkeypatch.setattr("himac_lite.runs.training.resolve_model", lambda _: str(tmp_path))
-    fails(capsys, "is no model folder")
+    fails(capsys, "is not a model folder")
 
 
 def test_what_a_container_leaves_counts(tmp_path: Path) -> None:

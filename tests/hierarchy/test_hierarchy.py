@@ -174,7 +174,7 @@ def test_a_random_blueprint_is_uniform_whatever_it_returned():
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        ([0, 3], r"choose=wrong returned the index 3; wanted are 2 integers, each -1 or below 3"),
+        ([0, 3], r"choose=wrong returned the index 3; it should return 2 integers, -1 or below 3"),
         ([-2, 0], r"choose=wrong returned the index -2"),
         ([0], r"choose=wrong returned int64 of shape \(1,\)"),
         ([0.0, 1.0], r"choose=wrong returned float64 of shape \(2,\)"),

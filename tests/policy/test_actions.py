@@ -91,7 +91,7 @@ def test_sub_done_as_a_token_or_as_a_line():
 
 
 def test_actions_that_cannot_be_told_apart():
-    with pytest.raises(ModelError, match="toy cannot tell"):
+    with pytest.raises(ModelError, match="toy cannot distinguish"):
         spelled(actions=("\nup", "\nupwards"), sub_done="\n<sub_done>")
     with pytest.raises(ModelError, match="unknown text"):
         spelled(actions=("\nup", "\nsideways"), sub_done="\n<sub_done>")

@@ -48,13 +48,13 @@ def plain_logits(model: Any, ids: list[int]) -> torch.Tensor:
 def batch_sizes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """(rows, columns) of every forward pass that `decode` makes, in order."""
     seen: list[tuple[int, int]] = []
-    real = generation._forward
+    real = generation.logits_of
 
     def counted(model: Any, ids: torch.Tensor, *rest: Any) -> torch.Tensor:
         seen.append(tuple(ids.shape))
         return real(model, ids, *rest)
 
-    monkeypatch.setattr(generation, "_forward", counted)
+    monkeypatch.setattr(generation, "logits_of", counted)
     return seen
 
 

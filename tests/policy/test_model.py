@@ -542,7 +542,7 @@ def hub(monkeypatch, tmp_path):
 
 def test_a_hub_that_cannot_be_reached_is_said_at_once(hub, tmp_path):
     begun = time.monotonic()
-    with pytest.raises(ModelError, match=r"'some/name' is no folder here, and the hub cannot be reached: .*refused"):
+    with pytest.raises(ModelError, match=r"'some/name' is not a folder, and the hub cannot be reached: .*refused"):
         load_policy("some/name")
     assert time.monotonic() - begun < 30  # half a second; the library's own attempts go on for longer than this
     (tmp_path / "models--some--name" / "refs").mkdir(parents=True)

@@ -237,7 +237,8 @@ def test_what_cannot_be_recorded_is_computed_and_said_once(recwarn):
     same(once(model, static), wanted)
     same(once(model, static), wanted)
     (said,) = [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
-    assert str(said.message) == "decoding goes on without CUDA graphs: operation not permitted when stream is capturing"
+    reason = "operation not permitted when stream is capturing"
+    assert str(said.message) == f"decoding continues without CUDA graphs: {reason}"
     assert isinstance(static.context(model, PAD), Growing)
 
 
