@@ -155,7 +155,9 @@ def test_a_disk_that_becomes_read_only_stops_the_run(config, mounted):
 
 def test_best_and_damage_are_known_to_the_whole_run(config, tmp_path, monkeypatch):
     scores = iter([0.9, 0.1, 0.5, 0.2])
-    monkeypatch.setattr(training, "_validation", lambda *_: {"validation/success": next(scores), "validation/n": 4})
+    monkeypatch.setattr(
+        training.Training, "validation", lambda _: {"validation/success": next(scores), "validation/n": 4}
+    )
     config = replace(config, iterations=3, keep_checkpoints=1)
     run = train(config, tmp_path / "run")
     # Points of the curve: 0.9 for the base, then 0.1, 0.5, 0.2: the second iteration's is the best checkpoint.
@@ -164,7 +166,7 @@ def test_best_and_damage_are_known_to_the_whole_run(config, tmp_path, monkeypatc
     assert not all(torch.equal(p, q) for p, q in zip(best.trainable(), last.trainable(), strict=True))
     (run.folder / "checkpoints/000003/optimizer.safetensors").write_bytes(b"")
     heard: list[str] = []
-    monkeypatch.setattr(training, "_validation", lambda *_: {"validation/success": 0.2, "validation/n": 4})
+    monkeypatch.setattr(training.Training, "validation", lambda _: {"validation/success": 0.2, "validation/n": 4})
     train(config, run.folder, resume=True, say=heard.append)
     assert "000003 is damaged: optimizer.safetensors does not match its hash" in heard[0]
     assert "checkpoint 000002 is intact and used instead" in heard[1]

@@ -16,7 +16,7 @@ import torch
 from himac_lite.bench import Figure, Report, measure, peak_memory, peers, qwen, ratio, trl
 from himac_lite.bench.growth import growth
 from himac_lite.bench.loop import generate_each_turn
-from himac_lite.coevolution import Learner, iterate
+from himac_lite.coevolution import iterate
 from himac_lite.hierarchy import preset
 from himac_lite.policy.loading import load_policy
 from himac_lite.policy.model import Policy
@@ -67,16 +67,16 @@ def bench(*, runs: int, quick: bool) -> Report:
 def against_trl(policy: Policy, runs: int, n_levels: int = 8, group: int = 8) -> list[Figure]:
     """Whole iterations of flat GRPO with one optimizer step: ours, and TRL's in its own environment."""
     config = replace(Train(), update=replace(Train().update, epochs=1, minibatches=1, lr=0.0))
-    learner, task, levels = make_learner(config), make_task(config), load_levels("core/validation")[:n_levels]
+    learner, levels = make_learner(config, preset("flat_grpo")), load_levels("core/validation")[:n_levels]
     counted = max(1, runs // 2)
 
     def ours() -> float:
         seed = np.random.SeedSequence(0)
-        iterate(Learner(learner.policy, learner.optimizer, task, preset("flat_grpo"), config), levels, seed)
+        iterate(learner, levels, seed)
         return float(n_levels * group)
 
     mine = measure(f"flat GRPO, {n_levels} × {group} episodes and an update", "episodes/s", ours, counted)
-    where = [Path(__file__).parents[2], policy.name, n_levels, group, counted, task.max_steps]
+    where = [Path(__file__).parents[2], policy.name, n_levels, group, counted, learner.task.max_steps]
     theirs, _ = peers.figures(
         "trl", "the same, TRL's GRPOTrainer", "episodes/s", trl.SCRIPT, *where,
         note="float32 base, its own generation every turn",

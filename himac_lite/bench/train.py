@@ -19,14 +19,13 @@ import numpy as np
 import torch
 
 from himac_lite.bench import Figure, Report, machine, measure, peak_memory, qwen
-from himac_lite.coevolution import Learner, adapt, iterate
-from himac_lite.hierarchy import preset
+from himac_lite.coevolution import adapt, iterate
 from himac_lite.hierarchy.credit import credit_actions
 from himac_lite.policy.microbatches import micro_batches
 from himac_lite.policy.parallel import cores, map_in_order, one_thread_a_worker
 from himac_lite.policy.update import learn
 from himac_lite.rollout.play import Arena
-from himac_lite.runs.training import draw_levels, make_learner, make_task
+from himac_lite.runs.training import draw_levels, make_learner
 from himac_lite.settings import Train, Update
 from himac_lite.tasks.sokoban.levels import load_levels
 from himac_lite.types import Credited, Sampling
@@ -46,9 +45,9 @@ def bench(*, runs: int, quick: bool) -> Report:
         return Report("updates of real architectures", tuple(real), qwen.here())
     config = Train()
     config = replace(config, rollout=replace(config.rollout, levels=2 if quick else config.rollout.levels))
-    learner, task = make_learner(config), make_task(config)
+    learner = make_learner(config)
     levels = [lv for lv in load_levels("core/train") if (lv.optimal_moves or 0) >= config.rollout.min_length]
-    groups = episodes(learner.policy, task, draw_levels(levels, config, 0), config.rollout.group)
+    groups = episodes(learner.policy, learner.task, draw_levels(levels, config, 0), config.rollout.group)
     once = replace(Update(), epochs=1, lr=0.0)
     tokens, weights, attention = work(learner.policy, groups, once)
 
@@ -67,10 +66,9 @@ def bench(*, runs: int, quick: bool) -> Report:
         *shares(update),
     ]  # fmt: skip
     if not quick:
-        himac = Learner(learner.policy, learner.optimizer, task, preset("himac"), config)
 
         def iteration() -> float:
-            iterate(himac, draw_levels(levels, config, 0), np.random.SeedSequence(0))
+            iterate(learner, draw_levels(levels, config, 0), np.random.SeedSequence(0))
             return 60.0
 
         for group in learner.optimizer.param_groups:

@@ -6,22 +6,21 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from himac_lite import coevolution
 from himac_lite import config as configs
 from himac_lite.runs import health, probe, records, folder as runs
 from himac_lite.policy import memory, adapter as saving
 from himac_lite.rollout.rules import Rules
-from himac_lite.coevolution import Iteration, iterate
+from himac_lite.coevolution import Iteration, Learner, iterate
 from himac_lite.config import Train
 from himac_lite.runs.curriculum import curriculum
-from himac_lite.policy.distributed import Team, team
+from himac_lite.policy.distributed import team
 from himac_lite.errors import ConfigError, ModelError, RunError
 from himac_lite.rollout.evaluate import Score, evaluate
 from himac_lite.hierarchy import EACH, Hierarchy, choose
@@ -41,21 +40,6 @@ _DRAW, _ITERATE = 0, 1
 """Purposes of derived seeds."""
 
 
-@dataclass
-class Learner:
-    """The state that training changes."""
-
-    policy: Policy
-    optimizer: torch.optim.Optimizer
-    iteration: int = 0
-    env_steps: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-
-    def with_(self, task: Task, hierarchy: Hierarchy, config: Train) -> coevolution.Learner:
-        return coevolution.Learner(self.policy, self.optimizer, task, hierarchy, config)
-
-
 def make_task(config: Train, world: World | None = None) -> Task:
     """The task of a configuration; `world` if it is not a shipped one."""
     return task_of(world or config.task, config.rollout.max_steps, config.rollout.subgoal_budget)
@@ -72,18 +56,141 @@ def load_for(config: Train, checkpoint: Checkpoint | None = None, each_role: boo
     )  # fmt: skip
 
 
-def make_learner(config: Train, checkpoint: Checkpoint | None = None, each_role: bool = False) -> Learner:
-    """Policy and optimizer, fresh or from a checkpoint. each_role: one adapter per role (a checkpoint knows)."""
-    policy = load_for(config, checkpoint, each_role)
+def make_learner(
+    config: Train, hierarchy: Hierarchy | None = None, task: Task | None = None, checkpoint: Checkpoint | None = None
+) -> Learner:
+    """Policy and optimizer, fresh or from a checkpoint. hierarchy and task: by default those that `config` names."""
+    hierarchy = hierarchy or choose(None, config.variant).value
+    policy = load_for(config, checkpoint, hierarchy.sharing == EACH)
     optimizer = torch.optim.AdamW(policy.trainable(), lr=config.update.lr, betas=(0.9, 0.95), weight_decay=0.0)
-    learner = Learner(policy, optimizer)
     if checkpoint:
         saving.read_state(checkpoint.folder / "optimizer.safetensors", [optimizer])
-        for name, value in saving.counters(checkpoint.state, checkpoint.folder).items():
-            setattr(learner, name, value)
         if policy.scaler.is_enabled() and (scale := checkpoint.state.get("loss_scale")):
             policy.scaler.load_state_dict(scale)
-    return learner
+    return Learner(policy, optimizer, task or make_task(config), hierarchy, config)
+
+
+@dataclass
+class Training:
+    """A run under way: its learner, its levels, and what was spent so far."""
+
+    run: Run
+    learner: Learner
+    levels: Mapping[str, Sequence[Item]]
+    """Part (train, validation, test) → levels."""
+    iteration: int = 0
+    env_steps: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def to_the_end(self, progress: Progress | None, say: Say) -> None:
+        """Iterate until the budget is spent, then score."""
+        config, crew = self.learner.config, self.learner.policy.team
+        self.run.prune(config.keep_checkpoints)
+        begun = time.monotonic() - self.seconds
+        before = crew.agree(self.run.metrics())
+        if self.iteration == 0:
+            if config.validate_every and not before:
+                self.run.append_metrics({"iteration": 0, **self.validation()})
+            if groups := self.probe():
+                self.run.record(0, groups)
+        line: Mapping[str, Any] = before[-1] if before else {}
+        while not self.spent:
+            made, step = self.one_iteration()
+            self.seconds = crew.agree(time.monotonic() - begun)
+            line = made | health.follow(made, line) | {"seconds": round(self.seconds, 2)}
+            self.run.append_metrics(line)
+            self.run.record(self.iteration, self.records_of(step) + self.probe(), config.keep_rollouts)
+            if self.iteration % config.checkpoint_every == 0 or self.spent:
+                self.save(line)
+            for sentence in health.due(line, config.warn_after):
+                say(f"iteration {self.iteration}: {sentence}")
+            if progress:
+                progress(self.iteration, config.iterations, line)
+        say(f"scoring base and trained model on {len(self.levels['test'])} levels of {config.test_levels}")
+        self.run.write_results(self.final_scores())
+
+    @property
+    def share(self) -> float:
+        """The share of the budget that is spent, by the limit that is nearest: 1 or more at the end."""
+        config = self.learner.config
+        parts = [self.iteration / config.iterations if config.iterations else 1.0]
+        if config.minutes is not None:
+            parts.append(self.seconds / (60 * config.minutes) if config.minutes else 1.0)
+        if config.env_steps is not None:
+            parts.append(self.env_steps / config.env_steps if config.env_steps else 1.0)
+        return max(parts)
+
+    @property
+    def spent(self) -> bool:
+        return self.share >= 1
+
+    def one_iteration(self) -> tuple[dict[str, Any], Iteration]:
+        """One iteration and its line of metrics."""
+        learner, config, share = self.learner, self.learner.config, min(1.0, self.share)
+        for group in learner.optimizer.param_groups:
+            group["lr"] = config.update.lr * max(config.update.lr_floor, 1 - share)
+        learner.policy.forget()
+        allowed = curriculum(self.levels["train"], learner.task, config.rollout.curriculum, share)
+        seed = np.random.SeedSequence([config.seed, _ITERATE, self.iteration])
+        step = iterate(learner, draw_levels(allowed, config, self.iteration), seed, self.iteration)
+        self.iteration += 1
+        self.env_steps += step.env_steps
+        self.tokens += step.tokens
+        line: dict[str, Any] = {"iteration": self.iteration, "env_steps": self.env_steps, "tokens": self.tokens}
+        line |= {name: round(value, 6) for name, value in step.metrics.items()}
+        if config.validate_every and self.iteration % config.validate_every == 0:
+            line |= self.validation()
+        return line, step
+
+    def validation(self) -> dict[str, float]:
+        config, hierarchy = self.learner.config, self.learner.hierarchy
+        levels = self.levels["validation"][: config.validate_on]
+        found = evaluate(self.learner.policy, self.learner.task, levels, mode_of(hierarchy), rules=hierarchy.rules)
+        partly = {"validation/progress": found.mean_progress} if config.rollout.progress_share else {}
+        return {"validation/success": found.success, **partly, "validation/n": found.n}
+
+    @cached_property
+    def probed(self) -> list[Item]:
+        task, least = self.learner.task, self.learner.config.rollout.min_length
+        return [level for level in self.levels["validation"] if task.difficulty(level) >= least]
+
+    def probe(self) -> list[dict[str, Any]]:
+        """Records of the probed levels, if they are due."""
+        return probe.due(self.learner, self.probed, self.iteration)
+
+    def records_of(self, step: Iteration) -> list[dict[str, Any]]:
+        """The groups of the first levels of an iteration, as rollouts/*.jsonl stores them."""
+        out = []
+        for p in range(min(self.learner.config.record_levels, len(step.macro or step.micro))):
+            macro = (step.macro[p], list(step.macro_adv_pg[p]), int(step.best_p[p])) if step.macro else None
+            micro, own = (step.micro[p], list(step.micro_adv_pn[p])) if step.micro else (None, [])
+            out.append(records.level_record(micro, own, self.learner.policy.text, macro))
+        return out
+
+    def save(self, line: Mapping[str, Any]) -> None:
+        """A checkpoint, with the validation score of this iteration if there is one."""
+        policy, optimizer = self.learner.policy, self.learner.optimizer
+        state: dict[str, Any] = {name: getattr(self, name) for name in saving.COUNTERS}
+        if policy.scaler.is_enabled():
+            state["loss_scale"] = policy.scaler.state_dict()
+        if "validation/success" in line:
+            state["validation"] = line["validation/success"]
+        write = partial(saving.write, peft_model=policy.peft_model, optimizer=optimizer)
+        self.run.save_checkpoint(self.iteration, state, write, self.learner.config.keep_checkpoints)
+
+    def final_scores(self) -> dict[str, Any]:
+        """Trained, base and random policy on the same held-out levels, greedy."""
+        policy, task, config = self.learner.policy, self.learner.task, self.learner.config
+        levels, mode, rules = self.levels["test"], mode_of(self.learner.hierarchy), self.learner.hierarchy.rules
+        trained = evaluate(policy, task, levels, mode, rules=rules)
+        base = base_score(policy, task, levels, mode, rules)
+        random = evaluate(None, task, levels, "random", seed=config.seed)
+        return {
+            "levels": config.test_levels, "mode": mode, "trained": trained.as_dict(), "base": base.as_dict(),
+            "random": random.as_dict(), "iterations": self.iteration, "env_steps": self.env_steps,
+            "tokens": self.tokens, "seconds": round(self.seconds, 1),
+        }  # fmt: skip
 
 
 def train(
@@ -122,22 +229,23 @@ def train(
     say(needed.line())
     if resume:
         _refuse_other_files(run, config, levels)
-    learner = make_learner(config, checkpoint, variant.value.sharing == EACH)
+    learner = make_learner(config, variant.value, task, checkpoint)
     learner.policy.micro_tokens = crew.least(config.update.micro_tokens or needed.micro_tokens)
-    if len(set(crew.gather(learner.iteration))) > 1:
+    spent = saving.counters(checkpoint.state, checkpoint.folder) if checkpoint else {}
+    if len(set(crew.gather(spent.get("iteration")))) > 1:
         raise RunError(f"the processes see different checkpoints of {out}: its folder must be the same for all of them")
     if crew.writes and not resume:
         made_from = {"hierarchy": variant.origin, "world": played.origin, "base_sha256": weights_sha256(path)}
         runs.create_run(out, config, levels, made_from)
     crew.gather(None)  # the folder is there
-    run = Run(out) if crew.writes else runs.ReadOnlyRun(out)
-    with run.alone():
-        run.rewind(learner.iteration)
-        _to_the_end(run, learner, task, variant.value, config, levels, progress, say)
+    training = Training(Run(out) if crew.writes else runs.ReadOnlyRun(out), learner, levels, **spent)
+    with training.run.alone():
+        training.run.rewind(training.iteration)
+        training.to_the_end(progress, say)
     if peak := memory.measured_peak(learner.policy.device):
         say(f"memory, measured: {memory.gigabytes(peak)} at most")
     crew.gather(None)  # the results are there
-    return run
+    return training.run
 
 
 def other_base(run: Run) -> str | None:
@@ -159,38 +267,6 @@ def _levels(config: Train, world: World) -> dict[str, list[Item]]:
     return levels
 
 
-def _to_the_end(
-    run: Run, learner: Learner, task: Task, hierarchy: Hierarchy, config: Train, levels: Mapping[str, Sequence[Item]],
-    progress: Progress | None, say: Say,
-) -> None:  # fmt: skip
-    crew: Team = learner.policy.team
-    run.prune(config.keep_checkpoints)
-    probed = [lv for lv in levels["validation"] if task.difficulty(lv) >= config.rollout.min_length]
-    begun = time.monotonic() - learner.seconds
-    before = crew.agree(run.metrics())
-    if learner.iteration == 0 and config.validate_every and not before:
-        run.append_metrics({"iteration": 0, **_validation(learner, task, config, hierarchy, levels["validation"])})
-    if learner.iteration == 0 and (groups := probe.due(learner.with_(task, hierarchy, config), probed, 0)):
-        run.record(0, groups)
-    last: Mapping[str, Any] = before[-1] if before else {}
-    while not _spent(learner, config):
-        line, step = _one(learner, task, hierarchy, config, levels)
-        learner.seconds = crew.agree(time.monotonic() - begun)
-        last = line = line | health.follow(line, last) | {"seconds": round(learner.seconds, 2)}
-        run.append_metrics(line)
-        groups = _records(learner.policy, step, config.record_levels)
-        groups += probe.due(learner.with_(task, hierarchy, config), probed, learner.iteration)
-        run.record(learner.iteration, groups, config.keep_rollouts)
-        if learner.iteration % config.checkpoint_every == 0 or _spent(learner, config):
-            _save(run, learner, config, line)
-        for sentence in health.due(line, config.warn_after):
-            say(f"iteration {learner.iteration}: {sentence}")
-        if progress:
-            progress(learner.iteration, config.iterations, line)
-    say(f"scoring base and trained model on {len(levels['test'])} levels of {config.test_levels}")
-    run.write_results(final_scores(learner, task, config, hierarchy, levels["test"]))
-
-
 def _level_sets(config: Train) -> dict[str, str]:
     return {"train": config.train_levels, "validation": config.validation_levels, "test": config.test_levels}
 
@@ -204,45 +280,6 @@ def _refuse_other_files(run: Run, config: Train, levels: Mapping[str, Sequence[I
         raise RunError(f"{other}; restore it, or start a new run")
 
 
-def _spent(learner: Learner, config: Train) -> bool:
-    return (
-        learner.iteration >= config.iterations
-        or (config.minutes is not None and learner.seconds >= 60 * config.minutes)
-        or (config.env_steps is not None and learner.env_steps >= config.env_steps)
-    )
-
-
-def _progress(learner: Learner, config: Train) -> float:
-    """The share of the budget that is spent, by the limit that is nearest."""
-    parts = [learner.iteration / max(1, config.iterations)]
-    if config.minutes is not None:
-        parts.append(learner.seconds / (60 * config.minutes))
-    if config.env_steps is not None:
-        parts.append(learner.env_steps / config.env_steps)
-    return min(1.0, max(parts))
-
-
-def _one(
-    learner: Learner, task: Task, hierarchy: Hierarchy, config: Train, levels: Mapping[str, Sequence[Item]]
-) -> tuple[dict[str, Any], Iteration]:
-    """One iteration and its line of metrics."""
-    for group in learner.optimizer.param_groups:
-        group["lr"] = config.update.lr * max(config.update.lr_floor, 1 - _progress(learner, config))
-    learner.policy.forget()
-    allowed = curriculum(levels["train"], task, config.rollout.curriculum, _progress(learner, config))
-    drawn = draw_levels(allowed, config, learner.iteration)
-    seed = np.random.SeedSequence([config.seed, _ITERATE, learner.iteration])
-    step = iterate(learner.with_(task, hierarchy, config), drawn, seed, learner.iteration)
-    learner.iteration += 1
-    learner.env_steps += step.env_steps
-    learner.tokens += step.tokens
-    line: dict[str, Any] = {"iteration": learner.iteration, "env_steps": learner.env_steps, "tokens": learner.tokens}
-    line |= {name: round(value, 6) for name, value in step.metrics.items()}
-    if config.validate_every and learner.iteration % config.validate_every == 0:
-        line |= _validation(learner, task, config, hierarchy, levels["validation"])
-    return line, step
-
-
 def draw_levels(levels: Sequence[Item], config: Train, iteration: int) -> list[Item]:
     """The levels of an iteration. Each pass through the training split has its own random order."""
     count, out = config.rollout.levels, []
@@ -253,60 +290,15 @@ def draw_levels(levels: Sequence[Item], config: Train, iteration: int) -> list[I
     return out
 
 
-def _validation(
-    learner: Learner, task: Task, config: Train, hierarchy: Hierarchy, levels: Sequence[Item]
-) -> dict[str, float]:
-    result = evaluate(learner.policy, task, levels[: config.validate_on], mode_of(hierarchy), rules=hierarchy.rules)
-    partly = {"validation/progress": result.mean_progress} if config.rollout.progress_share else {}
-    return {"validation/success": result.success, **partly, "validation/n": result.n}
-
-
 def mode_of(hierarchy: Hierarchy) -> str:
     """The mode of `evaluate` in which a variant is scored."""
     return "himac" if hierarchy.planner else "flat"
-
-
-def final_scores(
-    learner: Learner, task: Task, config: Train, hierarchy: Hierarchy, levels: Sequence[Item]
-) -> dict[str, Any]:
-    """Trained, base and random policy on the same held-out levels, greedy."""
-    mode = mode_of(hierarchy)
-    trained = evaluate(learner.policy, task, levels, mode, rules=hierarchy.rules)
-    base = base_score(learner.policy, task, levels, mode, hierarchy.rules)
-    random = evaluate(None, task, levels, "random", seed=config.seed)
-    return {
-        "levels": config.test_levels, "mode": mode, "trained": trained.as_dict(), "base": base.as_dict(),
-        "random": random.as_dict(), "iterations": learner.iteration, "env_steps": learner.env_steps,
-        "tokens": learner.tokens, "seconds": round(learner.seconds, 1),
-    }  # fmt: skip
 
 
 def base_score(policy: Policy, task: Task, levels: Sequence[Item], mode: str, rules: Rules = Rules()) -> Score:
     """The score of the model that training began with: the adapter at zero, or `model.adapter`."""
     with policy.as_it_began():
         return evaluate(policy, task, levels, mode, rules=rules)
-
-
-def _records(policy: Policy, step: Iteration, count: int) -> list[dict[str, Any]]:
-    out = []
-    for p in range(min(count, len(step.macro or step.micro))):
-        macro = (step.macro[p], list(step.macro_adv_pg[p]), int(step.best_p[p])) if step.macro else None
-        micro, own = (step.micro[p], list(step.micro_adv_pn[p])) if step.micro else (None, [])
-        out.append(records.level_record(micro, own, policy.text, macro))
-    return out
-
-
-# Checkpoints
-
-
-def _save(run: Run, learner: Learner, config: Train, line: Mapping[str, Any]) -> None:
-    state: dict[str, Any] = {name: getattr(learner, name) for name in saving.COUNTERS}
-    if learner.policy.scaler.is_enabled():
-        state["loss_scale"] = learner.policy.scaler.state_dict()
-    if "validation/success" in line:
-        state["validation"] = line["validation/success"]
-    write = partial(saving.write, peft_model=learner.policy.peft_model, optimizer=learner.optimizer)
-    run.save_checkpoint(learner.iteration, state, write, config.keep_checkpoints)
 
 
 def load_trained(run: Run, which: str = "last", say: Say = print) -> Policy:
