@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from conftest import ScriptedPolicy
 
-from himac_lite.rollout.play import Arena
+from himac_lite.rollout.play import Arena, Limits, segment_end
 from himac_lite.rollout.rules import ReturnRule
 from himac_lite.tasks.sokoban.task import SokobanTask
 from himac_lite.types import Blueprint, End, Invalid, Level, Role, Sampling, SubGoal
@@ -30,6 +32,58 @@ def steps(names: str) -> str:
 
 
 # ---- how a segment ends ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The part of an episode that `segment_end` reads."""
+
+    steps: int
+    over: bool = False
+    success: bool = False
+
+
+@pytest.mark.parametrize(
+    ("moment", "steps_of_segment", "checked", "said_done", "end"),
+    [
+        # Limits: 10 steps per episode, 4 per segment. Each row adds a reason that takes precedence over those above.
+        (Moment(9), 3, False, False, None),
+        (Moment(9), 4, False, False, End.BUDGET),
+        (Moment(9), 5, False, False, End.BUDGET),
+        (Moment(9), 4, True, False, End.VERIFIED),
+        (Moment(10), 4, True, False, End.TRUNCATED),
+        (Moment(10, over=True), 4, True, False, End.OVER),
+        (Moment(10, over=True, success=True), 4, True, False, End.SUCCESS),
+        (Moment(10, over=True, success=True), 4, True, True, End.SUB_DONE),
+        # Each reason alone.
+        (Moment(1), 1, True, False, End.VERIFIED),
+        (Moment(10), 1, False, False, End.TRUNCATED),
+        (Moment(1, over=True), 1, False, False, End.OVER),
+        (Moment(1, over=True, success=True), 1, False, False, End.SUCCESS),
+        (Moment(0), 0, False, True, End.SUB_DONE),
+    ],
+)
+def test_the_end_of_a_segment_by_hand(moment, steps_of_segment, checked, said_done, end):
+    limits = Limits(10, 4, lambda episode, subgoal: checked)
+    assert segment_end(moment, SubGoal(FAR), steps_of_segment, limits, said_done) is end
+
+
+def test_the_check_sees_the_episode_and_its_sub_goal_and_is_optional():
+    asked = []
+    limits = Limits(10, 4, lambda episode, subgoal: asked.append((episode, subgoal)) or True)
+    assert segment_end(Moment(1), SubGoal(FAR), 1, limits) is End.VERIFIED
+    assert asked == [(Moment(1), SubGoal(FAR))]
+    assert segment_end(Moment(1), SubGoal(FAR), 1, Limits(10, 4)) is None
+
+
+def test_the_end_of_a_segment_has_no_side_effects():
+    task = SokobanTask(max_steps=3)
+    episode, untouched = task.start(CORRIDOR), task.start(CORRIDOR)
+    for said_done in (False, True):
+        for steps_of_segment in (0, 1):
+            segment_end(episode, SubGoal(FAR), steps_of_segment, Limits(3, 1), said_done)
+    assert (episode.steps, episode.moves, episode.over) == (untouched.steps, untouched.moves, untouched.over)
+    assert episode.prompt(Role.FLAT) == untouched.prompt(Role.FLAT)
 
 
 def test_sub_done_and_success():
