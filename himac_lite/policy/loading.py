@@ -235,7 +235,10 @@ def dense_model(policy: Policy, dtype: torch.dtype = torch.float32) -> tuple[Any
         source = modules[owner]
         weight = getattr(getattr(source, "base_layer", source), kind)
         state = getattr(weight, "quant_state", None)
-        p.copy_(dequantize_4bit(weight.detach(), state) if state is not None else weight.detach())
+        value = dequantize_4bit(weight.detach(), state) if state is not None else weight.detach()
+        if value.shape != p.shape:  # transformers 5.15 loads such a file in 4 bit without a word
+            raise ModelError(f"the weights of {base.config.name_or_path!r} do not fit its config.json: {name}")
+        p.copy_(value)
         if hasattr(source, "lora_A") and kind == "weight":
             adapted[name] = source
     return model, adapted
