@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from himac_lite.errors import HimacError
 from himac_lite.tasks.sokoban.levels import parse_levels
 from himac_lite.types import Group, Level, Role, SubGoal, TokenSequence, Trajectory
 
@@ -275,6 +276,21 @@ def text_tokenizer() -> Any:
 def scripted(text_tokenizer: Any) -> Callable[..., ScriptedPolicy]:
     """Makes a `ScriptedPolicy` that writes any text."""
     return lambda *scripts: ScriptedPolicy(*scripts, tokenizer=text_tokenizer)
+
+
+def one_line(error: pytest.ExceptionInfo[Any]) -> str:
+    """The message of an error that a person is to read: one line."""
+    message = str(error.value)
+    assert isinstance(error.value, HimacError)
+    assert message
+    assert "\n" not in message
+    return message
+
+
+def steps(names: str) -> str:
+    """'r r d' → the texts of these actions; other words as they are."""
+    words = {"u": "\nup", "d": "\ndown", "l": "\nleft", "r": "\nright", "done": "<sub_done>"}
+    return "".join(words.get(name, name) for name in names.split())
 
 
 @pytest.fixture

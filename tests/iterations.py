@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from conftest import TOY_STEPS
 
+from himac_lite import coevolution
 from himac_lite.advantage import group_advantage
 from himac_lite.coevolution import (
     Iteration,
@@ -24,11 +26,11 @@ from himac_lite.coevolution import (
 from himac_lite.config import Rollout, Train, Update
 from himac_lite.hierarchy import PRESETS, Hierarchy
 from himac_lite.policy.model import Policy
-from himac_lite.policy.update import accumulate, with_reference
+from himac_lite.policy.update import accumulate, micro_batches, with_reference
 from himac_lite.rollout.play import Arena
 from himac_lite.rollout.rules import ReturnRule
 from himac_lite.tasks.sokoban.task import SokobanTask
-from himac_lite.types import Credited, Level, Sampling
+from himac_lite.types import Credited, Level, Role, Sampling
 
 TASK = SokobanTask(max_steps=TOY_STEPS, subgoal_budget=TOY_STEPS)
 CONFIG = Train(
@@ -93,6 +95,24 @@ def gradient(policy: Policy, items: Sequence[Credited], settings: Update = Updat
         p.grad = None
     accumulated(policy, items, settings, {})
     return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in policy.trainable()]
+
+
+def watch_learning(monkeypatch: pytest.MonkeyPatch) -> list[tuple[set[Role], float]]:
+    """Of each call of `learn`: its roles, and the largest |log ρ| under the weights that it starts from."""
+    seen: list[tuple[set[Role], float]] = []
+    real = coevolution.learn
+
+    def watched(policy: Policy, optimizer: Any, groups: Any, settings: Any, tau: float, rng: Any) -> Any:
+        gaps = []
+        for part in micro_batches(flat(groups), 4096):
+            with torch.no_grad():
+                scores = policy.log_probs([item.sequence for item in part], tau)
+            gaps.append(float((scores.logp - scores.behaviour)[scores.mask].abs().max()))
+        seen.append(({item.sequence.role for item in flat(groups)}, max(gaps, default=0.0)))
+        return real(policy, optimizer, groups, settings, tau, rng)
+
+    monkeypatch.setattr(coevolution, "learn", watched)
+    return seen
 
 
 def shake(policy: Policy) -> Policy:

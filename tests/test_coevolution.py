@@ -29,9 +29,9 @@ from iterations import (
     one_iteration,
     sampling,
     shake,
+    watch_learning,
 )
 
-from himac_lite import coevolution
 from himac_lite.advantage import group_advantage
 from himac_lite.coevolution import (
     adapt,
@@ -208,27 +208,15 @@ def test_levels_with_and_without_variance_side_by_side(learnt):
 )
 def test_every_phase_starts_on_policy(policy, toy_levels, monkeypatch, variant, calls, temperature):
     """What `learn` is given was sampled by the very weights that it starts from, at the temperature it scores with."""
-    ratios: list[float] = []
-    roles: list[set[Role]] = []
-    real = coevolution.learn
-
-    def watched(policy: Policy, optimizer: Any, groups: Any, settings: Any, tau: float, rng: Any) -> Any:
-        roles.append({item.sequence.role for item in flat(groups)})
-        for part in micro_batches(flat(groups), 4096):
-            batch = [item.sequence for item in part]
-            with torch.no_grad():
-                scores = policy.log_probs(batch, tau)
-            ratios.append(float((scores.logp - scores.behaviour)[scores.mask].abs().max()))
-        return real(policy, optimizer, groups, settings, tau, rng)
-
-    monkeypatch.setattr(coevolution, "learn", watched)
+    seen = watch_learning(monkeypatch)
     before = [p.detach().clone() for p in policy.trainable()]
     config = replace(CONFIG, rollout=replace(CONFIG.rollout, temperature=temperature))
     step = one_iteration(policy, toy_levels, variant, config, seed=6)
+    roles = [role for role, _ in seen]
     assert len(roles) == calls
     wanted = {"joint_update": [{Role.PLANNER, Role.EXECUTOR}], "flat_grpo": [{Role.FLAT}]}
     assert roles == wanted.get(variant, [{Role.PLANNER}, {Role.EXECUTOR}])
-    assert max(ratios) < 1e-4
+    assert max(gap for _, gap in seen) < 1e-4
     assert any(not torch.equal(p, q) for p, q in zip(policy.trainable(), before, strict=True))
     if variant in ("himac", "joint_update"):
         return_pg = np.array([[t.ret for t in g.trajectories] for g in step.macro])
@@ -372,6 +360,10 @@ def test_micro_batches_hold_one_role_and_no_more_than_they_may(policy, toy_level
 # ---- learning ----------------------------------------------------------------------------------------------------
 
 
+def learnt_once(policy: Policy, optimizer: torch.optim.Optimizer, groups: Any, settings: Update) -> dict[str, float]:
+    return learn(policy, optimizer, groups, settings, 1.0, np.random.default_rng(0))
+
+
 def hand_made(
     policy: Policy, role: Role, prompt: str, texts: Sequence[str], advantages: Sequence[float]
 ) -> list[Credited]:
@@ -411,9 +403,7 @@ def test_one_step_favours_the_member_that_did_better(policy, role, advantages):
     group = groups_by_hand(shake(policy), CORRIDOR, role, advantages)
     before = probabilities(policy, group)
     optimizer = torch.optim.AdamW(policy.trainable(), lr=1e-4)
-    metrics = learn(
-        policy, optimizer, [group], Update(groups_per_step=1, epochs=1, minibatches=1), 1.0, np.random.default_rng(0)
-    )
+    metrics = learnt_once(policy, optimizer, [group], Update(groups_per_step=1, epochs=1, minibatches=1))
     after = probabilities(policy, group)
     for a, old, new in zip(advantages, before, after, strict=True):
         assert (new - old) * a > 1e-4
@@ -439,9 +429,7 @@ def test_the_loss_of_the_first_step_by_hand(policy):
 def test_the_metrics_are_means_over_all_tokens_of_the_phase(policy, toy_levels):
     groups = macro_items(shake(policy), toy_levels)
     settings = Update(groups_per_step=1, minibatches=3, epochs=2, lr=0.0)
-    metrics = learn(
-        policy, torch.optim.SGD(policy.trainable(), lr=0.0), groups, settings, 1.0, np.random.default_rng(0)
-    )
+    metrics = learnt_once(policy, torch.optim.SGD(policy.trainable(), lr=0.0), groups, settings)
     # With a learning rate of 0 every pass sees the same: the means are those of one pass over everything.
     totals: dict[str, float] = {}
     n = accumulated(policy, flat(groups), settings, totals)
@@ -464,22 +452,8 @@ def test_the_kl_pulls_towards_the_base_model(policy):
     assert not any(before[0.0])  # no advantage and no KL: nothing to learn
     assert all(before[1.0])
     optimizer = torch.optim.AdamW(policy.trainable(), lr=1e-4)
-    first = learn(
-        policy,
-        optimizer,
-        [group],
-        Update(groups_per_step=1, epochs=1, beta=1.0, minibatches=1),
-        1.0,
-        np.random.default_rng(0),
-    )
-    again = learn(
-        policy,
-        optimizer,
-        [group],
-        Update(groups_per_step=1, epochs=1, beta=1.0, minibatches=1),
-        1.0,
-        np.random.default_rng(0),
-    )
+    first = learnt_once(policy, optimizer, [group], Update(groups_per_step=1, epochs=1, beta=1.0, minibatches=1))
+    again = learnt_once(policy, optimizer, [group], Update(groups_per_step=1, epochs=1, beta=1.0, minibatches=1))
     assert 0 < again["kl"] < first["kl"]
 
 
@@ -503,7 +477,7 @@ def test_how_often_a_phase_steps(policy, toy_levels, minibatches, groups_per_ste
 
     optimizer = Counting(policy.trainable(), lr=0.1)
     settings = Update(groups_per_step=groups_per_step, minibatches=minibatches, epochs=epochs, grad_clip=0.01)
-    learn(policy, optimizer, groups, settings, 1.0, np.random.default_rng(0))
+    learnt_once(policy, optimizer, groups, settings)
     assert taken == steps
     assert all(p.grad is None for p in policy.trainable())
 
@@ -511,9 +485,7 @@ def test_how_often_a_phase_steps(policy, toy_levels, minibatches, groups_per_ste
 def test_the_ratio_is_clipped_in_the_later_steps(policy, toy_levels):
     groups = macro_items(policy, toy_levels)
     optimizer = torch.optim.AdamW(policy.trainable(), lr=3e-2)
-    metrics = learn(
-        policy, optimizer, groups, Update(groups_per_step=1, minibatches=1, epochs=4), 1.0, np.random.default_rng(0)
-    )
+    metrics = learnt_once(policy, optimizer, groups, Update(groups_per_step=1, minibatches=1, epochs=4))
     assert 0 < metrics["clip_fraction"] < 1
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -12,7 +11,7 @@ import sys
 
 import nbformat
 import pytest
-from notebook_runs import ROOT, run_in_process
+from notebook_runs import ROOT, run_in_process, script
 from recorded_runs import make_run
 
 from himac_lite.storage import data_dir
@@ -20,11 +19,7 @@ from himac_lite.storage import data_dir
 BOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SOLVED = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 
-_spec = importlib.util.spec_from_file_location("build_notebooks", ROOT / "notebooks" / "build.py")
-assert _spec
-assert _spec.loader
-build = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(build)
+build = script("build")
 
 
 def test_notebooks_are_what_their_masters_make():

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TOY_STEPS
+from conftest import TOY_STEPS, one_line
 
 from himac_lite.coevolution import adapt
 from himac_lite.config import Model, Rollout, Train, Update
@@ -63,7 +64,9 @@ def test_a_run_killed_at_five_points_ends_as_if_nothing_had_been():
 
 
 def test_levels_prompts_seeds_and_samples_are_the_same_in_every_process():
-    one, other = (json.loads(command("same.py", PYTHONHASHSEED=seed)) for seed in ("1", "2"))
+    with ThreadPoolExecutor() as side_by_side:
+        printed = side_by_side.map(lambda seed: command("same.py", PYTHONHASHSEED=seed), ("1", "2"))
+    one, other = map(json.loads, printed)
     assert len(one) == 11
     assert one == other
 
@@ -99,11 +102,6 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield mount
     for place in places:
         subprocess.run(["umount", "-l", str(place)], check=False)
-
-
-def one_line(error: pytest.ExceptionInfo[Any]) -> str:
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def test_a_disk_that_fills_up_stops_the_run_and_room_lets_it_go_on(config, tmp_path, mounted):

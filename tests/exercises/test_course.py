@@ -7,29 +7,18 @@ import inspect
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import nbformat
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from notebook_runs import ROOT
+from notebook_runs import ROOT, script
 
 from himac_lite.config import TRAIN_PRESETS, validate
 from himac_lite.exercises import course
 from himac_lite.storage import data_dir
 from himac_lite.tasks.sokoban.rules import board_from_level
 from himac_lite.types import Level
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "notebooks" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 gallery, record = script("gallery"), script("record")
 

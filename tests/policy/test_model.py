@@ -16,6 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from conftest import one_line
+from iterations import shake
 from safetensors.torch import load_file, save_file
 
 from himac_lite.advantage import group_advantage
@@ -35,16 +37,6 @@ TASK = SokobanTask(max_steps=3, subgoal_budget=3)
 
 def sampling(seed: int = 0) -> Sampling:
     return Sampling(1.0, np.random.default_rng(seed))
-
-
-def shake(policy: Policy, seed: int = 1) -> None:
-    """Make the adapter say something: LoRA's B is zero at the start."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, p in policy.named_trainable():
-            if "lora_B" in name:
-                p.copy_(0.05 * torch.randn(p.shape, generator=generator))
-    policy.changed()
 
 
 def blueprint_groups(policy: Policy, levels: Any) -> list[list[Credited]]:
@@ -400,14 +392,6 @@ def test_an_action_may_have_several_tokens(policy):
     task = SokobanTask(actions=("\nup(1,2)", "\ndown(1,2)(3,4)"))
     up, down, one, three = (policy.encode(t)[0] for t in ("\nup", "\ndown", "(1,2)", "(3,4)"))
     assert policy.codes(task).actions == {up: (0, (one,)), down: (1, (one, three))}
-
-
-def one_line(error: pytest.ExceptionInfo[Any]) -> str:
-    message = str(error.value)
-    assert isinstance(error.value, HimacError)
-    assert message
-    assert "\n" not in message
-    return message
 
 
 def test_actions_that_begin_alike(policy):

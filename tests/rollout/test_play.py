@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from conftest import ScriptedPolicy
+from conftest import ScriptedPolicy, steps
 
 from himac_lite.rollout.play import Arena, Limits, segment_end
 from himac_lite.rollout.rules import ReturnRule
@@ -23,12 +23,6 @@ SPARSE = ReturnRule()
 def plan(*subgoals: str) -> Blueprint:
     goals = tuple(map(SubGoal, subgoals))
     return Blueprint("".join("\n" + g for g in subgoals), goals)
-
-
-def steps(names: str) -> str:
-    """'r r d' → the texts of these actions; other words as they are."""
-    words = {"u": "\nup", "d": "\ndown", "l": "\nleft", "r": "\nright", "done": "<sub_done>"}
-    return "".join(words.get(name, name) for name in names.split())
 
 
 # ---- how a segment ends ------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import ScriptedPolicy
+from conftest import ScriptedPolicy, steps
 
 from himac_lite.rollout.play import Arena
 from himac_lite.rollout.rules import (
@@ -37,11 +37,6 @@ AFTER_ONE = "\n#######\n# @$ .#\n#######\n\n"
 
 def plan(*subgoals: str) -> Blueprint:
     return Blueprint("".join("\n" + g for g in subgoals), tuple(map(SubGoal, subgoals)))
-
-
-def steps(names: str) -> str:
-    words = {"u": "\nup", "d": "\ndown", "l": "\nleft", "r": "\nright", "done": "<sub_done>"}
-    return "".join(words.get(name, name) for name in names.split())
 
 
 def run(policy: ScriptedPolicy, rules: Rules, *plans: Blueprint, level: Level = CORRIDOR, **more: Any) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from conftest import planned, needs_training
+from conftest import needs_training, one_line, planned
 
 from himac_lite.config import Rollout, Train, as_dict
 from himac_lite.errors import ConfigError, RunError
@@ -35,12 +35,6 @@ def saver(text: str = "weights") -> Callable[[Path], None]:
         (folder / "more.bin").write_text(text * 2)
 
     return save
-
-
-def one_line(error: pytest.ExceptionInfo[Any]) -> str:
-    message = str(error.value)
-    assert "\n" not in message
-    return message
 
 
 def tree(folder: Path) -> dict[str, bytes]:

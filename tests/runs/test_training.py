@@ -16,7 +16,7 @@ from unittest.mock import ANY
 import numpy as np
 import pytest
 import torch
-from conftest import TOY_STEPS
+from conftest import TOY_STEPS, one_line
 
 from himac_lite import cli
 from himac_lite.config import Model, Rollout, Train, Update
@@ -486,13 +486,6 @@ def test_torn_metrics(config, whole, tmp_path):
 
 
 # ---- refused -----------------------------------------------------------------------------------------------------
-
-
-def one_line(error: pytest.ExceptionInfo[Any]) -> str:
-    message = str(error.value)
-    assert isinstance(error.value, HimacError)
-    assert "\n" not in message
-    return message
 
 
 def test_an_existing_run_is_refused(config, whole):
