@@ -32,7 +32,8 @@ def test_a_ratio_pairs_the_runs():
 
 @needs_training
 @pytest.mark.parametrize("what", ["rollout", "train"])
-def test_benchmark_runs(capsys, what):
+def test_benchmark_runs(capsys, monkeypatch, what):
+    monkeypatch.setattr("himac_lite.bench.rollout.cores", lambda: 1)  # threads that share cores spin
     assert cli.main(["bench", what, "--quick", "--runs", "1", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     figures = {f["name"]: f["value"] for f in report["figures"]}

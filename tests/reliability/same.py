@@ -14,10 +14,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from himac_lite.coevolution import choose
-from himac_lite.rollout.play import Arena
-from himac_lite.tasks import marks
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
@@ -28,12 +24,14 @@ def digest(value: Any) -> str:
 def main() -> None:
     import numpy as np
 
-    from himac_lite.coevolution import adapt, explore
+    from himac_lite.coevolution import adapt, choose, explore
     from himac_lite.config import Train
     from himac_lite.policy.loading import load_policy
     from himac_lite.policy.parallel import one_thread_a_worker
+    from himac_lite.rollout.play import Arena
     from himac_lite.rollout.rules import ReturnRule
     from himac_lite.runs import training
+    from himac_lite.tasks import marks
     from himac_lite.tasks.sokoban import language
     from himac_lite.tasks.sokoban.generator import generate
     from himac_lite.tasks.sokoban.levels import PARTS, SPLITS, canonical_hash, load_levels
