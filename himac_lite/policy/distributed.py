@@ -116,14 +116,17 @@ class Team:
         """Replace every gradient by its sum over the ranks, added in float64."""
         if self.alone:
             return
-        from accelerate.utils import reduce
-
         sizes = [p.numel() for p in parameters]
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten().double() for p in parameters])
-        with _together():
-            parts = reduce(flat, reduction="sum").split(sizes)
-        for p, part in zip(parameters, parts, strict=True):
+        for p, part in zip(parameters, self.added(flat).split(sizes), strict=True):
             p.grad = part.view_as(p).to(p.dtype)
+
+    def added(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum of all ranks' tensors, on every rank."""
+        from accelerate.utils import reduce
+
+        with _together():
+            return reduce(tensor, reduction="sum")
 
     def add_gradient(self, policy: Any, loss_of: Callable[[Item], torch.Tensor], parts: Sequence[Item]) -> float:
         """Add the gradient of Σ loss over the parts to the policy's LoRA parameters; returns Σ loss.
