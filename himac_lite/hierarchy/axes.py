@@ -34,14 +34,14 @@ def turns(planner: int, executor: int) -> Callable[[int], str]:
 # Axis 4: what a blueprint is worth
 
 
-Scorer = Callable[["Arena", Sequence["tuple[Item, Blueprint]"], Sampling], "list[Trajectory]"]
+Jobs = Sequence[tuple[Item, Blueprint]]
+"""Levels and the blueprints to execute."""
+Scorer = Callable[["Arena", Jobs, Sampling], "list[Trajectory]"]
 """(arena, jobs, planner) → one trajectory per job, whose `ret` is the score of the blueprint.
 planner: sampling of the blueprints that replanning writes."""
 
 
-def greedy_executor(
-    arena: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY
-) -> list[Trajectory]:
+def greedy_executor(arena: Arena, jobs: Jobs, planner: Sampling = GREEDY) -> list[Trajectory]:
     """Score: the return of one greedy execution (HiMAC)."""
     return arena.execute(jobs, GREEDY, planner)
 
@@ -49,7 +49,7 @@ def greedy_executor(
 def mean_of(k: int) -> Scorer:
     """Score: the mean return of `k` sampled executions, which includes the executor's mistakes."""
 
-    def score(arena: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY) -> list[Trajectory]:
+    def score(arena: Arena, jobs: Jobs, planner: Sampling = GREEDY) -> list[Trajectory]:
         done = arena.execute([job for job in jobs for _ in range(k)], arena.sampling, planner)
         groups = [done[i * k : (i + 1) * k] for i in range(len(jobs))]
         return [replace(group[0], ret=float(np.mean([t.ret for t in group]))) for group in groups]
@@ -57,9 +57,7 @@ def mean_of(k: int) -> Scorer:
     return score
 
 
-def gain_over_flat(
-    arena: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY
-) -> list[Trajectory]:
+def gain_over_flat(arena: Arena, jobs: Jobs, planner: Sampling = GREEDY) -> list[Trajectory]:
     """Score: the return of a greedy execution minus the return of greedy flat play of the same level.
 
     The subtracted return is constant within a macro group, so it changes no group-relative advantage. With
@@ -74,7 +72,7 @@ def gain_over_flat(
 def judged_by(judge: Callable[[Any, Blueprint], float]) -> Scorer:
     """Score: `judge(level, blueprint)`, such as a perfect executor. The greedy execution is still recorded."""
 
-    def score(arena: Arena, jobs: Sequence[tuple[Item, Blueprint]], planner: Sampling = GREEDY) -> list[Trajectory]:
+    def score(arena: Arena, jobs: Jobs, planner: Sampling = GREEDY) -> list[Trajectory]:
         done = arena.execute(jobs, GREEDY, planner)
         return [replace(t, ret=float(judge(*job))) for job, t in zip(jobs, done, strict=True)]
 
@@ -170,10 +168,7 @@ class SameState:
 
     def __call__(self, group: Group, advantage_n: np.ndarray, above: float = 0.0) -> list[list[Share]]:
         cut = [[(n, k, s) for k, s in enumerate(t.states)] for n, t in enumerate(group.trajectories)]
-        if self.inside:
-            pieces = [[piece] for row in cut for piece in row]
-        else:
-            pieces = [row for row in cut if row]
+        pieces = [[piece] for row in cut for piece in row] if self.inside else [row for row in cut if row]
         rewards, keys = [], []
         for piece in pieces:
             steps = [(k if self.inside else 0, state) for _, k, states in piece for state in states]

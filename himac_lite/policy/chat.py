@@ -90,7 +90,7 @@ def _end(tokenizer: Any, tail: str, name: str) -> int:
     if ids and ids[0] in {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}:
         return int(ids[0])
     if tokenizer.eos_token_id is None:
-        raise ModelError(f"{name} has no token that ends an answer, neither in its chat template nor as end of text")
+        raise ModelError(f"the chat template of {name} has no special token after an answer, nor is there an eos token")
     return int(tokenizer.eos_token_id)
 
 

@@ -81,22 +81,20 @@ class Seeing(torch.nn.Module):
         past_key_values: RowCache | None, **others: Any,
     ) -> Any:  # fmt: skip
         places = input_ids < 0
-        if not places.any():
-            shift = None if past_key_values is None else past_key_values.shift
-            return self.model(
-                input_ids=input_ids, attention_mask=attention_mask, past_key_values=past_key_values,
-                position_ids=position_ids if shift is None else position_ids + shift, **others,
-            )  # fmt: skip
-        patches, grids = (t.to(input_ids.device) for t in self.pictures.of(input_ids))
-        ids = torch.where(places, self.pictures.token, input_ids)
-        inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        positions, shift = inner.model.get_rope_index(
-            ids, places.int(), image_grid_thw=grids,
-            attention_mask=torch.ones_like(ids) if attention_mask is None else attention_mask,
-        )  # fmt: skip
-        if past_key_values is not None:
-            past_key_values.shift = shift
+        if places.any():
+            patches, grids = (t.to(input_ids.device) for t in self.pictures.of(input_ids))
+            others |= {"pixel_values": patches, "image_grid_thw": grids}
+            input_ids = torch.where(places, self.pictures.token, input_ids)
+            present = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+            position_ids, shift = inner.model.get_rope_index(
+                input_ids, places.int(), image_grid_thw=grids, attention_mask=present
+            )
+            if past_key_values is not None:
+                past_key_values.shift = shift
+        elif past_key_values is not None and past_key_values.shift is not None:
+            position_ids = position_ids + past_key_values.shift
         return self.model(
-            input_ids=ids, attention_mask=attention_mask, position_ids=positions, past_key_values=past_key_values,
-            pixel_values=patches, image_grid_thw=grids, **others,
+            input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids,
+            past_key_values=past_key_values, **others,
         )  # fmt: skip

@@ -20,8 +20,6 @@ ROWS_OF_LINES = 32
 
 Written = tuple[TokenSequence, Blueprint]
 """The planner's tokens and the blueprint parsed from them."""
-Job = tuple[Item, Blueprint]
-"""A level and the blueprint to execute."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +48,12 @@ class Arena:
         policy, task = self.policy, self.task
         policy.act_as(Role.PLANNER)
         end = policy.codes(task).end
-        streams = policy.decode(
-            prompts,
-            lambda row, token: None if token == end else [],
-            allowed=None,
-            sampling=sampling,
-            max_sampled=policy.plan_tokens(task),
-        )
+
+        def react(row: int, token: int) -> list[int] | None:
+            return None if token == end else []
+
+        room = policy.plan_tokens(task)
+        streams = policy.decode(prompts, react, allowed=None, sampling=sampling, max_sampled=room)
         out = []
         for prompt, stream in zip(prompts, streams, strict=True):
             finished = bool(stream.ids) and stream.ids[-1] == end
@@ -74,7 +71,9 @@ class Arena:
             return self.execute(planned, sampling, planner)
         return self.play_flat([level for level, _ in jobs], sampling)
 
-    def execute(self, jobs: Sequence[Job], sampling: Sampling = GREEDY, planner: Sampling = GREEDY) -> list[Trajectory]:
+    def execute(
+        self, jobs: Sequence[tuple[Item, Blueprint]], sampling: Sampling = GREEDY, planner: Sampling = GREEDY
+    ) -> list[Trajectory]:
         """One trajectory per job. All jobs run in parallel, one segment of each at a time.
 
         `Rules.context` gives the context of a segment, `segment_end` its end. An invalid blueprint is not executed: its

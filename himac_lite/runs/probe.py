@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from himac_lite.coevolution import Learner, adapt, choose, explore
-from himac_lite.hierarchy.groups import returns_of, scores_of
+from himac_lite.hierarchy.groups import grouped, returns_of, scores_of
 from himac_lite.runs import records
-from himac_lite.types import Group, Item
+from himac_lite.types import Item
 
 _PROBE = 2
 """Key of the derived seed; see himac_lite/runs/training.py."""
@@ -42,8 +42,7 @@ def probe(learner: Learner, levels: Sequence[Item], iteration: int) -> list[dict
         }
         done = arena.execute([(group.level, z) for z in others.values() for _ in range(n)], arena.sampling)
         members = {}
-        for k, text in enumerate(others):
-            own = Group(group.level, tuple(done[k * n : (k + 1) * n]))
+        for text, own in zip(others, grouped([group.level] * len(others), done), strict=True):
             credit = hierarchy.advantages("micro", returns_of([own]))[0]
             members[text] = [
                 records.trajectory_record(t, float(a)) for t, a in zip(own.trajectories, credit, strict=True)
