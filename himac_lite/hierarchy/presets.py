@@ -50,9 +50,9 @@ def preset(name: str) -> Hierarchy:
 
 
 def choose(given: Hierarchy | str | None, default: str) -> Chosen[Hierarchy]:
-    """The variant that is meant: a value, ``FILE.py:NAME``, a preset's name, or without any the preset `default`.
+    """The variant of a value, ``FILE.py:NAME`` or a preset's name; None: the preset `default`.
 
-    `default` may come from a manifest, so it never names a file. Raises `ConfigError` with one line.
+    `default` can come from a manifest, so it never names a file. Raises ConfigError if there is no such variant.
     """
     if isinstance(given, Hierarchy):
         return Chosen(default, given, None if given == PRESETS.get(default) else {"value": in_words(given)})
