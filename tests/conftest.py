@@ -20,8 +20,8 @@ from himac_lite.types import Group, Level, Role, SubGoal, TokenSequence, Traject
 # Torch's libraries read this when they are first imported; processes that tests start inherit it.
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
-EXTRAS = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "bm25s", "rapidfuzz", "nbformat")
-ABSENT = [name for name in EXTRAS if find_spec(name) is None]
+TRAINING = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "safetensors")
+ABSENT = [name for name in (*TRAINING, "bm25s", "rapidfuzz", "nbformat") if find_spec(name) is None]
 """Packages of the extras that are not installed: a test that needs one is skipped, wherever the import fails."""
 
 needs_training = pytest.mark.skipif("torch" in ABSENT, reason="needs torch")
