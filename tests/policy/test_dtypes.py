@@ -14,6 +14,7 @@ from himac_lite.coevolution import adapt, credit_actions
 from himac_lite.config import Update
 from himac_lite.errors import RunError
 from himac_lite.policy import update
+from himac_lite.policy.distributed import Team
 from himac_lite.policy.update import accumulate, learn, step, with_reference
 from himac_lite.rollout.play import Arena
 from himac_lite.tasks.sokoban.task import SokobanTask
@@ -84,15 +85,15 @@ def test_activations_computed_again_give_the_same_gradient(new_policy: Any, toy_
 def test_a_micro_batch_that_does_not_fit_is_halved(new_policy: Any, toy_levels: Any, monkeypatch: Any):
     whole, cut = new_policy(), new_policy()
     groups = groups_of(whole, toy_levels)
-    wanted, sizes, real = gradient(whole, groups), [], update.accumulate_cut
+    wanted, sizes, real = gradient(whole, groups), [], Team.add_gradient
 
-    def small(policy: Any, *rest: Any) -> int:
+    def small(team: Team, policy: Any, *rest: Any) -> None:
         sizes.append(update.micro_tokens(policy, 2048))
         if sizes[-1] > 512:
             raise torch.OutOfMemoryError("as on a GPU")
-        return real(policy, *rest)
+        real(team, policy, *rest)
 
-    monkeypatch.setattr(update, "accumulate_cut", small)
+    monkeypatch.setattr(Team, "add_gradient", small)
     for p, q in zip(gradient(cut, groups), wanted, strict=True):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-7)
     assert sizes == [2048, 1024, 512]
@@ -100,7 +101,7 @@ def test_a_micro_batch_that_does_not_fit_is_halved(new_policy: Any, toy_levels: 
     def never(*_: Any) -> int:
         raise torch.OutOfMemoryError("as on a GPU")
 
-    monkeypatch.setattr(update, "accumulate_cut", never)
+    monkeypatch.setattr(Team, "add_gradient", never)
     with pytest.raises(RunError, match=r"update\.micro_tokens"):
         gradient(cut, groups)
 
