@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from conftest import needs_training
+from conftest import TOY_STEPS, needs_training
 
 from himac_lite import cli
 
@@ -14,10 +14,14 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "metrics.md"
 
 
 @needs_training
-def test_every_logged_name_is_defined_and_every_defined_name_is_logged(tmp_path: Path) -> None:
+def test_every_logged_name_is_defined_and_every_defined_name_is_logged(
+    tiny_model: Path, toy_file: str, tmp_path: Path
+) -> None:
     defined = set(re.findall(r"^\| `([^`]+)`", DOCUMENT.read_text("utf-8"), re.M))
-    settings = ["rollout.levels=8", "rollout.group=4", "test_limit=2", "validate_on=2", "validate_every=1"]
-    settings.append("rollout.progress_share=0.1")
+    settings = ["rollout.levels=4", "rollout.group=8", "rollout.min_length=0", f"rollout.max_steps={TOY_STEPS}"]
+    settings += ["rollout.progress_share=0.1", f"rollout.subgoal_budget={TOY_STEPS}", "validate_every=1"]
+    settings += [f"model.path={tiny_model}", "model.rank=4", "model.alpha=8"]
+    settings += [f"{part}_levels={toy_file}" for part in ("train", "validation", "test")]
     logged: set[str] = set()
     for variant in ("himac", "three_levels"):  # the latter has a group of its own in between
         argv = ["train", "--variant", variant, "--iterations", "2", "--out", str(tmp_path / variant)]
