@@ -87,7 +87,7 @@ class Exercise:
                 raise CheckFailed(f"{self.name}: it raises {type(error).__name__}: {error}\n{_call(case)}") from None
             if value is ...:
                 function = getattr(answer, "__name__", "your function")
-                todo = f"Complete `{function}` above, run its cell, then run this cell again."
+                todo = f"Complete `{function}` above, and run both cells."
                 return Result(False, f"○ {self.name}: not started yet. {todo}")
             if value is None:
                 raise CheckFailed(f"{self.name}: it returns None; is a `return` missing?\n{_call(case)}")
