@@ -138,6 +138,14 @@ def test_file_is_short(module):
     assert lines <= MAX_LINES, f"himac_lite.{module} has {lines} lines, more than {MAX_LINES}: split it"
 
 
+def test_the_linter_reads_every_module():
+    """An exclude such as ``runs`` would also hide a room of that name."""
+    pytest.importorskip("ruff")
+    command = [sys.executable, "-m", "ruff", "check", "--show-files", str(PACKAGE)]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert {str(path) for path in MODULES.values()} <= set(found.stdout.splitlines()), found.stderr
+
+
 def test_one_module_knows_about_ranks():
     words = re.compile(r"\.rank\b(?!s)|\bWORLD_SIZE\b|team\.size|crew\.size|PartialState")
     knowing = {m for m, p in MODULES.items() if words.search(re.sub(r"(model|lora)\.rank", "", p.read_text("utf-8")))}

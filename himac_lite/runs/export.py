@@ -87,8 +87,8 @@ def model_card(run: Run, iteration: int, dtype: str) -> str:
         "```\n\n"
         "or `himac-lite evaluate FOLDER`. The prompts are those of himac_lite "
         "(`himac_lite/tasks/sokoban/instructions.py`, or `himac_lite/tasks/sokoban/language.py` for the shipped small "
-        "model).\n\n## Limits\n\nIt was trained for one game and one way of writing sub-goals. The licence is that of the "
-        "base model.\n"
+        "model).\n\n## Limits\n\nIt was trained for one game and one way of writing sub-goals. "
+        "The licence is that of the base model.\n"
     )
 
 
@@ -169,8 +169,9 @@ def write_conversations(rows: Iterator[dict[str, Any]], file: Path) -> int:
     """Write JSON lines and return their number. Raises `RunError` if there are none, or they cannot be written."""
     count = 0
     with storage.beside(file) as made, made.open("w", encoding="utf-8", newline="\n") as out:
-        for count, row in enumerate(rows, 1):
+        for row in rows:
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
         if not count:
             raise RunError("no recorded rollout fits: nothing was written")
     return count

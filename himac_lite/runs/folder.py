@@ -1,8 +1,9 @@
 """A run folder: manifest, metrics, rollouts, checkpoints. Nothing is written in place; a torn run can be resumed.
 
-``manifest.json`` (config, origins of a variant or task of one's own, hash of the base model, level hashes, versions, git
-commit, machine, hashes of the checkpoints), ``metrics.jsonl`` (one line per iteration), ``rollouts/000012.jsonl`` (groups
-of an iteration, shown by widgets), ``checkpoints/000012/`` (adapter, optimizer, state), ``results.json`` (final scores).
+``manifest.json`` (config, origin of a user's own variant or task, hash of the base model, level hashes, versions, git
+commit, machine, hashes of the checkpoints), ``metrics.jsonl`` (one line per iteration), ``rollouts/000012.jsonl``
+(groups of an iteration, shown by widgets), ``checkpoints/000012/`` (adapter, optimizer, state), ``results.json`` (final
+scores).
 
 All randomness of a run is derived from (seed, iteration, purpose), so a checkpoint needs no generator state.
 """
@@ -22,14 +23,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from himac_lite.runs import checkpoints, records
-from himac_lite import storage
 from himac_lite import config as configs
-from himac_lite.runs.checkpoints import Checkpoint, Say, numbered
+from himac_lite import storage
 from himac_lite.config import Train
 from himac_lite.errors import ConfigError, RunError
 from himac_lite.from_file import Chosen, T
 from himac_lite.hierarchy import Hierarchy, choose
+from himac_lite.runs import checkpoints, records
+from himac_lite.runs.checkpoints import Checkpoint, Say, numbered
 from himac_lite.tasks import World, registry
 from himac_lite.types import Item
 

@@ -14,20 +14,22 @@ import numpy as np
 import torch
 
 from himac_lite import config as configs
-from himac_lite.runs import health, probe, records, folder as runs
-from himac_lite.policy import memory, adapter as saving
-from himac_lite.rollout.rules import Rules
 from himac_lite.coevolution import Iteration, Learner, iterate
 from himac_lite.config import Train
-from himac_lite.runs.curriculum import curriculum
-from himac_lite.policy.distributed import team
 from himac_lite.errors import ConfigError, ModelError, RunError
-from himac_lite.rollout.evaluate import Score, evaluate
 from himac_lite.hierarchy import EACH, Hierarchy, choose
+from himac_lite.policy import adapter as saving
+from himac_lite.policy import memory
+from himac_lite.policy.distributed import team
 from himac_lite.policy.loading import LoraSettings, load_policy, resolve_model, weights_sha256
 from himac_lite.policy.model import Policy
 from himac_lite.policy.parallel import one_thread_a_worker
+from himac_lite.rollout.evaluate import Score, evaluate
+from himac_lite.rollout.rules import Rules
+from himac_lite.runs import folder as runs
+from himac_lite.runs import health, probe, records
 from himac_lite.runs.checkpoints import Checkpoint, Say
+from himac_lite.runs.curriculum import curriculum
 from himac_lite.runs.folder import Run
 from himac_lite.tasks import Task, World, registry
 from himac_lite.tasks.registry import load_items, task_of

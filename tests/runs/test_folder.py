@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from conftest import needs_training, one_line, planned
 
 from himac_lite.config import Rollout, Train, as_dict
 from himac_lite.errors import ConfigError, RunError
 from himac_lite.runs.folder import Run, create_run, levels_hash, load_run
 from himac_lite.runs.records import macro_record, micro_record, sequence_record, trajectory_record
-from himac_lite.types import Blueprint, End, Group, Invalid, Level, Role, TokenSequence, SubGoal, Trajectory
+from himac_lite.types import Blueprint, End, Group, Invalid, Level, Role, SubGoal, TokenSequence, Trajectory
 
 LEVEL = Level(("#####", "#@$.#", "#####"), "one push", 1, 1)
 

@@ -20,11 +20,10 @@ from conftest import TOY_STEPS, one_line
 
 from himac_lite import cli
 from himac_lite.config import Model, Rollout, Train, Update
-from himac_lite.errors import ConfigError, HimacError, LevelError, ModelError, RunError
+from himac_lite.errors import ConfigError, LevelError, ModelError, RunError
 from himac_lite.evaluation.scores import score_run
 from himac_lite.hierarchy import PRESETS, Hierarchy, fixed_steps, turns
 from himac_lite.policy import adapter as saving
-from himac_lite.policy import loading
 from himac_lite.rollout.evaluate import evaluate
 from himac_lite.runs import training
 from himac_lite.runs.export import conversations
@@ -302,7 +301,7 @@ def test_a_run_of_version_0_1_with_its_own_hierarchy_asks_for_it(whole, config, 
     manifest = {k: v for k, v in whole.manifest.items() if k not in ("world", "base_sha256")}
     (run.folder / "manifest.json").write_text(json.dumps(manifest | {"hierarchy": own}))
     levels = load_levels(config.test_levels)
-    with pytest.raises(RunError, match="add --variant FILE.py:NAME") as error:
+    with pytest.raises(RunError, match=r"add --variant FILE\.py:NAME") as error:
         score_run(load_run(run.folder), levels)
     assert ("form, depth" in one_line(error)) == (isinstance(own, dict) and bool(own))
     scored = score_run(load_run(run.folder), levels, hierarchy=Hierarchy(end=fixed_steps(1)))
