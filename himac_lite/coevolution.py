@@ -18,7 +18,7 @@ Departures from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,10 +34,12 @@ from himac_lite.policy.update import learn
 from himac_lite.rollout.play import Arena
 from himac_lite.rollout.rules import ReturnRule
 from himac_lite.settings import Train
-from himac_lite.tasks import Task
+from himac_lite.tasks import Continues, Task
 from himac_lite.types import GREEDY, Blueprint, Credited, Group, Item, Sampling, TokenSequence, Trajectory
 
 HIMAC = PRESETS["himac"]
+POLICY_LEVELS = ("macro", "middle", "micro")
+"""The levels that learn, each in its own phase; middle: at depth 3 only."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Learner:
     """The context of an iteration, constant through a run."""
 
     policy: Policy
-    optimizer: torch.optim.Optimizer
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    """Policy level (macro, middle, micro) → the optimizer of its phase: one for all, or one for each."""
     task: Task
     hierarchy: Hierarchy
     config: Train
@@ -71,10 +74,13 @@ class Iteration:
     tokens: int
 
 
-def iterate(learner: Learner, levels: Sequence[Item], seed: np.random.SeedSequence, iteration: int = 0) -> Iteration:
+def iterate(
+    learner: Learner, levels: Sequence[Item], seed: np.random.SeedSequence, iteration: int = 0,
+    live: tuple[float, float] | None = None,
+) -> Iteration:  # fmt: skip
     """Run one iteration. Phase A: explore → credit → learn. Phase B: adapt → credit → learn.
 
-    seed: of all random choices. iteration: from 0, for the schedule.
+    seed: of all random choices. iteration: from 0, for the schedule. live: for `Hierarchy.spend`; None: not known yet.
     """
     rng = np.random.default_rng(seed)
     arena, hierarchy, n = learner.arena(rng), learner.hierarchy, learner.config.rollout.group
@@ -83,7 +89,7 @@ def iterate(learner: Learner, levels: Sequence[Item], seed: np.random.SeedSequen
 
     def update(level: str, credited: Sequence[Sequence[Credited]]) -> None:
         settings, temperature = learner.config.update, arena.sampling.temperature
-        learnt = learn(learner.policy, learner.optimizer, credited, settings, temperature, rng)
+        learnt = learn(learner.policy, learner.optimizers[level], credited, settings, temperature, rng)
         metrics.update({f"{level}/{name}": value for name, value in learnt.items()})
 
     def update_planner(level: str, credited: Sequence[Sequence[Credited]]) -> None:
@@ -99,18 +105,24 @@ def iterate(learner: Learner, levels: Sequence[Item], seed: np.random.SeedSequen
 
     if hierarchy.planner:
         macro = explore(arena, levels, n, hierarchy)
+        metrics |= summary("macro", macro, scores_of(macro))
+        if begun := midway(learner.task, macro, round(hierarchy.midway * len(levels)), rng):
+            later = explore(arena, begun, n, hierarchy)
+            metrics |= summary("midway", later, scores_of(later))
+            levels, macro = [*levels, *begun], macro + later
         macro_adv = hierarchy.advantages("macro", scores_of(macro))
         best_p = hierarchy.pick(scores_of(macro), rng)
         blueprints = credit_blueprints(macro, macro_adv, replans=hierarchy.depth == 2)
         update_planner("macro", blueprints)
-        metrics |= summary("macro", macro, scores_of(macro))
         plans = choose(learner.task, macro, best_p)
         above_p = np.array([0.0 if z == ORACLE else row[z] for row, z in zip(macro_adv, best_p, strict=True)])
     if hierarchy.depth == 3:
         plans, means = divide_plans(arena, hierarchy, levels, plans, n, update_planner)
         arena, metrics = divided(arena), metrics | means
     if phase != PLANNER_ONLY:
-        micro = adapt(arena, levels, n, plans)
+        share = 1.0 if live is None else hierarchy.spend(*live)
+        levels = levels[: max(1, round(share * len(levels)))]
+        micro = adapt(arena, levels, n, plans[: len(levels)])
         micro_adv = hierarchy.advantages("micro", returns_of(micro))
         actions = credit_actions(micro, micro_adv, hierarchy.credit, above_p)
         update("micro", blueprints + actions if phase == JOINT else actions)
@@ -132,6 +144,21 @@ def explore(arena: Arena, levels: Sequence[Item], n: int, hierarchy: Hierarchy =
     if len(done) != len(jobs):
         raise ConfigError(f"score returned {len(done)} trajectories for {len(jobs)} blueprints")
     return grouped(levels, [replace(t, blueprint_tokens=tokens) for t, (tokens, _) in zip(done, written, strict=True)])
+
+
+def midway(task: Task, groups: Sequence[Group], most: int, rng: np.random.Generator) -> list[Item]:
+    """The states where blueprints ended without success, one per group at random, at most `most`.
+
+    None for a task whose episodes cannot begin there.
+    """
+    if not (most and isinstance(task, Continues)):
+        return []
+    found: list[Item] = []
+    for p in rng.permutation(len(groups)):
+        ended = [t for t in groups[p].trajectories if t.steps and not t.success and t.steps < task.max_steps]
+        if ended and len(found) < most:
+            found.append(task.midway(groups[p].level, ended[int(rng.integers(len(ended)))]))
+    return found
 
 
 def choose(task: Task, groups: Sequence[Group], best_p: np.ndarray) -> list[Blueprint | None]:

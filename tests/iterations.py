@@ -14,6 +14,7 @@ from conftest import TOY_STEPS
 from himac_lite import coevolution
 from himac_lite.advantage import group_advantage
 from himac_lite.coevolution import (
+    POLICY_LEVELS,
     Iteration,
     Learner,
     adapt,
@@ -61,7 +62,11 @@ def one_iteration(
     hierarchy = PRESETS[variant] if isinstance(variant, str) else variant
     params = policy.trainable() if isinstance(policy, Policy) else [torch.nn.Parameter(torch.zeros(1))]
     optimizer = torch.optim.AdamW(params, lr=1e-2)
-    return iterate(Learner(policy, optimizer, TASK, hierarchy, config), levels, np.random.SeedSequence(seed))
+    return iterate(
+        Learner(policy, dict.fromkeys(POLICY_LEVELS, optimizer), TASK, hierarchy, config),
+        levels,
+        np.random.SeedSequence(seed),
+    )
 
 
 def macro_items(policy: Policy, levels: Sequence[Level]) -> list[list[Credited]]:

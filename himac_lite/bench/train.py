@@ -52,7 +52,7 @@ def bench(*, runs: int, quick: bool) -> Report:
     tokens, weights, attention = work(learner.policy, groups, once)
 
     def update() -> float:
-        learn(learner.policy, learner.optimizer, groups, once, 1.0, np.random.default_rng(0))
+        learn(learner.policy, learner.optimizers["macro"], groups, once, 1.0, np.random.default_rng(0))
         return tokens
 
     updated = measure("update of flat episodes, one pass", "tokens/s", update, runs, "prompts counted once a group")
@@ -71,7 +71,7 @@ def bench(*, runs: int, quick: bool) -> Report:
             iterate(learner, draw_levels(levels, config, 0), np.random.SeedSequence(0))
             return 60.0
 
-        for group in learner.optimizer.param_groups:
+        for group in learner.optimizers["macro"].param_groups:
             group["lr"] = 0.0  # so that every measured iteration equals the first
         figures.append(measure("iterations of the default run", "a minute", iteration, max(1, runs // 2)))
     return Report("updates of sokoban-base", (*figures, peak_memory()), machine())

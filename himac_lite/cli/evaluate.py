@@ -63,7 +63,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         variant = hierarchy.choose(given.variant, config.variant).value
         policy, mode = load_policy(training.resolve_model(given.what)), given.mode or training.mode_of(variant)
         scored = base = evaluation.evaluate(
-            None if mode == "random" else policy, task, levels, mode, rules=variant.rules
+            None if mode == "random" else policy, task, levels, mode, rules=variant.test_rules
         )
         random = scored if mode == "random" else evaluation.evaluate(None, task, levels, "random")
     result = scored.as_dict() | {"random_success": random.success, "base_success": base.success}

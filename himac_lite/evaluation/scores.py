@@ -31,7 +31,7 @@ def score_run(
         variant = Hierarchy()
     else:
         variant = run.hierarchy(hierarchy, say).value
-    mode, rules = mode or mode_of(variant), variant.rules
+    mode, rules = mode or mode_of(variant), variant.test_rules
     random = evaluate(None, task, levels, "random")
     if mode == "random":
         return dict.fromkeys(("trained", "base", "random"), random)

@@ -11,11 +11,13 @@ from himac_lite.hierarchy.axes import (
     PLANNER_ONLY,
     BySegment,
     SameState,
+    by_difference,
     by_trajectory,
     choose_best,
     choose_oracle,
     choose_random,
     choose_softmax,
+    everywhere,
     gain_over_flat,
     greedy_executor,
     judged_by,
@@ -24,13 +26,16 @@ from himac_lite.hierarchy.axes import (
     turns,
 )
 from himac_lite.hierarchy.presets import FIXED_STEPS, PRESETS, choose, in_words, preset
-from himac_lite.hierarchy.variant import EACH, ONE, Hierarchy
+from himac_lite.hierarchy.variant import EACH, ONE, PER_PHASE, SHARED, Hierarchy
 from himac_lite.rollout.rules import (
     ABORT,
+    END,
+    KEEP,
     NEXT,
     REPLAN,
     SELF_ENDED,
     Ending,
+    Fallback,
     Rules,
     active_segment,
     as_read,
@@ -38,6 +43,7 @@ from himac_lite.rollout.rules import (
     distance_decrease,
     fixed_steps,
     full_history,
+    reached_by_world,
     subgoal_bonus,
     verified,
     whole_plan,
@@ -45,13 +51,13 @@ from himac_lite.rollout.rules import (
 
 __all__ = [
     "Hierarchy", "PRESETS", "preset", "choose", "in_words", "FIXED_STEPS",
-    "ONE", "EACH",
+    "ONE", "EACH", "SHARED", "PER_PHASE", "everywhere", "by_difference",
     "ALTERNATE", "JOINT", "PLANNER_ONLY", "EXECUTOR_ONLY", "PHASES", "turns",
     "greedy_executor", "mean_of", "gain_over_flat", "judged_by",
     "choose_best", "choose_random", "choose_softmax", "choose_oracle", "ORACLE",
     "as_written",
     "Ending", "SELF_ENDED", "fixed_steps", "verified",
-    "NEXT", "ABORT", "REPLAN",
+    "Fallback", "NEXT", "ABORT", "REPLAN", "END", "KEEP", "reached_by_world",
     "subgoal_bonus", "distance_decrease",
     "by_trajectory", "BySegment", "SameState", "mixed", "as_read",
     "active_segment", "whole_plan", "full_history",

@@ -112,6 +112,31 @@ def choose_oracle(return_pg: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return np.full(len(return_pg), ORACLE)
 
 
+# Axis: where environment steps are spent
+
+Spend = Callable[[float, float], float]
+"""(live share of macro groups, of micro groups) → share of the levels whose z* is executed in phase B, in [0, 1].
+A group is live if its returns differ. The shares are means over the last iterations."""
+
+
+def everywhere(macro_live: float, micro_live: float) -> float:
+    """z* of every level is executed (HiMAC)."""
+    return 1.0
+
+
+def by_difference(least: float = 0.125) -> Spend:
+    """As many levels as micro groups are live per live macro group, at least the share `least`.
+
+    Where executions of z* do not differ, phase B teaches nothing. With a budget in environment steps, its steps are
+    left for further iterations.
+    """
+
+    def share(macro_live: float, micro_live: float) -> float:
+        return min(1.0, max(least, micro_live / macro_live if macro_live else 1.0))
+
+    return share
+
+
 # Axis 10: credit, after the advantage of each level
 
 Advantage = Callable[["np.ndarray"], "np.ndarray"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
 
@@ -13,14 +13,17 @@ import numpy as np
 from himac_lite import advantage
 from himac_lite.errors import ConfigError
 from himac_lite.hierarchy import axes
-from himac_lite.hierarchy.axes import ALTERNATE, JOINT, PHASES, Advantage, Credit, Schedule, Scorer, Selector
+from himac_lite.hierarchy.axes import ALTERNATE, JOINT, PHASES, Advantage, Credit, Schedule, Scorer, Selector, Spend
 from himac_lite.rollout.rules import (
     ABORT,
+    END,
     NEXT,
     REPLAN,
     SELF_ENDED,
+    Check,
     Context,
     Ending,
+    Fallback,
     Form,
     Potential,
     Rules,
@@ -30,7 +33,11 @@ from himac_lite.rollout.rules import (
 )
 
 ONE, EACH = "one", "each"
-_FLAT_HAS_NONE = ("sharing", "schedule", "score", "choose", "form", "end", "exhausted", "context", "macro_advantage")
+SHARED, PER_PHASE = "shared", "per_phase"
+_FLAT_HAS_NONE = (
+    "sharing", "schedule", "score", "choose", "form", "end", "exhausted", "used_up", "reached", "at_test", "midway",
+    "spend", "context", "macro_advantage",
+)  # fmt: skip
 """Axes without a meaning in flat play."""
 
 
@@ -56,7 +63,20 @@ class Hierarchy:
     end: Ending = SELF_ENDED
     """How a sub-goal ends."""
     exhausted: str = NEXT
-    """What follows a sub-goal that used up its budget: next, abort or replan."""
+    """What follows a missed sub-goal: next, abort or replan (`Fallback`)."""
+    reached: Check | None = None
+    """A check at the end of a segment, such as `reached_by_world`; None: only a used-up budget misses a sub-goal."""
+    used_up: str = END
+    """What follows a used-up plan: end, keep or replan (`Fallback`)."""
+    at_test: Fallback | None = None
+    """The last three axes when the policy is scored; None: as in training. The paper does not say what follows."""
+    midway: float = 0.0
+    """Macro groups per level that start where a plan of this iteration ended without success. They train the blueprints
+    that replanning asks for: such a blueprint is compared with others for the same board."""
+    spend: Spend = axes.everywhere
+    """The share of the levels whose z* is executed in phase B."""
+    optimizer: str = SHARED
+    """shared: one AdamW state for all phases; per_phase: one for each, so that no phase enters another's moments."""
     reward: Potential | None = None
     """A potential of the executor. Its change over each segment is added to the return."""
     credit: Credit = axes.by_trajectory
@@ -75,8 +95,11 @@ class Hierarchy:
             raise ConfigError(f"depth must be 1, 2 or 3, not {self.depth!r}")
         if self.sharing not in (ONE, EACH):
             raise ConfigError(f"sharing must be {ONE!r} or {EACH!r}, not {self.sharing!r}")
-        if self.exhausted not in (NEXT, ABORT, REPLAN):
-            raise ConfigError(f"exhausted must be {NEXT!r}, {ABORT!r} or {REPLAN!r}, not {self.exhausted!r}")
+        if self.optimizer not in (SHARED, PER_PHASE):
+            raise ConfigError(f"optimizer must be {SHARED!r} or {PER_PHASE!r}, not {self.optimizer!r}")
+        if not 0 <= self.midway <= 1:
+            raise ConfigError(f"midway must lie between 0 and 1; it is {self.midway!r}")
+        _ = self.rules  # refuses unknown names of `used_up` and `exhausted`
         if not callable(self.schedule):
             _phase(self.schedule)
         if self.depth == 1:
@@ -87,8 +110,10 @@ class Hierarchy:
             raise ConfigError(
                 _clash(self, "depth", "schedule", "each level samples its group after the level above has chosen")
             )
-        if self.depth == 3 and self.exhausted == REPLAN:
-            raise ConfigError(_clash(self, "depth", "exhausted", "the middle level plans at each sub-goal anyway"))
+        for name in ("exhausted", "used_up", "at_test"):
+            plans = getattr(self, name)
+            if self.depth == 3 and REPLAN in (plans, getattr(plans, "exhausted", ""), getattr(plans, "used_up", "")):
+                raise ConfigError(_clash(self, "depth", name, "the middle level plans at each sub-goal anyway"))
         if self.sharing == EACH and self.schedule == JOINT:
             raise ConfigError(_clash(self, "sharing", "schedule", "one update cannot change two adapters"))
         if self.exhausted == ABORT and self.end.steps is not None and not (self.end.sub_done or self.end.check):
@@ -112,8 +137,14 @@ class Hierarchy:
 
     @property
     def rules(self) -> Rules:
-        """The axes that rollouts read."""
-        return Rules(self.form, self.end, self.exhausted, self.context, self.reward, self.state, self.depth == 3)
+        """The axes that rollouts read in training."""
+        fallback = Fallback(self.used_up, self.exhausted, self.reached)
+        return Rules(self.form, self.end, fallback, self.context, self.reward, self.state, self.depth == 3)
+
+    @property
+    def test_rules(self) -> Rules:
+        """The axes that rollouts read when the policy is scored."""
+        return self.rules if self.at_test is None else replace(self.rules, fallback=self.at_test)
 
     def phase(self, iteration: int) -> str:
         """Who learns in an iteration, from 0: one of `PHASES`. Raises ConfigError if the schedule returns another."""

@@ -25,11 +25,11 @@ COUNTERS: dict[str, type] = {"iteration": int, "env_steps": int, "tokens": int, 
 ADAPTER = "adapter_model.safetensors"
 
 
-def write(folder: Path, peft_model: Any, optimizer: torch.optim.Optimizer) -> None:
+def write(folder: Path, peft_model: Any, optimizers: Sequence[torch.optim.Optimizer]) -> None:
     """The tensors of a checkpoint. Raises OSError where they cannot be written."""
     with _full_disk_is_an_oserror():
         peft_model.save_pretrained(str(folder), save_embedding_layers=False)
-        save_file(_state_of([optimizer]), str(folder / "optimizer.safetensors"))
+        save_file(_state_of(optimizers), str(folder / "optimizer.safetensors"))
 
 
 def write_state(

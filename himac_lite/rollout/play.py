@@ -5,13 +5,13 @@ Sequences carry the generated token ids and their behaviour log-probs. Text is o
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from himac_lite.policy.decoding import ROWS, Stream
 from himac_lite.policy.model import Policy
-from himac_lite.rollout.rules import ABORT, NEXT, REPLAN, Check, EpisodeState, ReturnRule, Rules
+from himac_lite.rollout.rules import ABORT, END, KEEP, NEXT, REPLAN, Check, EpisodeState, ReturnRule, Rules
 from himac_lite.tasks import Episode, Task
 from himac_lite.types import GREEDY, Blueprint, End, Item, Role, Sampling, SubGoal, TokenSequence, Trajectory
 
@@ -90,15 +90,19 @@ class Arena:
             rows: dict[Any, list[EpisodeState]] = {}
             prompts = []
             for i in active:
-                told = tuple(runs[i].subgoals[: len(runs[i].segments) + 1])
+                told = (runs[i].kept, *runs[i].subgoals[: len(runs[i].segments) + 1])
                 prompt = self.rules.context(self.policy.prompt, runs[i])
                 # Greedy executions with equal level, sub-goals and context are equal: they are played once.
                 same = rows.setdefault(i if sampling.temperature else (jobs[i][0].text, told, tuple(prompt)), [])
                 if not same:
                     prompts.append(prompt)
                 same.append(runs[i])
-            self._play_segments(list(rows.values()), Role.EXECUTOR, prompts, sampling)
-            self._after_budget([runs[i] for i in active], planner)
+            for kept in (False, True):
+                chosen = [k for k, same in enumerate(rows.values()) if same[0].kept is kept]
+                part = list(rows.values())
+                role = Role.DRIVEN if kept or not self.rules.end.sub_done else Role.EXECUTOR
+                self._play_segments([part[k] for k in chosen], role, [prompts[k] for k in chosen], sampling)
+            self._after_segments([runs[i] for i in active if not runs[i].over(self.task.max_steps)], planner)
 
     def play_flat(self, levels: Sequence[Item], sampling: Sampling = GREEDY) -> list[Trajectory]:
         """Flat play of every level: one sequence per episode."""
@@ -122,29 +126,46 @@ class Arena:
             run.replans.append(tokens)
             run.subgoals += self.rules.form(blueprint).subgoals or (goal,)
 
-    def _after_budget(self, runs: Sequence[EpisodeState], planner: Sampling) -> None:
-        """Apply `exhausted` to runs that used up a budget. An invalid new blueprint changes nothing."""
-        if self.rules.exhausted == NEXT:
+    def _after_segments(self, runs: Sequence[EpisodeState], planner: Sampling) -> None:
+        """Apply the fallback to runs whose sub-goal was missed, and then to runs whose plan is used up."""
+        fallback = self.rules.fallback
+        if fallback.exhausted != NEXT:
+            missed = [run for run in runs if _missed(run, fallback.reached)]
+            if fallback.exhausted == ABORT:
+                for run in missed:
+                    del run.subgoals[len(run.segments) :]
+            else:  # without a valid new blueprint, the missed sub-goal is active again
+                self._replan(missed, planner, otherwise=lambda run: run.subgoals[len(run.segments) - 1 :])
+        if fallback.used_up == END:
             return
-        stuck = [run for run in runs if run.segments[-1].end is End.BUDGET and not run.over(self.task.max_steps)]
-        if self.rules.exhausted == ABORT:
-            for run in stuck:
-                del run.subgoals[len(run.segments) :]
-        if self.rules.exhausted == REPLAN:
-            prompts = [self.policy.prompt(run.episode, Role.PLANNER) for run in stuck]
-            for run, (tokens, blueprint) in zip(stuck, self.write(prompts, planner), strict=True):
-                run.replans.append(tokens)
-                begun = len(run.segments)
-                run.subgoals[begun:] = self.rules.form(blueprint).subgoals or run.subgoals[begun - 1 :]
+        ended = [run for run in runs if run.used_up and not run.pending]
+        if fallback.used_up == KEEP:
+            for run in ended:
+                run.kept = True
+                run.subgoals.append(run.subgoals[-1])
+        if fallback.used_up == REPLAN:
+            # A planner on an unchanged board would write the same plan for ever.
+            moved = [run for run in ended if run.episode.steps > run.planned_at]
+            self._replan(moved, planner, otherwise=lambda run: ())
+
+    def _replan(
+        self, runs: Sequence[EpisodeState], planner: Sampling, otherwise: Callable[[EpisodeState], Sequence[SubGoal]]
+    ) -> None:
+        """Write new blueprints in place of the remaining sub-goals; an invalid one gives way to `otherwise`."""
+        prompts = [self.policy.prompt(run.episode, Role.PLANNER) for run in runs]
+        for run, (tokens, blueprint) in zip(runs, self.write(prompts, planner), strict=True):
+            run.replans.append(tokens)
+            run.planned_at = run.episode.steps
+            run.subgoals[len(run.segments) :] = self.rules.form(blueprint).subgoals or otherwise(run)
 
     def _play_segments(
         self, rows: list[list[EpisodeState]], role: Role, prompts: list[list[int]], sampling: Sampling
     ) -> None:
         """Play one segment per row of equal runs, and append it to the runs."""
+        if not rows:
+            return
         policy, task, rules = self.policy, self.task, self.rules
-        limits = Limits.of(task, rules, role)
-        if role is Role.EXECUTOR and not rules.end.sub_done:
-            role = Role.DRIVEN
+        limits = Limits.of(task, rules, flat=role is Role.FLAT or rows[0][0].kept)
         policy.act_as(role)
         codes, reader = policy.codes(task), policy.reader(task, len(rows))
         allowed = codes.allowed(role is Role.EXECUTOR)
@@ -199,8 +220,9 @@ class Limits:
     check: Check | None = None
 
     @classmethod
-    def of(cls, task: Task, rules: Rules, role: Role) -> Limits:
-        if role is Role.FLAT:
+    def of(cls, task: Task, rules: Rules, flat: bool) -> Limits:
+        """flat: only the step limit of the episode ends the segment."""
+        if flat:
             return cls(task.max_steps, task.max_steps)
         return cls(task.max_steps, rules.end.steps or task.subgoal_budget, rules.end.check)
 
@@ -221,6 +243,12 @@ def segment_end(episode: Episode, subgoal: SubGoal, steps: int, limits: Limits, 
     if limits.check is not None and limits.check(episode, subgoal):
         return End.VERIFIED
     return End.BUDGET if steps >= limits.budget else None
+
+
+def _missed(run: EpisodeState, reached: Check | None) -> bool:
+    """Whether the last segment used up its budget, or left a sub-goal that `reached` denies."""
+    last = len(run.segments) - 1
+    return run.segments[last].end is End.BUDGET or not (reached is None or reached(run.episode, run.subgoals[last]))
 
 
 def _begun(task: Task, level: Item, blueprint: Blueprint, rules: Rules) -> EpisodeState:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from himac_lite.errors import ConfigError
-from himac_lite.tasks import Episode
+from himac_lite.tasks import Episode, Reaches
 from himac_lite.types import Blueprint, Role, SubGoal, TokenSequence
 
 Read = Callable[[Episode, Role, SubGoal | None], "list[int]"]
 """(episode, role, sub-goal) → token ids of the role's prompt."""
 Check = Callable[[Any, SubGoal], bool]
-"""(episode, sub-goal) → whether the sub-goal is done. Called after every step; must not change the episode."""
+"""(episode, sub-goal) → whether the sub-goal is done. It must not change the episode."""
 Potential = Callable[[Any, SubGoal], float]
 """(episode, sub-goal) → Φ. A segment gains Φ at its end − Φ at its start (Ng, Harada and Russell 1999)."""
 State = Callable[[Any], Hashable]
@@ -26,6 +26,12 @@ Form = Callable[[Blueprint], Blueprint]
 """The planner's blueprint → the blueprint that the executor follows."""
 
 NEXT, ABORT, REPLAN = "next", "abort", "replan"
+MISSED = (NEXT, ABORT, REPLAN)
+"""What follows a missed sub-goal. next: the next sub-goal; abort: the plan is used up; replan: a new blueprint."""
+END, KEEP = "end", "keep"
+USED_UP = (END, KEEP, REPLAN)
+"""What follows a used-up plan. end: the episode ends; keep: the last sub-goal stays active, without `<sub_done>` and
+without a budget, until the step limit; replan: a new blueprint, if the episode made a step since the last one."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,10 @@ class EpisodeState:
     blueprint: Blueprint | None
     subgoals: list[SubGoal]
     pending: list[SubGoal] = field(default_factory=list)
+    planned_at: int = 0
+    """Steps of the episode when the last blueprint was written."""
+    kept: bool = False
+    """Whether the last sub-goal of a used-up plan stays active."""
     segments: list[TokenSequence] = field(default_factory=list)
     segment_moves: list[int] = field(default_factory=list)
     replans: list[TokenSequence] = field(default_factory=list)
@@ -124,6 +134,11 @@ def verified(check: Check) -> Ending:
     return Ending(sub_done=False, check=check)
 
 
+def reached_by_world(episode: Any, subgoal: SubGoal) -> bool:
+    """Whether the sub-goal is reached, if the world can tell: the episode's own `reached`, without a solver."""
+    return not isinstance(episode, Reaches) or episode.reached(subgoal)
+
+
 def as_written(blueprint: Blueprint) -> Blueprint:
     """The executor follows the planner's sub-goals (HiMAC)."""
     return blueprint
@@ -145,13 +160,34 @@ def distance_decrease(distance: Callable[[Any], float], scale: float = 0.01) -> 
 
 
 @dataclass(frozen=True)
+class Fallback:
+    """What follows when the plan does not lead on."""
+
+    used_up: str = END
+    """What follows a used-up plan: one of `USED_UP`."""
+    exhausted: str = NEXT
+    """What follows a missed sub-goal: one of `MISSED`. A sub-goal is missed if it used up its budget."""
+    reached: Check | None = None
+    """A check at the end of a segment: a sub-goal that it denies is missed too."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("used_up", USED_UP), ("exhausted", MISSED)):
+            if getattr(self, name) not in allowed:
+                said = ", ".join(map(repr, allowed[:-1]))
+                raise ConfigError(f"{name} must be {said} or {allowed[-1]!r}, not {getattr(self, name)!r}")
+
+    def __str__(self) -> str:
+        missed = "used-up budget" if self.reached is None else "missed sub-goal"
+        return f"used-up plan: {self.used_up}, {missed}: {self.exhausted}"
+
+
+@dataclass(frozen=True)
 class Rules:
     """The axes of a `Hierarchy` that `Arena.execute` reads."""
 
     form: Form = as_written
     end: Ending = SELF_ENDED
-    exhausted: str = NEXT
-    """After a used-up budget. next: the next sub-goal; abort: end the episode; replan: a new blueprint."""
+    fallback: Fallback = Fallback()
     context: Context = active_segment
     potential: Potential | None = None
     state: State | None = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ import numpy as np
 import torch
 
 from himac_lite import config as configs
-from himac_lite.coevolution import Iteration, Learner, iterate
+from himac_lite.coevolution import POLICY_LEVELS, Iteration, Learner, iterate
 from himac_lite.config import Train
 from himac_lite.errors import ConfigError, ModelError, RunError
-from himac_lite.hierarchy import EACH, Hierarchy, choose
+from himac_lite.hierarchy import EACH, PER_PHASE, Hierarchy, choose
 from himac_lite.policy import adapter as saving
 from himac_lite.policy import memory
 from himac_lite.policy.distributed import team
@@ -40,6 +41,8 @@ Progress = Callable[[int, int, Mapping[str, Any]], None]
 
 _DRAW, _ITERATE = 0, 1
 """Purposes of derived seeds."""
+RECENT = 5
+"""Iterations whose live shares `Hierarchy.spend` sees, as a mean."""
 
 
 def make_task(config: Train, world: World | None = None) -> Task:
@@ -61,15 +64,19 @@ def load_for(config: Train, checkpoint: Checkpoint | None = None, each_role: boo
 def make_learner(
     config: Train, hierarchy: Hierarchy | None = None, task: Task | None = None, checkpoint: Checkpoint | None = None
 ) -> Learner:
-    """Policy and optimizer, fresh or from a checkpoint. hierarchy and task: by default those that `config` names."""
+    """Policy and optimizers, fresh or from a checkpoint. hierarchy and task: by default those that `config` names."""
     hierarchy = hierarchy or choose(None, config.variant).value
     policy = load_for(config, checkpoint, hierarchy.sharing == EACH)
-    optimizer = torch.optim.AdamW(policy.trainable(), lr=config.update.lr, betas=(0.9, 0.95), weight_decay=0.0)
+    made = [
+        torch.optim.AdamW(policy.trainable(), lr=config.update.lr, betas=(0.9, 0.95), weight_decay=0.0)
+        for _ in (POLICY_LEVELS if hierarchy.optimizer == PER_PHASE else POLICY_LEVELS[:1])
+    ]
     if checkpoint:
-        saving.read_state(checkpoint.folder / "optimizer.safetensors", [optimizer])
+        saving.read_state(checkpoint.folder / "optimizer.safetensors", made)
         if policy.scaler.is_enabled() and (scale := checkpoint.state.get("loss_scale")):
             policy.scaler.load_state_dict(scale)
-    return Learner(policy, optimizer, task or make_task(config), hierarchy, config)
+    optimizers = dict(zip(POLICY_LEVELS, made if len(made) > 1 else made * len(POLICY_LEVELS), strict=True))
+    return Learner(policy, optimizers, task or make_task(config), hierarchy, config)
 
 
 @dataclass
@@ -84,6 +91,8 @@ class Training:
     env_steps: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    recent: deque[Mapping[str, Any]] = field(default_factory=partial(deque, maxlen=RECENT))
+    """The last lines of metrics."""
 
     def to_the_end(self, progress: Progress | None, say: Say) -> None:
         """Iterate until the budget is spent, then score."""
@@ -97,11 +106,13 @@ class Training:
             if groups := self.probe():
                 self.run.record(0, groups)
         line: Mapping[str, Any] = before[-1] if before else {}
+        self.recent.extend(before)
         while not self.spent:
             made, step = self.one_iteration()
             self.seconds = crew.agree(time.monotonic() - begun)
             line = made | health.follow(made, line) | {"seconds": round(self.seconds, 2)}
             self.run.append_metrics(line)
+            self.recent.append(line)
             self.run.record(self.iteration, self.records_of(step) + self.probe(), config.keep_rollouts)
             if self.iteration % config.checkpoint_every == 0 or self.spent:
                 self.save(line)
@@ -130,12 +141,12 @@ class Training:
     def one_iteration(self) -> tuple[dict[str, Any], Iteration]:
         """One iteration and its line of metrics."""
         learner, config, share = self.learner, self.learner.config, min(1.0, self.share)
-        for group in learner.optimizer.param_groups:
+        for group in (g for optimizer in learner.optimizers.values() for g in optimizer.param_groups):
             group["lr"] = config.update.lr * max(config.update.lr_floor, 1 - share)
         learner.policy.forget()
         allowed = curriculum(self.levels["train"], learner.task, config.rollout.curriculum, share)
         seed = np.random.SeedSequence([config.seed, _ITERATE, self.iteration])
-        step = iterate(learner, draw_levels(allowed, config, self.iteration), seed, self.iteration)
+        step = iterate(learner, draw_levels(allowed, config, self.iteration), seed, self.iteration, self.live)
         self.iteration += 1
         self.env_steps += step.env_steps
         self.tokens += step.tokens
@@ -145,10 +156,19 @@ class Training:
             line |= self.validation()
         return line, step
 
+    @property
+    def live(self) -> tuple[float, float] | None:
+        """The live shares of macro and micro groups, means over recent iterations; None before both are known."""
+        shares = [
+            [1 - line[name] for line in self.recent if name in line]
+            for name in ("macro/zero_variance", "micro/zero_variance")
+        ]
+        return (float(np.mean(shares[0])), float(np.mean(shares[1]))) if all(shares) else None
+
     def validation(self) -> dict[str, float]:
         config, hierarchy = self.learner.config, self.learner.hierarchy
         levels = self.levels["validation"][: config.validate_on]
-        found = evaluate(self.learner.policy, self.learner.task, levels, mode_of(hierarchy), rules=hierarchy.rules)
+        found = evaluate(self.learner.policy, self.learner.task, levels, mode_of(hierarchy), rules=hierarchy.test_rules)
         partly = {"validation/progress": found.mean_progress} if config.rollout.progress_share else {}
         return {"validation/success": found.success, **partly, "validation/n": found.n}
 
@@ -166,25 +186,25 @@ class Training:
         out = []
         for p in range(min(self.learner.config.record_levels, len(step.macro or step.micro))):
             macro = (step.macro[p], list(step.macro_adv_pg[p]), int(step.best_p[p])) if step.macro else None
-            micro, own = (step.micro[p], list(step.micro_adv_pn[p])) if step.micro else (None, [])
+            micro, own = (step.micro[p], list(step.micro_adv_pn[p])) if p < len(step.micro) else (None, [])
             out.append(records.level_record(micro, own, self.learner.policy.text, macro))
         return out
 
     def save(self, line: Mapping[str, Any]) -> None:
         """A checkpoint, with the validation score of this iteration if there is one."""
-        policy, optimizer = self.learner.policy, self.learner.optimizer
+        policy, optimizers = self.learner.policy, list(dict.fromkeys(self.learner.optimizers.values()))
         state: dict[str, Any] = {name: getattr(self, name) for name in saving.COUNTERS}
         if policy.scaler.is_enabled():
             state["loss_scale"] = policy.scaler.state_dict()
         if "validation/success" in line:
             state["validation"] = line["validation/success"]
-        write = partial(saving.write, peft_model=policy.peft_model, optimizer=optimizer)
+        write = partial(saving.write, peft_model=policy.peft_model, optimizers=optimizers)
         self.run.save_checkpoint(self.iteration, state, write, self.learner.config.keep_checkpoints)
 
     def final_scores(self) -> dict[str, Any]:
         """Trained, base and random policy on the same held-out levels, greedy."""
         policy, task, config = self.learner.policy, self.learner.task, self.learner.config
-        levels, mode, rules = self.levels["test"], mode_of(self.learner.hierarchy), self.learner.hierarchy.rules
+        levels, mode, rules = self.levels["test"], mode_of(self.learner.hierarchy), self.learner.hierarchy.test_rules
         trained = evaluate(policy, task, levels, mode, rules=rules)
         base = base_score(policy, task, levels, mode, rules)
         random = evaluate(None, task, levels, "random", seed=config.seed)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from himac_lite.errors import ConfigError
-from himac_lite.types import Blueprint, Item, Role, SubGoal
+from himac_lite.types import Blueprint, Item, Role, SubGoal, Trajectory
 
 Action = int | str
 """An index into the task's `actions`, or the text in a task with written actions."""
@@ -116,6 +116,21 @@ class Describes(Protocol):
     def describe(self, role: Role, subgoal: SubGoal | None = None) -> Words: ...
 
 
+@runtime_checkable
+class Reaches(Protocol):
+    """An episode that can tell, without a solver, whether a sub-goal is reached."""
+
+    def reached(self, subgoal: SubGoal) -> bool: ...
+
+
+@runtime_checkable
+class Continues(Protocol):
+    """A task whose episodes can begin where another episode ended."""
+
+    def midway(self, item: Any, trajectory: Trajectory) -> Any:
+        """The state at the end of the trajectory of `item`, as an item."""
+
+
 @dataclass(frozen=True)
 class World:
     """What ``--task`` chooses: a task with its items and settings. docs/cookbook.md has one of your own."""
@@ -134,4 +149,6 @@ class World:
             raise ConfigError(f"the name of a task must be a plain Python name, not {self.name!r}")
 
 
-__all__ = ["PARTS", "Action", "Describes", "Episode", "Item", "Task", "Words", "World"]
+__all__ = [
+    "PARTS", "Action", "Continues", "Describes", "Episode", "Item", "Reaches", "Task", "Words", "World",
+]  # fmt: skip

@@ -12,6 +12,7 @@ from himac_lite.errors import ConfigError
 from himac_lite.hierarchy import (
     PRESETS,
     BySegment,
+    Fallback,
     Hierarchy,
     SameState,
     choose_best,
@@ -72,6 +73,11 @@ def test_an_unknown_variant_lists_the_known():
         ({"sharing": "two"}, "sharing must be 'one' or 'each', not 'two'"),
         ({"schedule": "both"}, "schedule must be one of 'alternate', 'joint', 'planner', 'executor', not 'both'"),
         ({"exhausted": "stop"}, "exhausted must be 'next', 'abort' or 'replan', not 'stop'"),
+        ({"used_up": "stop"}, "used_up must be 'end', 'keep' or 'replan', not 'stop'"),
+        ({"optimizer": "none"}, "optimizer must be 'shared' or 'per_phase', not 'none'"),
+        ({"midway": 1.5}, "midway must lie between 0 and 1; it is 1.5"),
+        ({"depth": 3, "at_test": Fallback("replan")}, "depth=3 clashes with at_test=Fallback"),
+        ({"depth": 1, "at_test": Fallback("replan")}, "depth=1 clashes with at_test=Fallback"),
         ({"depth": 1, "schedule": "joint"}, "depth=1 clashes with schedule='joint'"),
         ({"depth": 1, "choose": choose_random}, "depth=1 clashes with choose=choose_random"),
         ({"depth": 1, "end": fixed_steps(3)}, r"depth=1 clashes with end=Ending\(.*steps=3"),
@@ -103,7 +109,7 @@ def test_what_can_be_is_not_refused():
     Hierarchy(depth=3, choose=choose_random)
     Hierarchy(depth=1, reward=subgoal_bonus(lambda episode, subgoal: False))
     both = Hierarchy(credit=SameState(), state=str, sharing="each", schedule=turns(2, 1), exhausted="replan")
-    assert both.rules.exhausted == "replan"
+    assert both.rules.fallback.exhausted == "replan"
     assert not both.rules.tactics
     assert Hierarchy(depth=3).rules.tactics
     assert Hierarchy().rules == hierarchy.Rules()

@@ -85,9 +85,9 @@ def test_who_does_not_learn_is_not_played_for_nothing(learnt, phase, roles):
 
 def test_turns_go_by_the_iteration(learnt):
     variant = Hierarchy(schedule=turns(1, 1))
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    optimizers = dict.fromkeys(coevolution.POLICY_LEVELS, torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0))
     for iteration, scripts in ((0, PLAYED), (1, (*PLAYED, *SAMPLED))):
-        learner = coevolution.Learner(ScriptedPolicy(*scripts), optimizer, TASK, variant, FOUR)  # type: ignore[arg-type]
+        learner = coevolution.Learner(ScriptedPolicy(*scripts), optimizers, TASK, variant, FOUR)  # type: ignore[arg-type]
         coevolution.iterate(learner, [CORRIDOR], np.random.SeedSequence(5), iteration)
     assert [{c.sequence.role for c in flat(groups)} for groups in learnt] == [{Role.PLANNER}, {Role.EXECUTOR}]
 

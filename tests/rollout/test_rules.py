@@ -9,12 +9,14 @@ from conftest import ScriptedPolicy, steps
 
 from himac_lite.rollout.play import Arena
 from himac_lite.rollout.rules import (
+    Fallback,
     ReturnRule,
     Rules,
     as_read,
     distance_decrease,
     fixed_steps,
     full_history,
+    reached_by_world,
     subgoal_bonus,
     verified,
     whole_plan,
@@ -32,6 +34,7 @@ NEAR = "push the box at (1,2) right to (1,3)"
 REST = "push the box at (1,3) right to (1,5)"
 TASK = SokobanTask()
 START = "\n#######\n#@$  .#\n#######\n\n"
+ABORTING, REPLANNING = Rules(fallback=Fallback(exhausted="abort")), Rules(fallback=Fallback(exhausted="replan"))
 AFTER_ONE = "\n#######\n# @$ .#\n#######\n\n"
 
 
@@ -81,18 +84,18 @@ def test_a_verifier_leaves_the_budget_in_force():
 
 def test_abort_ends_the_episode():
     task = SokobanTask(subgoal_budget=2)
-    (episode,) = run(ScriptedPolicy(steps("u u")), Rules(exhausted="abort"), plan(NEAR, REST), task=task)
+    (episode,) = run(ScriptedPolicy(steps("u u")), ABORTING, plan(NEAR, REST), task=task)
     assert [s.end for s in episode.segments] == [End.BUDGET]
     assert (episode.success, episode.steps) == (False, 2)
     # A sub-goal that ended itself is no reason to abort.
     policy = ScriptedPolicy(steps("r done"), steps("r r"))
-    (episode,) = run(policy, Rules(exhausted="abort"), plan(NEAR, REST), task=task)
+    (episode,) = run(policy, ABORTING, plan(NEAR, REST), task=task)
     assert episode.success
 
 
 def test_replanning_asks_the_planner_about_the_board_as_it_is():
     policy = ScriptedPolicy(steps("r u"), f"\n{REST}<end>", steps("r r"))
-    (episode,) = run(policy, Rules(exhausted="replan"), plan(FAR, NEAR), task=SokobanTask(subgoal_budget=2))
+    (episode,) = run(policy, REPLANNING, plan(FAR, NEAR), task=SokobanTask(subgoal_budget=2))
     assert policy.prompts == [
         f"<act>{START}\n{FAR}<again>{START}",
         f"<plan>{AFTER_ONE}<again>{AFTER_ONE}",
@@ -108,19 +111,77 @@ def test_replanning_asks_the_planner_about_the_board_as_it_is():
 
 def test_an_unreadable_new_plan_changes_nothing():
     policy = ScriptedPolicy(steps("u u"), "<end>", steps("r r"), "<end>", steps("r"))
-    (episode,) = run(policy, Rules(exhausted="replan"), plan(FAR), task=SokobanTask(subgoal_budget=2))
+    (episode,) = run(policy, REPLANNING, plan(FAR), task=SokobanTask(subgoal_budget=2))
     assert episode.told == (SubGoal(FAR),) * 3  # the same sub-goal got another budget, twice
     assert episode.success
 
 
+# ---- when the plan is used up, or a sub-goal was missed --------------------------------------------------------------
+
+
+def test_by_default_an_episode_ends_with_its_plan():
+    (episode,) = run(ScriptedPolicy(steps("r done")), Rules(), plan(NEAR))
+    assert (episode.success, episode.steps, episode.replans) == (False, 1, ())
+
+
+def test_the_last_subgoal_is_kept_until_the_step_limit():
+    """The kept segment has no `<sub_done>` and no budget: 4 steps exceed the budget of 2."""
+    policy = ScriptedPolicy(steps("r done"), steps("l r l r"))
+    rules = Rules(fallback=Fallback(used_up="keep"))
+    (episode,) = run(policy, rules, plan(NEAR), task=SokobanTask(max_steps=5, subgoal_budget=2))
+    assert [s.end for s in episode.segments] == [End.SUB_DONE, End.TRUNCATED]
+    assert [s.role for s in episode.segments] == [Role.EXECUTOR, Role.DRIVEN]
+    assert episode.told == (SubGoal(NEAR),) * 2
+    assert (episode.steps, episode.success) == (5, False)
+
+
+def test_a_used_up_plan_gives_way_to_a_new_one_for_the_board_as_it_is():
+    policy = ScriptedPolicy(steps("r done"), f"\n{REST}<end>", steps("r r"))
+    (episode,) = run(policy, Rules(fallback=Fallback(used_up="replan")), plan(NEAR))
+    assert policy.prompts[1] == f"<plan>{AFTER_ONE}<again>{AFTER_ONE}"
+    assert episode.told == (SubGoal(NEAR), SubGoal(REST))
+    assert (episode.success, episode.steps, len(episode.replans)) == (True, 3, 1)
+    written = sum(sum(s.action_mask) for s in episode.replans)
+    assert episode.n_tokens == 2 + 2 + written > 4  # the new plan's tokens count
+
+
+def test_replanning_stops_on_a_board_that_did_not_change():
+    """The executor does nothing, so the planner would write the same plan for ever."""
+    policy = ScriptedPolicy(steps("r done"), f"\n{REST}<end>", steps("done"))
+    (episode,) = run(policy, Rules(fallback=Fallback(used_up="replan")), plan(NEAR))
+    assert (episode.success, episode.steps, len(episode.replans)) == (False, 1, 1)
+
+
+def test_an_invalid_new_plan_ends_the_episode():
+    policy = ScriptedPolicy(steps("r done"), "<end>")
+    (episode,) = run(policy, Rules(fallback=Fallback(used_up="replan")), plan(NEAR))
+    assert (episode.success, episode.steps, len(episode.replans)) == (False, 1, 1)
+
+
+def test_an_invalid_first_plan_is_not_replaced():
+    (episode,) = run(ScriptedPolicy(), Rules(fallback=Fallback("replan")), Blueprint("what?", (), Invalid.SYNTAX))
+    assert (episode.success, episode.steps, episode.replans) == (False, 0, ())
+
+
+def test_a_missed_subgoal_uses_up_the_plan_if_the_world_can_tell():
+    """The executor says that FAR is done after one step. NEAR, which it reaches, is followed by the next sub-goal."""
+    rules = Rules(fallback=Fallback("replan", "abort", reached_by_world))
+    policy = ScriptedPolicy(steps("r done"), f"\n{REST}<end>", steps("r r"))
+    (episode,) = run(policy, rules, plan(FAR, NEAR))
+    assert episode.told == (SubGoal(FAR), SubGoal(REST))
+    assert episode.success
+    (other,) = run(ScriptedPolicy(steps("r done"), steps("r r")), rules, plan(NEAR, REST))
+    assert (other.success, other.replans) == (True, ())
+
+
 def test_no_new_plan_when_the_episode_is_over():
     policy = ScriptedPolicy(steps("u u"))
-    (episode,) = run(policy, Rules(exhausted="replan"), plan(FAR), task=SokobanTask(subgoal_budget=2, max_steps=2))
+    (episode,) = run(policy, REPLANNING, plan(FAR), task=SokobanTask(subgoal_budget=2, max_steps=2))
     assert episode.replans == ()
 
 
 def test_keep_or_switch_asks_after_every_step():
-    rules = Rules(end=fixed_steps(1), exhausted="replan")
+    rules = Rules(end=fixed_steps(1), fallback=Fallback(exhausted="replan"))
     policy = ScriptedPolicy(steps("r"), f"\n{REST}<end>", steps("r"), "<end>", steps("r"))
     (episode,) = run(policy, rules, plan(FAR))
     assert episode.told == (SubGoal(FAR), SubGoal(REST), SubGoal(REST))
@@ -130,7 +191,7 @@ def test_keep_or_switch_asks_after_every_step():
 
 def test_equal_greedy_executions_are_one_until_their_plans_differ():
     """Two runs with one sub-goal in common share its segment; replanned alike, they go on as one; else apart."""
-    rules, task = Rules(exhausted="replan"), SokobanTask(subgoal_budget=2)
+    rules, task = REPLANNING, SokobanTask(subgoal_budget=2)
     alike = ScriptedPolicy(
         steps("u u"), f"\n{FAR}<end>", f"\n{FAR}<end>", steps("r r"), *[f"\n{FAR}<end>"] * 2, steps("r")
     )

@@ -11,9 +11,9 @@ from himac_lite.errors import LevelError
 from himac_lite.tasks import Action, Words, World, marks
 from himac_lite.tasks.sokoban import instructions, language, pixels
 from himac_lite.tasks.sokoban.levels import load_levels
-from himac_lite.tasks.sokoban.rules import MOVES, Board, Outcome, board_from_level, step
+from himac_lite.tasks.sokoban.rules import MOVES, Board, Outcome, board_from_level, rows_of, step
 from himac_lite.tasks.sokoban.solver import Push, pushes_of, solve
-from himac_lite.types import Blueprint, Level, Role, SubGoal
+from himac_lite.types import Blueprint, Invalid, Level, Role, SubGoal, Trajectory
 
 __all__ = ["Push", "SokobanEpisode", "SokobanTask", "pushes_of"]
 
@@ -53,6 +53,11 @@ class SokobanEpisode:
 
     def show(self, role: Role, subgoal: SubGoal | None = None) -> tuple[Words, np.ndarray]:
         return instructions.words(role, self.board, subgoal, picture=True), pixels.to_rgb(self.board, TILE)
+
+    def reached(self, subgoal: SubGoal) -> bool:
+        """Whether 'push the box at A … to B' is done: no box at A, a box at B. An unreadable one is never done."""
+        push = language.parse_push(subgoal.text)
+        return not isinstance(push, Invalid) and push[2] in self.board.boxes and push[0] not in self.board.boxes
 
     def legal(self) -> Sequence[Action]:
         return range(len(MOVES))
@@ -95,6 +100,13 @@ class SokobanTask:
                 f"{language.MAX_SIDE}x{language.MAX_SIDE}"
             )
         return SokobanEpisode(board)
+
+    def midway(self, item: Level, trajectory: Trajectory) -> Level:
+        """The board at the end of a trajectory. An episode from it has all of its steps."""
+        board = board_from_level(item)
+        for move in trajectory.moves.lower():
+            board, _ = step(board, move)
+        return Level(rows_of(board), f"{item.title} after {trajectory.steps} moves".strip())
 
     def parse_blueprint(self, text: str, finished: bool) -> Blueprint:
         return language.parse_blueprint(text, finished)
