@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from himac_lite.errors import ConfigError
-from himac_lite.hierarchy import EXECUTOR_ONLY, JOINT, ORACLE, PLANNER_ONLY, PRESETS, Hierarchy
+from himac_lite.hierarchy import EXECUTOR_ONLY, JOINT, ORACLE, PLANNER_ONLY, PRESETS, SHARED, Hierarchy
 from himac_lite.hierarchy.credit import credit_actions, credit_blueprints
 from himac_lite.hierarchy.groups import grouped, repeated, returns_of, scores_of, summary
 from himac_lite.hierarchy.middle import divide_plans, divided
@@ -48,7 +48,7 @@ class Learner:
 
     policy: Policy
     optimizers: Mapping[str, torch.optim.Optimizer]
-    """Policy level (macro, middle, micro) → the optimizer of its phase: one for all, or one for each."""
+    """Policy level → the optimizer of its phase: one for all, or one for each (`optimizers_for`)."""
     task: Task
     hierarchy: Hierarchy
     config: Train
@@ -58,6 +58,19 @@ class Learner:
         rollout = self.config.rollout
         sampling = Sampling(rollout.temperature, rng)
         return Arena(self.policy, self.task, self.hierarchy.rules, ReturnRule(rollout.progress_share), sampling)
+
+
+def optimizers_for(
+    parameters: Sequence[torch.nn.Parameter], hierarchy: Hierarchy, lr: float
+) -> dict[str, torch.optim.Optimizer]:
+    """AdamW for each policy level: of one shared state, or with a state a phase (`Hierarchy.optimizer`)."""
+
+    def fresh() -> torch.optim.Optimizer:
+        return torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
+
+    if hierarchy.optimizer == SHARED:
+        return dict.fromkeys(POLICY_LEVELS, fresh())
+    return {level: fresh() for level in POLICY_LEVELS}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from conftest import TOY_STEPS
 from himac_lite import coevolution
 from himac_lite.advantage import group_advantage
 from himac_lite.coevolution import (
-    POLICY_LEVELS,
     Iteration,
     Learner,
     adapt,
@@ -23,6 +22,7 @@ from himac_lite.coevolution import (
     credit_blueprints,
     explore,
     iterate,
+    optimizers_for,
 )
 from himac_lite.config import Rollout, Train, Update
 from himac_lite.hierarchy import PRESETS, Hierarchy
@@ -60,13 +60,13 @@ def one_iteration(
     policy: Any, levels: Sequence[Level], variant: str | Hierarchy, config: Train = CONFIG, seed: int = 5
 ) -> Iteration:
     hierarchy = PRESETS[variant] if isinstance(variant, str) else variant
+    return iterate(learner_of(policy, hierarchy, config), levels, np.random.SeedSequence(seed))
+
+
+def learner_of(policy: Any, hierarchy: Hierarchy, config: Train = CONFIG) -> Learner:
     params = policy.trainable() if isinstance(policy, Policy) else [torch.nn.Parameter(torch.zeros(1))]
-    optimizer = torch.optim.AdamW(params, lr=1e-2)
-    return iterate(
-        Learner(policy, dict.fromkeys(POLICY_LEVELS, optimizer), TASK, hierarchy, config),
-        levels,
-        np.random.SeedSequence(seed),
-    )
+    optimizers = optimizers_for(params, hierarchy, 1e-2)
+    return Learner(policy, optimizers, TASK, hierarchy, config)
 
 
 def macro_items(policy: Policy, levels: Sequence[Level]) -> list[list[Credited]]:

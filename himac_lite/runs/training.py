@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from himac_lite import config as configs
-from himac_lite.coevolution import POLICY_LEVELS, Iteration, Learner, iterate
+from himac_lite.coevolution import Iteration, Learner, iterate, optimizers_for
 from himac_lite.config import Train
 from himac_lite.errors import ConfigError, ModelError, RunError
-from himac_lite.hierarchy import EACH, PER_PHASE, Hierarchy, choose
+from himac_lite.hierarchy import EACH, Hierarchy, choose
 from himac_lite.policy import adapter as saving
 from himac_lite.policy import memory
 from himac_lite.policy.distributed import team
@@ -67,16 +67,17 @@ def make_learner(
     """Policy and optimizers, fresh or from a checkpoint. hierarchy and task: by default those that `config` names."""
     hierarchy = hierarchy or choose(None, config.variant).value
     policy = load_for(config, checkpoint, hierarchy.sharing == EACH)
-    made = [
-        torch.optim.AdamW(policy.trainable(), lr=config.update.lr, betas=(0.9, 0.95), weight_decay=0.0)
-        for _ in (POLICY_LEVELS if hierarchy.optimizer == PER_PHASE else POLICY_LEVELS[:1])
-    ]
+    optimizers = optimizers_for(policy.trainable(), hierarchy, config.update.lr)
     if checkpoint:
-        saving.read_state(checkpoint.folder / "optimizer.safetensors", made)
+        saving.read_state(checkpoint.folder / "optimizer.safetensors", distinct(optimizers))
         if policy.scaler.is_enabled() and (scale := checkpoint.state.get("loss_scale")):
             policy.scaler.load_state_dict(scale)
-    optimizers = dict(zip(POLICY_LEVELS, made if len(made) > 1 else made * len(POLICY_LEVELS), strict=True))
     return Learner(policy, optimizers, task or make_task(config), hierarchy, config)
+
+
+def distinct(optimizers: Mapping[str, torch.optim.Optimizer]) -> list[torch.optim.Optimizer]:
+    """Each optimizer once, in the order of the policy levels."""
+    return list(dict.fromkeys(optimizers.values()))
 
 
 @dataclass
@@ -141,7 +142,7 @@ class Training:
     def one_iteration(self) -> tuple[dict[str, Any], Iteration]:
         """One iteration and its line of metrics."""
         learner, config, share = self.learner, self.learner.config, min(1.0, self.share)
-        for group in (g for optimizer in learner.optimizers.values() for g in optimizer.param_groups):
+        for group in (g for optimizer in distinct(learner.optimizers) for g in optimizer.param_groups):
             group["lr"] = config.update.lr * max(config.update.lr_floor, 1 - share)
         learner.policy.forget()
         allowed = curriculum(self.levels["train"], learner.task, config.rollout.curriculum, share)
@@ -192,7 +193,7 @@ class Training:
 
     def save(self, line: Mapping[str, Any]) -> None:
         """A checkpoint, with the validation score of this iteration if there is one."""
-        policy, optimizers = self.learner.policy, list(dict.fromkeys(self.learner.optimizers.values()))
+        policy, optimizers = self.learner.policy, distinct(self.learner.optimizers)
         state: dict[str, Any] = {name: getattr(self, name) for name in saving.COUNTERS}
         if policy.scaler.is_enabled():
             state["loss_scale"] = policy.scaler.state_dict()

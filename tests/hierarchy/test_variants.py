@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from iterations import (
     TASK,
     flat,
     gradient,
+    learner_of,
     macro_items,
     one_iteration,
     shake,
@@ -27,8 +29,18 @@ from iterations import (
 )
 
 from himac_lite import coevolution
+from himac_lite.coevolution import optimizers_for
 from himac_lite.errors import ConfigError
-from himac_lite.hierarchy import PRESETS, Hierarchy, choose_oracle, gain_over_flat, judged_by, mean_of, turns
+from himac_lite.hierarchy import (
+    PRESETS,
+    Hierarchy,
+    by_difference,
+    choose_oracle,
+    gain_over_flat,
+    judged_by,
+    mean_of,
+    turns,
+)
 from himac_lite.policy.loading import LoraSettings, load_policy
 from himac_lite.policy.model import OF_EXECUTOR, Policy
 from himac_lite.tasks.sokoban.goals import carried_out
@@ -83,11 +95,64 @@ def test_who_does_not_learn_is_not_played_for_nothing(learnt, phase, roles):
     assert any(name.startswith("micro/") for name in step.metrics) == (phase == "executor")
 
 
+def test_midway_groups_begin_where_a_plan_ended(learnt):
+    """Of four blueprints for the corridor one ends too early. Four more are compared for the board that it left."""
+    rest = "push the box at (1,3) right to (1,5)"
+    later = (f"\n{rest}<end>", "<end>", "<end>", "<end>", "\nright\nright")
+    step = one_iteration(ScriptedPolicy(*PLAYED, *later), [CORRIDOR], Hierarchy(schedule="planner", midway=1.0), FOUR)
+    first, second = step.macro
+    assert second.level.rows == ("#######", "# @$ .#", "#######")
+    assert [t.ret for t in second.trajectories] == [1.0, 0.0, 0.0, 0.0]
+    assert step.macro_adv_pg[1] == pytest.approx([math.sqrt(3), *[-1 / math.sqrt(3)] * 3], abs=1e-3)
+    assert (step.metrics["macro/success"], step.metrics["midway/success"]) == (0.5, 0.25)
+    assert step.env_steps == sum(t.steps for t in (*first.trajectories, *second.trajectories))
+    (groups,) = learnt
+    assert [item.advantage for item in groups[1]] == list(step.macro_adv_pg[1])
+
+
+def test_no_midway_group_where_no_plan_leaves_a_board(learnt):
+    """Invalid blueprints make no step."""
+    step = one_iteration(ScriptedPolicy(*["<end>"] * 4), [CORRIDOR], Hierarchy(schedule="planner", midway=1.0), FOUR)
+    assert len(step.macro) == 1
+
+
+@pytest.mark.parametrize(
+    ("live", "groups"), [(None, 4), ((1.0, 0.5), 2), ((0.5, 0.5), 4), ((1.0, 0.0), 1), ((0.0, 0.0), 4)]
+)
+def test_phase_b_is_spent_where_executions_differ(policy, toy_levels, live, groups):
+    learner = learner_of(policy, Hierarchy(spend=by_difference(0.25)))
+    step = coevolution.iterate(learner, toy_levels[:4], np.random.SeedSequence(5), live=live)
+    assert (len(step.macro), len(step.micro)) == (4, groups)
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["per_phase", "shared"])
+def test_the_first_step_of_phase_b_with_and_without_the_moments_of_phase_a(policy, toy_levels, monkeypatch, own):
+    """With a state a phase, phase B learns as if the gradients of phase A had never entered the moments."""
+    learner = learner_of(policy, Hierarchy(optimizer="per_phase" if own else "shared"))
+    real, compared = coevolution.learn, []
+
+    def watched(policy, optimizer, groups, settings, temperature, rng):
+        before, again = [p.detach().clone() for p in policy.trainable()], copy.deepcopy(rng)
+        metrics = real(policy, optimizer, groups, settings, temperature, rng)
+        after = [p.detach().clone() for p in policy.trainable()]
+        with torch.no_grad():
+            for p, value in zip(policy.trainable(), before, strict=True):
+                p.copy_(value)
+        policy.changed()
+        fresh = optimizers_for(policy.trainable(), Hierarchy(), 1e-2)["macro"]
+        real(policy, fresh, groups, settings, temperature, again)
+        compared.append(all(torch.equal(p, value) for p, value in zip(policy.trainable(), after, strict=True)))
+        return metrics
+
+    monkeypatch.setattr(coevolution, "learn", watched)
+    coevolution.iterate(learner, toy_levels[:4], np.random.SeedSequence(5))
+    assert compared == [True, own]  # phase A begins with a fresh state in both
+
+
 def test_turns_go_by_the_iteration(learnt):
     variant = Hierarchy(schedule=turns(1, 1))
-    optimizers = dict.fromkeys(coevolution.POLICY_LEVELS, torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0))
     for iteration, scripts in ((0, PLAYED), (1, (*PLAYED, *SAMPLED))):
-        learner = coevolution.Learner(ScriptedPolicy(*scripts), optimizers, TASK, variant, FOUR)  # type: ignore[arg-type]
+        learner = learner_of(ScriptedPolicy(*scripts), variant, FOUR)
         coevolution.iterate(learner, [CORRIDOR], np.random.SeedSequence(5), iteration)
     assert [{c.sequence.role for c in flat(groups)} for groups in learnt] == [{Role.PLANNER}, {Role.EXECUTOR}]
 

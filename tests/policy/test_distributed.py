@@ -19,7 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from himac_lite.coevolution import POLICY_LEVELS, Learner, adapt, credit_actions, iterate
+from himac_lite.coevolution import Learner, adapt, credit_actions, iterate, optimizers_for
 from himac_lite.config import Rollout, Train, Update
 from himac_lite.hierarchy import preset
 from himac_lite.policy import model
@@ -132,8 +132,8 @@ def test_two_ranks_make_the_adapter_of_one(new_policy: Any, toy_levels: Any, var
 
     def work(policy: Any, crew: Team) -> Any:
         policy.team = crew
-        optimizer = torch.optim.AdamW(policy.trainable(), lr=config.update.lr, betas=(0.9, 0.95), weight_decay=0.0)
-        learner = Learner(policy, dict.fromkeys(POLICY_LEVELS, optimizer), TASK, preset(variant), config)
+        optimizers = optimizers_for(policy.trainable(), preset(variant), config.update.lr)
+        learner = Learner(policy, optimizers, TASK, preset(variant), config)
         steps = [
             iterate(learner, toy_levels, np.random.SeedSequence([0, i]))
             for i in range(2)

@@ -423,7 +423,7 @@ def test_the_learning_rate_falls_with_the_budget_and_goes_on_where_it_was(config
     real = training.iterate
 
     def watched(learner: Any, *rest: Any) -> Any:
-        rates.append(learner.optimizer.param_groups[0]["lr"])
+        rates.append(learner.optimizers["macro"].param_groups[0]["lr"])
         return real(learner, *rest)
 
     monkeypatch.setattr(training, "iterate", watched)
