@@ -9,7 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,6 +74,8 @@ class Row:
     spent: Spent
     commit: str = ""
     machine: str = ""
+    rules: Mapping[str, str] = field(default_factory=lambda: {"training": "end", "test": "end"})
+    """Names of the rules in training and at test (`Hierarchy.rule_names`). Rows before version 0.3 have none: "end"."""
 
     @property
     def name(self) -> str:
@@ -129,7 +131,10 @@ def row_of_run(run: Run) -> Row:
     spent = Spent(results["env_steps"], results["tokens"], round(results["seconds"] / 60, 2), results["iterations"])
     machine = manifest.get("machine", {})
     where = f"{machine.get('platform', '')}, {machine.get('cpus', '?')} CPUs"
-    return Row(config.variant, config.seed, trained, base, random, spent, manifest.get("git_commit") or "", where)
+    rules = {"rules": results["rules"]} if "rules" in results else {}
+    return Row(
+        config.variant, config.seed, trained, base, random, spent, manifest.get("git_commit") or "", where, **rules
+    )
 
 
 def rows_of_runs(folder: Path) -> list[Row]:
@@ -214,6 +219,7 @@ def _as_csv(rows: Sequence[Row]) -> str:
             **asdict(row.spent), "mode": own.mode, "base_success": base.success, "random_success": random.success,
             "test_steps": own.mean_steps, "commit": row.commit, "machine": row.machine, "score": own.mean_progress,
             "base_score": base.mean_progress, "random_score": random.mean_progress,
+            "training_rule": row.rules["training"], "test_rule": row.rules["test"],
         }  # fmt: skip
         by_length = {f"success_{name}": own.by_length.get(name, {}).get("success", "") for name in bins}
         table.append(cells | by_length)

@@ -33,6 +33,8 @@ class Summary:
     seeds: int
     mode: str
     """How the variant, and its base, play: himac or flat, or prompted."""
+    rules: Mapping[str, str]
+    """The rule for used-up plans in ``training`` and at ``test``, where the base plays by the same."""
     trained: Mean
     base: Mean
     random: Mean
@@ -86,7 +88,7 @@ def summary(rows: Sequence[Row], draws: int = 2000) -> list[Summary]:
         spent = Spent(*np.mean([astuple(row.spent) for row in own], axis=0).tolist())
         out.append(
             Summary(
-                variant, len(own), trained[0].mode, _mean(trained), _mean([row.base for row in own]),
+                variant, len(own), trained[0].mode, _rules(own), _mean(trained), _mean([row.base for row in own]),
                 _mean([row.random for row in own]), spent, t_interval([s.success for s in trained]), both,
             )
         )  # fmt: skip
@@ -98,6 +100,11 @@ def _mean(scores: Sequence[Kept]) -> Mean:
     by_length = {b: float(np.mean([s.by_length[b]["success"] for s in scores if b in s.by_length])) for b in bins}
     progress, steps = (_average([getattr(s, name) for s in scores]) for name in ("mean_progress", "mean_steps"))
     return Mean(float(np.mean([s.success for s in scores])), by_length, progress, steps)
+
+
+def _rules(rows: Sequence[Row]) -> dict[str, str]:
+    """The names of the rules of all rows; several names are joined."""
+    return {part: " or ".join(dict.fromkeys(row.rules[part] for row in rows)) for part in ("training", "test")}
 
 
 def _average(values: Sequence[float | None]) -> float | None:
@@ -163,8 +170,9 @@ def spent_to(
 def table_text(rows: Sequence[Row], against: str = "himac") -> str:
     """The summary as lines of text: success over seeds with its interval, the base, the cost.
 
-    Each line ends with the score, and the base's in brackets, if all rows have it. Below: the random policy, and the
-    difference between `against` and each other variant, if both have rows.
+    Each line ends with the score, and the base's in brackets, if all rows have it. Below: the random policy, the rules
+    for used-up plans (the base plays by that of the test), and the difference between `against` and each other variant,
+    if both have rows.
     """
     lines = [f"{'variant':18} seeds  success %  95 % over seeds  base %  env. steps      tokens  minutes"]
     scored = all(s.mean_progress is not None for row in rows for s in (row.trained, row.base, row.random))
@@ -182,6 +190,10 @@ def table_text(rows: Sequence[Row], against: str = "himac") -> str:
     lines.append(f"{'random policy':18} {'':5}  {100 * random.success:9.1f}")
     if scored and random.progress is not None:
         lines[-1] += f"{'':60}{100 * random.progress:7.1f}"
+    ruled: dict[str, list[str]] = {}
+    for variant, own in by_variant(rows).items():
+        ruled.setdefault("{training}; {test}".format(**_rules(own)), []).append(variant)
+    lines += [f"used-up plans in training; at test: {rules} ({', '.join(names)})" for rules, names in ruled.items()]
     variants = list(by_variant(rows))
     if against in variants:
         lines += [difference_text(compare(rows, against, other)) for other in variants if other != against]

@@ -146,6 +146,13 @@ class Hierarchy:
         """The axes that rollouts read when the policy is scored."""
         return self.rules if self.at_test is None else replace(self.rules, fallback=self.at_test)
 
+    @property
+    def rule_names(self) -> dict[str, str]:
+        """The names of the fallbacks in ``training`` and at ``test``, for manifests and tables."""
+        if not self.planner:
+            return {"training": "flat", "test": "flat"}
+        return {"training": str(self.rules.fallback), "test": str(self.test_rules.fallback)}
+
     def phase(self, iteration: int) -> str:
         """Who learns in an iteration, from 0: one of `PHASES`. Raises ConfigError if the schedule returns another."""
         return _phase(self.schedule(iteration) if callable(self.schedule) else self.schedule)

@@ -177,8 +177,9 @@ class Fallback:
                 raise ConfigError(f"{name} must be {said} or {allowed[-1]!r}, not {getattr(self, name)!r}")
 
     def __str__(self) -> str:
-        missed = "used-up budget" if self.reached is None else "missed sub-goal"
-        return f"used-up plan: {self.used_up}, {missed}: {self.exhausted}"
+        """The name in manifests and tables, such as ``replan, missed: abort``."""
+        cause = "budget" if self.reached is None else "missed"
+        return self.used_up + (f", {cause}: {self.exhausted}" if self.exhausted != NEXT else "")
 
 
 @dataclass(frozen=True)

@@ -250,7 +250,8 @@ def create_run(
     """Make the folder and its manifest. Raises `RunError` if it holds a run already or cannot be written.
 
     made_from: what the configuration cannot say, by its key in the manifest: ``hierarchy`` and ``world`` (the origins
-    of those that are not the library's, None otherwise), ``base_sha256`` (the hash of the base model's weights).
+    of those that are not the library's, None otherwise), ``base_sha256`` (the hash of the base model's weights), and
+    ``rules`` (`Hierarchy.rule_names`).
     """
     refuse_existing(folder)
     manifest = {

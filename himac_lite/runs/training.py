@@ -210,9 +210,10 @@ class Training:
         base = base_score(policy, task, levels, mode, rules)
         random = evaluate(None, task, levels, "random", seed=config.seed)
         return {
-            "levels": config.test_levels, "mode": mode, "trained": trained.as_dict(), "base": base.as_dict(),
-            "random": random.as_dict(), "iterations": self.iteration, "env_steps": self.env_steps,
-            "tokens": self.tokens, "seconds": round(self.seconds, 1),
+            "levels": config.test_levels, "mode": mode, "rules": self.learner.hierarchy.rule_names,
+            "trained": trained.as_dict(), "base": base.as_dict(), "random": random.as_dict(),
+            "iterations": self.iteration, "env_steps": self.env_steps, "tokens": self.tokens,
+            "seconds": round(self.seconds, 1),
         }  # fmt: skip
 
 
@@ -259,6 +260,7 @@ def train(
         raise RunError(f"the processes see different checkpoints of {out}: its folder must be the same for all of them")
     if crew.writes and not resume:
         made_from = {"hierarchy": variant.origin, "world": played.origin, "base_sha256": weights_sha256(path)}
+        made_from |= {"rules": variant.value.rule_names}
         runs.create_run(out, config, levels, made_from)
     crew.gather(None)  # the folder is there
     training = Training(Run(out) if crew.writes else runs.ReadOnlyRun(out), learner, levels, **spent)

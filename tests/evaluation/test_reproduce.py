@@ -77,7 +77,8 @@ def test_a_score_is_shown_where_all_records_have_it():
     rows = [row("himac", 0, "1101", (0.75, 0.5, 0.1)), row("himac", 1, "1111", (1.0, 0.5, 0.1))]
     assert (summary(rows)[0].trained.progress, summary(rows)[0].base.progress) == (0.875, 0.5)
     lines = reproduce.table_text(rows).splitlines()
-    assert [line.rsplit("  ", 1)[1] for line in lines] == ["score % (base)", "87.5 (50.0)", "10.0"]
+    assert [line.rsplit("  ", 1)[1] for line in lines[:3]] == ["score % (base)", "87.5 (50.0)", "10.0"]
+    assert lines[3:] == ["used-up plans in training; at test: end; end (himac)"]
     assert lines[1].rindex("87.5") == lines[2].rindex("10.0")
     rows.append(row("flat_grpo", 0, "0000"))
     assert summary(rows)[1].trained.progress is None
