@@ -23,9 +23,12 @@ def test_every_logged_name_is_defined_and_every_defined_name_is_logged(
     settings += [f"model.path={tiny_model}", "model.rank=4", "model.alpha=8"]
     settings += [f"{part}_levels={toy_file}" for part in ("train", "validation", "test")]
     logged: set[str] = set()
-    for variant in ("himac", "three_levels"):  # the latter has a group of its own in between
-        argv = ["train", "--variant", variant, "--iterations", "2", "--out", str(tmp_path / variant)]
+    own = tmp_path / "own.py"
+    own.write_text("from himac_lite.hierarchy import Hierarchy\n\nbegun = Hierarchy(midway=1.0)\n", "utf-8")
+    # The last two have groups of their own.
+    for variant, out in (("himac", "himac"), ("three_levels", "three"), (f"{own}:begun", "begun")):
+        argv = ["train", "--variant", variant, "--iterations", "2", "--out", str(tmp_path / out)]
         assert cli.main([*argv, *(a for s in settings for a in ("--set", s))]) == 0
-        for line in (tmp_path / variant / "metrics.jsonl").read_text("utf-8").splitlines():
+        for line in (tmp_path / out / "metrics.jsonl").read_text("utf-8").splitlines():
             logged |= set(json.loads(line))
     assert logged == defined
