@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from himac_lite.runs.checkpoints import Checkpoint, Say
 from himac_lite.runs.curriculum import curriculum
 from himac_lite.runs.folder import Run
 from himac_lite.tasks import Task, World, registry
-from himac_lite.tasks.registry import load_items, task_of
+from himac_lite.tasks.registry import lengths, load_items, task_of
 from himac_lite.types import Item
 
 Progress = Callable[[int, int, Mapping[str, Any]], None]
@@ -121,6 +122,7 @@ class Training:
                 say(f"iteration {self.iteration}: {sentence}")
             if progress:
                 progress(self.iteration, config.iterations, line)
+        list(lengths(self.learner.task, self.levels["test"], say))  # for the scores by length
         say(f"scoring base and trained model on {len(self.levels['test'])} levels of {config.test_levels}")
         self.run.write_results(self.final_scores())
 
@@ -175,8 +177,9 @@ class Training:
 
     @cached_property
     def probed(self) -> list[Item]:
-        task, least = self.learner.task, self.learner.config.rollout.min_length
-        return [level for level in self.levels["validation"] if task.difficulty(level) >= least]
+        task, config, every = self.learner.task, self.learner.config, self.levels["validation"]
+        least = config.rollout.min_length
+        return list(islice((lv for lv in every if not least or task.difficulty(lv) >= least), config.probe_levels))
 
     def probe(self) -> list[dict[str, Any]]:
         """Records of the probed levels, if they are due."""
@@ -251,6 +254,7 @@ def train(
     path, planner = resolve_model(config.model.path), variant.value.planner
     needed = memory.before_loading(path, config, task, levels["train"], planner)
     say(needed.line())
+    levels["train"] = _long_enough(config, task, levels["train"], say)  # may take minutes: after all that is refused
     if resume:
         _refuse_other_files(run, config, levels)
     learner = make_learner(config, variant.value, task, checkpoint)
@@ -282,14 +286,28 @@ def other_base(run: Run) -> str | None:
 
 
 def _levels(config: Train, world: World) -> dict[str, list[Item]]:
-    """The levels of each part. Raises `ConfigError` if none is long enough to train on."""
-    task = make_task(config, world)
+    """The levels of each part. Raises `ConfigError` if there is none to train on."""
     levels = {part: load_items(world, name, part) for part, name in _level_sets(config).items()}
     levels["test"] = levels["test"][: config.test_limit]
-    levels["train"] = [lv for lv in levels["train"] if task.difficulty(lv) >= config.rollout.min_length]
     if not levels["train"]:
-        raise ConfigError(f"no level of {config.train_levels} has {config.rollout.min_length} optimal moves or more")
+        raise ConfigError(f"{config.train_levels} has no level to train on")
     return levels
+
+
+def _long_enough(config: Train, task: Task, levels: list[Item], say: Say) -> list[Item]:
+    """The levels to train on. Their optimal lengths are found only if a setting asks for them.
+
+    Raises `ConfigError` if no level has `rollout.min_length`.
+    """
+    least = config.rollout.min_length
+    if not least and not config.rollout.curriculum:
+        return levels
+    known = list(lengths(task, levels, say))
+    if unknown := known.count(0):
+        say(f"{unknown} of {len(levels)} levels of {config.train_levels} have no known solution")
+    if not (found := [level for level, length in zip(levels, known, strict=True) if length >= least]):
+        raise ConfigError(f"no level of {config.train_levels} has {least} optimal moves or more")
+    return found
 
 
 def _level_sets(config: Train) -> dict[str, str]:

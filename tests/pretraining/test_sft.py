@@ -152,11 +152,11 @@ def test_what_nobody_can_demonstrate_is_refused_in_one_line(tmp_path: Path):
         (WebShopTask(), [*known, live], webshop.solution), (AlfworldTask(), [game], alfworld.solution)
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=items[-1].title) as error:
-            sft.refuse_unsolved(task, items)
+            sft.refuse_unsolved(task, items, print)
         assert "choose other --levels" in str(error.value)
         with pytest.raises(ConfigError, match="no script can"):
             solve(items[-1], rng)
-    sft.refuse_unsolved(WebShopTask(), known)
+    sft.refuse_unsolved(WebShopTask(), known, print)
 
 
 def test_a_level_without_a_solution_is_refused_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
