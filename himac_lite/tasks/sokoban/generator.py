@@ -49,7 +49,8 @@ def generate(
 ) -> list[Level]:
     """`n` solvable square levels with optimal lengths in `lengths`, no two of them equal up to symmetry.
 
-    exclude: canonical hashes that must not appear. A progress bar is shown after three seconds. The same generator state gives the same levels on every machine.
+    exclude: canonical hashes that must not appear. After three seconds a progress bar is shown. The same generator
+    state gives the same levels on every machine.
     Raises `LevelError` if the size has no room or is too large to search, or if too few levels are found.
     """
     floor = (size - 2) ** 2
