@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from himac_lite.errors import TaskError
 from himac_lite.storage import data_dir
 from himac_lite.tasks.webshop import generator
-from himac_lite.tasks.webshop.catalogue import Catalogue, Product, load_catalogue, parse_prices
+from himac_lite.tasks.webshop.catalogue import Catalogue, Product, load_catalogue, parse_prices, to_json
 from himac_lite.tasks.webshop.goals import NO_LIMIT, PARTS, Goal, load_goals, make_goal, split, synthetic_goals
 from himac_lite.tasks.webshop.reward import has_attribute, normal_colour, ratio, reward, title_score, type_reward
 from himac_lite.tasks.webshop.search import SearchEngine, words
