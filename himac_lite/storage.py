@@ -69,6 +69,18 @@ def write(file: Path, text: str) -> None:
         made.write_text(text, "utf-8", newline="\n")
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Raise `RunError` if nothing can be written in a folder that exists, or that is yet to be made.
+
+    Long work calls it first: its result must not meet a closed door.
+    """
+    path = folder.absolute()
+    there = next(place for place in (path, *path.parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "is read-only" if there.is_dir() else "is not a folder"
+        raise RunError(f"cannot write to {folder}: {there} {what}; choose another one")
+
+
 def discard(path: Path) -> None:
     """Remove a file or a folder; a folder is renamed first: a kill in between leaves no half folder under its name."""
     if path.is_symlink() or path.is_file():

@@ -55,7 +55,8 @@ def _fail(message: str, code: int) -> int:
 
 def _resume_hint(given: argparse.Namespace) -> str:
     run = getattr(given, "active_run", None)
-    return f"; go on with: himac-lite train --resume {run}" if run else ""
+    begun = run and (run / "manifest.json").is_file()
+    return f"; go on with: himac-lite train --resume {run}" if begun else ""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ from typing import Any
 from himac_lite.cli.train import OWN
 from himac_lite.config import Train
 from himac_lite.errors import ConfigError
-from himac_lite.tasks.registry import WORLDS, choose, for_task
+from himac_lite.tasks.registry import WORLDS, choose, for_task, lengths, load_items
 
 HELP = "score a run or a model on levels"
 
@@ -35,13 +35,7 @@ def _say(text: str) -> None:
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
     from himac_lite import hierarchy
-    from himac_lite.evaluation import scores as scoring
-    from himac_lite.policy.loading import load_policy
-    from himac_lite.policy.parallel import one_thread_a_worker
-    from himac_lite.rollout import evaluate as evaluation
     from himac_lite.runs import folder as runs
-    from himac_lite.runs import training
-    from himac_lite.tasks.registry import load_items
 
     if given.limit is not None and given.limit < 1:
         raise ConfigError(f"--limit must be at least 1, not {given.limit}")
@@ -52,6 +46,13 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     config = config if run and not other else for_task(config, world)
     source = given.levels or for_task(Train(), world).test_levels
     levels = load_items(world, source, "test")[: given.limit]
+
+    from himac_lite.evaluation import scores as scoring  # torch takes seconds to import: after the levels are read
+    from himac_lite.policy.loading import load_policy
+    from himac_lite.policy.parallel import one_thread_a_worker
+    from himac_lite.rollout import evaluate as evaluation
+    from himac_lite.runs import training
+
     one_thread_a_worker()
     task = training.make_task(config, world)
     if run:
@@ -62,6 +63,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     else:
         variant = hierarchy.choose(given.variant, config.variant).value
         policy, mode = load_policy(training.resolve_model(given.what)), given.mode or training.mode_of(variant)
+        list(lengths(task, levels, _say))  # for the scores by length
         scored = base = evaluation.evaluate(
             None if mode == "random" else policy, task, levels, mode, rules=variant.test_rules
         )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from himac_lite import storage
 from himac_lite.errors import RunError
 
 HELP = "write a run's merged weights and model card, or its rollouts as conversations"
@@ -45,6 +46,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         raise RunError(f"{opened.folder} has no intact checkpoint; train it further with --resume {opened.folder}")
     if given.out.exists():
         raise RunError(f"{given.out} exists; choose another --out")
+    storage.refuse_unwritable(given.out)
     card = export.model_card(opened, checkpoint.iteration, given.dtype)
     export.export_model(training.load_trained(opened, say=_say), given.out, card, given.dtype)
     if not given.json:

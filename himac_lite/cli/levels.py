@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,6 +31,8 @@ def arguments(p: argparse.ArgumentParser) -> None:
     reading = verbs.add_parser("read", help="check a level file and describe its levels")
     reading.add_argument("path", help="level file or split")
     reading.add_argument("--skip-bad", action="store_true", help="skip levels that cannot be read, and report why")
+    reading.add_argument("--max-side", type=int, metavar="N", help="skip levels with more than N rows or columns")
+    reading.add_argument("--out", type=Path, help="write the levels that were read to this file, as XSB text")
     generating = verbs.add_parser("generate", help="write new random levels to a file")
     generating.add_argument("out", type=Path)
     for name, default in (("n", 16), ("seed", 0), ("size", 7), ("boxes", 2), ("min-length", 6), ("max-length", 25)):
@@ -41,6 +44,7 @@ def arguments(p: argparse.ArgumentParser) -> None:
     solving.add_argument("path", help="level file or split")
     solving.add_argument("--optimal", choices=("moves", "pushes"), default="moves")
     solving.add_argument("--seconds", type=float, help="time limit for each level; default: only memory is limited")
+    solving.add_argument("--out", type=Path, help="write the levels, with both lengths of those that are solved")
     splitting = verbs.add_parser("split", help="counts and hashes of a frozen split")
     splitting.add_argument("name", help="warmup, core or hard; or one part, such as core/test")
     splitting.add_argument(
@@ -52,6 +56,10 @@ def arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
+    if getattr(given, "out", None):
+        from himac_lite.tasks.sokoban.levels import refuse_unwritable
+
+        refuse_unwritable(given.out)
     found, lines = given.verb(given)
     if not given.json:
         print("\n".join(lines))
@@ -59,18 +67,33 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def read(given: argparse.Namespace) -> Answer:
-    """Read a file or split: path, n, sizes, boxes, optimal_moves, the levels, and errors with ``--skip-bad``."""
-    from himac_lite.tasks.sokoban.levels import iter_levels, load_levels
+    """Read a file or split: path, n, sizes, boxes, optimal_moves, the levels.
+
+    With ``--skip-bad`` also the errors, with ``--max-side`` the number of larger levels.
+    """
+    from himac_lite.tasks.sokoban.levels import iter_levels, load_levels, save_levels
 
     every = list(iter_levels(given.path)) if given.skip_bad else load_levels(given.path)
     found = [one for one in every if isinstance(one, Level)]
     errors = [str(one) for one in every if isinstance(one, LevelError)]
     if not found:
         raise LevelError(errors[0])
+    n, most = len(found), given.max_side
+    found = [level for level in found if most is None or max(len(level.rows), len(level.rows[0])) <= most]
+    if not found:
+        raise LevelError(f"no level of {given.path} has at most {most} rows and columns")
+    if given.out:
+        save_levels(found, given.out)
     names = ("title", "author", "comments", "rows", "optimal_moves", "optimal_pushes")
     levels = [{name: getattr(level, name) for name in names} for level in found]
     out = {"path": given.path, **_summary(found), "levels": levels, **({"errors": errors} if given.skip_bad else {})}
-    return out, [*errors, f"{given.path}: {_sentence(out)}", "first level:", found[0].text]
+    lines = list(errors)
+    if most is not None:
+        out["larger"] = n - len(found)
+        lines.append(f"{n - len(found)} levels with more than {most} rows or columns skipped")
+    if given.out:
+        lines.append(f"wrote {given.out}")
+    return out, [*lines, f"{given.path}: {_sentence(out)}", "first level:", found[0].text]
 
 
 def generate(given: argparse.Namespace) -> Answer:
@@ -105,14 +128,15 @@ def solve(given: argparse.Namespace) -> Answer:
 
     A level's entry has its number from 1, title, solution (LURD, capitals push), moves, pushes, and either the
     blueprint (straight runs of pushes as sub-goals, one per line) or the reason why there is no solution.
+    Each line is printed when its level is solved, with ``--json`` to stderr.
     """
     from himac_lite.tasks.sokoban import solver
     from himac_lite.tasks.sokoban.language import subgoal_text
-    from himac_lite.tasks.sokoban.levels import load_levels
+    from himac_lite.tasks.sokoban.levels import load_levels, save_levels
     from himac_lite.tasks.sokoban.rules import board_from_level
 
-    entries, lines = [], []
-    for number, level in enumerate(load_levels(given.path), 1):
+    entries, levels = [], load_levels(given.path)
+    for number, level in enumerate(levels, 1):
         name = f"level {number} ({level.title})" if level.title else f"level {number}"
         search = solver.search(level, given.optimal, seconds=given.seconds)
         entry: dict[str, Any] = {"level": number, "title": level.title, "solution": None, "moves": None, "pushes": None}
@@ -120,14 +144,21 @@ def solve(given: argparse.Namespace) -> Answer:
             runs = solver.pushes_of(board_from_level(level), found.lurd)
             entry |= {"solution": found.lurd, "moves": found.moves, "pushes": found.pushes}
             entry["blueprint"] = "\n".join(subgoal_text(*run) for run in runs)
-            lines.append(f"{name}: {found.moves} moves, {found.pushes} pushes: {found.lurd}")
+            line = f"{name}: {found.moves} moves, {found.pushes} pushes: {found.lurd}"
         else:
             entry["reason"] = f"{search.outcome.value} ({search.states:,} states)"
-            lines.append(f"{name}: {entry['reason']}")
+            line = f"{name}: {entry['reason']}"
+        print(line, file=sys.stderr if given.json else sys.stdout, flush=True)
         entries.append(entry)
+        if given.out and found:
+            other = solver.optimal_length(level, "pushes" if given.optimal == "moves" else "moves")
+            moves, pushes = (found.moves, other) if given.optimal == "moves" else (other, found.pushes)
+            levels[number - 1] = replace(level, optimal_moves=moves, optimal_pushes=pushes)
+    if given.out:
+        save_levels(levels, given.out)
     n, solved = len(entries), sum(entry["solution"] is not None for entry in entries)
     out = {"path": given.path, "optimal": given.optimal, "n": n, "solved": solved, "levels": entries}
-    return out, [*lines, f"{solved} of {n} solved, fewest {given.optimal}"]
+    return out, [f"{solved} of {n} solved, fewest {given.optimal}"]
 
 
 def split(given: argparse.Namespace) -> Answer:

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from himac_lite import storage
 from himac_lite.config import override
 from himac_lite.errors import RunError
 from himac_lite.tasks.registry import WORLDS
@@ -34,4 +35,5 @@ def run(given: argparse.Namespace) -> None:
         settings = override(settings, name, value)
     if out.exists() and not any((out / n).exists() for n in ("pretrain.json", "unfinished")):
         raise RunError(f"{out} exists and was not made by pretrain; choose another --out")
+    storage.refuse_unwritable(out)
     driver.pretrain(recipe, settings, out)

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from himac_lite import storage
 from himac_lite.config import TRAIN_PRESETS, Sft, Train, override
 from himac_lite.errors import ConfigError
-from himac_lite.tasks.registry import WORLDS, for_task
+from himac_lite.tasks.registry import WORLDS, for_task, load_items
 
 HELP = "fine-tune an adapter on expert demonstrations, for `train --adapter`"
 
@@ -35,25 +36,27 @@ def arguments(p: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
     config = _config(given)
+    storage.refuse_unwritable(given.out)
+    levels = load_items(config.task, config.levels, "train")
+    family = _family(config.levels) or _family(for_task(Train(), config.task).validation_levels)
+    held_out = load_items(config.task, family, "validation")[: given.validate] if given.validate else []
+
     from himac_lite.policy import distributed, memory
     from himac_lite.policy.parallel import one_thread_a_worker
     from himac_lite.pretraining import sft
     from himac_lite.rollout import evaluate as evaluation
     from himac_lite.runs import training
-    from himac_lite.tasks.registry import load_items
 
     settings = for_task(Train(seed=config.seed), config.task)
     update = replace(settings.update, micro_tokens=config.micro_tokens)
     settings = replace(settings, model=config.model, update=update)
-    task, levels = training.make_task(settings), load_items(config.task, config.levels, "train")
-    sft.refuse_unsolved(task, levels)
-    family = _family(config.levels) or _family(settings.validation_levels)
-    held_out = load_items(config.task, family, "validation")[: given.validate] if given.validate else []
+    task = training.make_task(settings)
     crew, quiet = distributed.team(), given.json
     say = print if crew.writes and not quiet else lambda _: None
     one_thread_a_worker()
     needed = memory.before_loading(training.resolve_model(config.model.path), settings, task, levels, planner=True)
     say(needed.line())
+    sft.refuse_unsolved(task, levels, say)
     policy = training.load_for(settings)
     policy.micro_tokens = crew.least(config.micro_tokens or needed.micro_tokens)
     losses = sft.fine_tune(policy, task, levels, config, given.out, say)

@@ -10,7 +10,8 @@ from typing import Any
 
 from himac_lite.config import TRAIN_PRESETS, Train, override
 from himac_lite.errors import ConfigError
-from himac_lite.tasks.registry import WORLDS, choose, for_task
+from himac_lite.tasks import PARTS, World
+from himac_lite.tasks.registry import WORLDS, choose, for_task, load_items
 
 HELP = "train a model with HiMAC or a variant"
 OWN = "or FILE.py:NAME of your own"
@@ -45,6 +46,8 @@ def arguments(p: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
     config = config_of(given)
+    if not given.resume:
+        _refuse_levels(config, choose(given.task, config.task).value)
     from tqdm.auto import tqdm
 
     from himac_lite.policy import distributed
@@ -110,6 +113,14 @@ def config_of(given: argparse.Namespace) -> Train:
             raise ConfigError(f"--set needs NAME=VALUE, not {pair!r}")
         config = override(config, name, value)
     return config
+
+
+def _refuse_levels(config: Train, world: World) -> None:
+    """Raise what is wrong with the user's own levels before torch is imported, which takes seconds."""
+    shipped = for_task(Train(), world)
+    for part in PARTS:
+        if (source := getattr(config, f"{part}_levels")) != getattr(shipped, f"{part}_levels"):
+            load_items(world, source, part)
 
 
 def _next_folder(name: str) -> Path:

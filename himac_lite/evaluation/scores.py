@@ -11,6 +11,7 @@ from himac_lite.runs.checkpoints import Say
 from himac_lite.runs.folder import Run
 from himac_lite.runs.training import base_score, load_trained, make_task, mode_of
 from himac_lite.tasks import Task
+from himac_lite.tasks.registry import lengths
 from himac_lite.types import Item
 
 
@@ -32,10 +33,11 @@ def score_run(
     else:
         variant = run.hierarchy(hierarchy, say).value
     mode, rules = mode or mode_of(variant), variant.test_rules
-    random = evaluate(None, task, levels, "random")
     if mode == "random":
-        return dict.fromkeys(("trained", "base", "random"), random)
+        return dict.fromkeys(("trained", "base", "random"), evaluate(None, task, levels, "random"))
     one_thread_a_worker()
     policy = load_trained(run, checkpoint, say)
+    list(lengths(task, levels, say))  # for the scores by length
+    random = evaluate(None, task, levels, "random")
     trained = evaluate(policy, task, levels, mode, rules=rules)
     return {"trained": trained, "base": base_score(policy, task, levels, mode, rules), "random": random}

@@ -27,6 +27,7 @@ from himac_lite.policy.update import loss_scale, step
 from himac_lite.pretraining import Recipe, Solution
 from himac_lite.pretraining.driver import recipe_of
 from himac_lite.tasks import Action, Episode, Item, Task
+from himac_lite.tasks.registry import lengths
 from himac_lite.types import Credited, End, Role, SubGoal, TokenSequence
 
 ROLES = (Role.PLANNER, Role.EXECUTOR, Role.FLAT)
@@ -117,10 +118,13 @@ def demonstrations(
     return made
 
 
-def refuse_unsolved(task: Task, items: Sequence[Item]) -> None:
-    """Raises `ConfigError` that names the first item without a known solution: nobody can demonstrate it."""
-    for item in items:
-        if not task.difficulty(item):
+def refuse_unsolved(task: Task, items: Sequence[Item], say: Callable[[str], None]) -> None:
+    """Raises `ConfigError` that names the first item without a known solution: nobody can demonstrate it.
+
+    say: called with the progress of a long search for solutions.
+    """
+    for item, length in zip(items, lengths(task, items, say), strict=True):
+        if not length:
             raise ConfigError(f"no expert can demonstrate {item.title!r}: no solution is known; choose other --levels")
 
 

@@ -20,7 +20,7 @@ MODES = ("himac", "flat", "random")
 
 @dataclass(frozen=True)
 class Score:
-    """Success on `n` levels. ``ci95`` is Wilson's interval; ``by_length`` has bins of optimal length in steps.
+    """Success on `n` levels. ``ci95`` is Wilson's interval; ``by_length`` has bins of known optimal length in steps.
 
     ``mean_progress`` is the mean share of the goal that was reached (boxes on targets, WebShop's score).
     """
@@ -56,7 +56,7 @@ def score(mode: str, task: Task, levels: Sequence[Item], trajectories: Sequence[
     bins: dict[str, dict[str, float]] = {}
     lengths = [task.difficulty(level) for level in levels]
     for low, high in task.bins:
-        inside = [s for s, length in zip(solved, lengths, strict=True) if low <= length <= high]
+        inside = [s for s, length in zip(solved, lengths, strict=True) if max(1, low) <= length <= high]
         if inside:
             name = f"{low}+" if (low, high) == task.bins[-1] else f"{low}-{high}"
             bins[name] = {"n": len(inside), "success": sum(inside) / len(inside)}

@@ -273,9 +273,10 @@ def create_run(
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise `RunError` if the folder already holds a run."""
+    """Raise `RunError` if the folder already holds a run, or cannot be written."""
     if (folder / "manifest.json").exists():
         raise RunError(f"{folder} already holds a run; choose another --out, or resume it with --resume {folder}")
+    storage.refuse_unwritable(folder)
 
 
 def load_run(path: str | os.PathLike[str]) -> Run:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,10 @@ from himac_lite.rollout.rules import Rules
 from himac_lite.runs import folder as runs
 from himac_lite.runs import health, probe, records
 from himac_lite.runs.checkpoints import Checkpoint, Say
-from himac_lite.runs.curriculum import curriculum
+from himac_lite.runs.curriculum import curriculum, level_sets, long_enough, read_levels
 from himac_lite.runs.folder import Run
 from himac_lite.tasks import Task, World, registry
-from himac_lite.tasks.registry import load_items, task_of
+from himac_lite.tasks.registry import lengths, task_of
 from himac_lite.types import Item
 
 Progress = Callable[[int, int, Mapping[str, Any]], None]
@@ -121,6 +122,7 @@ class Training:
                 say(f"iteration {self.iteration}: {sentence}")
             if progress:
                 progress(self.iteration, config.iterations, line)
+        list(lengths(self.learner.task, self.levels["test"], say))  # for the scores by length
         say(f"scoring base and trained model on {len(self.levels['test'])} levels of {config.test_levels}")
         self.run.write_results(self.final_scores())
 
@@ -175,8 +177,9 @@ class Training:
 
     @cached_property
     def probed(self) -> list[Item]:
-        task, least = self.learner.task, self.learner.config.rollout.min_length
-        return [level for level in self.levels["validation"] if task.difficulty(level) >= least]
+        task, config, every = self.learner.task, self.learner.config, self.levels["validation"]
+        least = config.rollout.min_length
+        return list(islice((lv for lv in every if not least or task.difficulty(lv) >= least), config.probe_levels))
 
     def probe(self) -> list[dict[str, Any]]:
         """Records of the probed levels, if they are due."""
@@ -245,12 +248,13 @@ def train(
     if played.name != config.task:
         raise ConfigError(f"the configuration is of task {config.task}; make it with for_task(config, {played.name})")
     configs.validate(config)
-    task, levels = make_task(config, played.value), _levels(config, played.value)
+    task, levels = make_task(config, played.value), read_levels(config, played.value)
     one_thread_a_worker()
     say(f"loading {config.model.path} in {'4 bit' if config.model.four_bit else 'full precision'} with LoRA")
     path, planner = resolve_model(config.model.path), variant.value.planner
     needed = memory.before_loading(path, config, task, levels["train"], planner)
     say(needed.line())
+    levels["train"] = long_enough(config, task, levels["train"], say)  # may take minutes: after all that is refused
     if resume:
         _refuse_other_files(run, config, levels)
     learner = make_learner(config, variant.value, task, checkpoint)
@@ -281,24 +285,9 @@ def other_base(run: Run) -> str | None:
     return f"{run.folder} was begun with another {path}: SHA-256 {began!s:.12}, here {found:.12}"
 
 
-def _levels(config: Train, world: World) -> dict[str, list[Item]]:
-    """The levels of each part. Raises `ConfigError` if none is long enough to train on."""
-    task = make_task(config, world)
-    levels = {part: load_items(world, name, part) for part, name in _level_sets(config).items()}
-    levels["test"] = levels["test"][: config.test_limit]
-    levels["train"] = [lv for lv in levels["train"] if task.difficulty(lv) >= config.rollout.min_length]
-    if not levels["train"]:
-        raise ConfigError(f"no level of {config.train_levels} has {config.rollout.min_length} optimal moves or more")
-    return levels
-
-
-def _level_sets(config: Train) -> dict[str, str]:
-    return {"train": config.train_levels, "validation": config.validation_levels, "test": config.test_levels}
-
-
 def _refuse_other_files(run: Run, config: Train, levels: Mapping[str, Sequence[Item]]) -> None:
     """Raise `RunError` if a level file or the base model is not the one that the run was begun with."""
-    for part, name in _level_sets(config).items():
+    for part, name in level_sets(config).items():
         if runs.levels_hash(levels[part]) != run.manifest.get("levels", {}).get(part, {}).get("sha256"):
             raise RunError(f"{name} has changed since {run.folder} began; restore it, or start a new run")
     if other := other_base(run):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from importlib import import_module
 from typing import Any
@@ -64,6 +65,16 @@ def load_items(which: str | World, source: str, part: str | None = None) -> list
     found = world(which)
     with _installed(found.name):
         return list(found.load(source, part))
+
+
+def lengths(task: Task, items: Sequence[Item], say: Callable[[str], None]) -> Iterator[int]:
+    """`Task.difficulty` of each item. say: called with a line every five seconds, because a task may have to search."""
+    begun = told = time.monotonic()
+    for number, item in enumerate(items, 1):
+        yield task.difficulty(item)
+        if (now := time.monotonic()) - told > 5:
+            say(f"finding optimal lengths: {number} of {len(items)} in {now - begun:.0f} s; a level file can name them")
+            told = now
 
 
 def for_task(config: Train, which: str | World) -> Train:

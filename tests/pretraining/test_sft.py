@@ -152,17 +152,20 @@ def test_what_nobody_can_demonstrate_is_refused_in_one_line(tmp_path: Path):
         (WebShopTask(), [*known, live], webshop.solution), (AlfworldTask(), [game], alfworld.solution)
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=items[-1].title) as error:
-            sft.refuse_unsolved(task, items)
+            sft.refuse_unsolved(task, items, print)
         assert "choose other --levels" in str(error.value)
         with pytest.raises(ConfigError, match="no script can"):
             solve(items[-1], rng)
-    sft.refuse_unsolved(WebShopTask(), known)
+    sft.refuse_unsolved(WebShopTask(), known, print)
 
 
-def test_a_level_without_a_solution_is_refused_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_level_without_a_solution_is_refused_by_the_command(
+    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+):
     levels = tmp_path / "none.xsb"
     levels.write_text("; stuck\n#####\n#$@.#\n#####\n", "utf-8")
-    assert cli.main(["sft", "--levels", str(levels), "--out", str(tmp_path / "warm")]) == 2
+    options = ["--model", str(tiny_model), "--out", str(tmp_path / "warm")]
+    assert cli.main(["sft", "--levels", str(levels), *options]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("himac-lite: ")]
     assert "no expert can demonstrate" in line
 

@@ -25,7 +25,7 @@ MAX_STEPS = 50
 USERS = ("train", "valid_seen", "valid_unseen")
 """Splits of the benchmark: folders in ``$ALFWORLD_DATA/json_2.1.1``."""
 MAX_GAME = 20_000_000
-"""Bytes of the largest game file that is checked for a solution."""
+"""Bytes of the largest game file that is read."""
 
 
 # Items
@@ -80,11 +80,8 @@ class GameFile:
     @cached_property
     def commands(self) -> tuple[str, ...]:
         """The walkthrough in the file; empty if there is none."""
-        try:
-            found = json.loads(self.path.read_text("utf-8")).get("walkthrough") or ()
-            return tuple(map(str, found))
-        except (OSError, ValueError, AttributeError, TypeError):  # reported when the game is played
-            return ()
+        found = _content(self.path).get("walkthrough")
+        return tuple(map(str, found)) if isinstance(found, list) else ()
 
     def told(self) -> dict[str, str]:
         return {"file": str(self.path.resolve())}
@@ -119,6 +116,8 @@ def our_games(part: str) -> list[HouseGame]:
 def _games_below(folder: Path) -> list[GameFile]:
     """Every game of a folder that the original collects: no "Sliced" or "movable" games, no unsolvable games."""
     if folder.is_file():
+        if not _content(folder):
+            raise TaskError(f"{folder} is not a game: a game.tw-pddl of alfworld-download is a JSON object")
         return [GameFile(folder, folder.name)]
     files = sorted(folder.rglob("game.tw-pddl"))
     out = [
@@ -133,10 +132,16 @@ def _games_below(folder: Path) -> list[GameFile]:
 
 def _solvable(file: Path) -> bool:
     """Whether a game file is solvable. True for an unreadable file: its episode reports the error."""
+    return bool(_content(file).get("solvable", True))
+
+
+def _content(file: Path) -> dict[str, Any]:
+    """A game file; empty if it cannot be read, which is reported when the game is played."""
     try:
-        return file.stat().st_size > MAX_GAME or json.loads(file.read_text("utf-8")).get("solvable", True)
-    except (OSError, ValueError, AttributeError):
-        return True
+        found = json.loads(file.read_text("utf-8")) if file.stat().st_size <= MAX_GAME else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 # Task

@@ -1,12 +1,13 @@
-"""Level files: XSB text, SOK collections, run-length encoding, Boxoban.
+"""Level files as text: XSB, SOK collections, run-length encoding, Boxoban. docs/levels.md lists the dialects.
 
-The reader makes one pass and keeps only the current level, so memory is bounded for a file of any length. A level that
-cannot be played becomes an error in the output, and reading continues after it.
+The reader makes one pass and keeps only the current level with the text after it, so memory is bounded for a file of
+any length. A level that cannot be played becomes an error in the output, and reading continues after it.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -14,7 +15,8 @@ from himac_lite.errors import LevelError
 from himac_lite.types import Level
 
 MAX_SIDE = 1_000
-"""Maximum number of rows and columns of a level."""
+"""Maximum number of rows and columns of a level, and of lines of text with it."""
+ALLOWED = "# . $ * @ + and spaces"
 
 _PLAIN = re.compile(r"(?=[^#]*#)[ #.$*@+_-]+")
 _ENCODED = re.compile(r"(?=[^#]*#)[ #.$*@+_pPbB0-9|()-]+")
@@ -24,114 +26,259 @@ _KEY = re.compile(r"([A-Za-z][A-Za-z -]*):(.*)")
 _OPTIMAL = re.compile(r";\s*moves ([0-9]{1,9}), pushes ([0-9]{1,9})\s*$")
 _ONE_LETTER = str.maketrans("-_pPbB", "  @+$*")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x19\x1b-\x1f]")
+_BLANK = re.compile("[\\s\u200b\ufeff]")
+_UNKNOWN = re.compile(r"[^ #.$*@+_-]")
+_WORD = re.compile(r"([^\W\d_])(?!\1)[^\W\d_]")
+"""Two different letters in a row: a line that has them is text, even between walls."""
+_MOVES = re.compile(r"[lurdLURD*\[\]{} ]+")
+_SOLUTION = re.compile(r"(reverse mode )?(solution|snapshot|saved game)\b", re.IGNORECASE)
 
 
 # Reading
 
 
 @dataclass
-class _Head:
-    """The text before a board or below it."""
+class Head:
+    """What the text around a board says about it. tight: the title stands directly above the board."""
 
     title: str = ""
     author: str = ""
     comments: list[str] = field(default_factory=list)
     optimal: tuple[int | None, int | None] = (None, None)
+    tight: bool = False
 
-    def take_key(self, key: str, value: str) -> None:
-        if key == "title":
-            self.title = value
-        elif key == "author":
-            self.author = value
-        elif key == "comment" and value:
-            self.comments.append(value)
+    def read(self, lines: Sequence[str], is_title: bool = False) -> None:
+        """Take keys, optimal lengths and comments from the lines, without solutions. is_title: and the title."""
+        in_comment = after_solution = False
+        for line in lines:
+            text, key = line.strip(), _KEY.match(line)
+            after_solution = bool(_SOLUTION.match(text) or (after_solution and _MOVES.fullmatch(text)))
+            if in_comment:
+                in_comment = not _ends_comment(line)
+                self._note(line.rstrip() if in_comment else None)
+            elif key:
+                name, value = key[1].strip().lower(), key[2].strip()
+                in_comment = name == "comment" and not value
+                self.title = value if name == "title" else self.title
+                self.author = value if name == "author" else self.author
+                self._note(value if name == "comment" and value else None)
+            elif found := _OPTIMAL.match(text):
+                self.optimal = (int(found[1]), int(found[2]))
+            elif is_title and text:
+                self.title, is_title = text.lstrip("; ").removeprefix("Title:").strip(), False
+            elif not after_solution:
+                self._note(text.lstrip("; ") or None)
 
-    def take_comment(self, line: str) -> None:
-        """Read a ``;`` comment or a text line: the optimal lengths, or the title if there is none yet, or a comment."""
-        if found := _OPTIMAL.match(line):
-            self.optimal = (int(found[1]), int(found[2]))
-        elif not self.title:
-            self.title = line.lstrip("; ").removeprefix("Title:").strip()
+    def _note(self, line: str | None) -> None:
+        if line is not None and len(self.comments) < MAX_SIDE:
+            self.comments.append(line)
+
+
+@dataclass
+class Board:
+    """The rows of a board as they stand in a file, and what is known about it."""
+
+    head: Head
+    line: int
+    rows: list[str] = field(default_factory=list)
+    unknown: str = ""
+    """The first character that is not allowed, and where it is."""
+
+    def level(self, author: str) -> Level:
+        """The level. author: if the text around the board has none. Raises `LevelError` with the reason only."""
+        if self.unknown:
+            raise LevelError(self.unknown)
+        width = max(map(len, self.rows), default=0)
+        if max(len(self.rows), width) > MAX_SIDE:
+            raise LevelError(f"over {MAX_SIDE:,} rows or columns")
+        grid, head = tuple(row.ljust(width) for row in self.rows), self.head
+        text = "".join(grid)
+        players, boxes = text.count("@") + text.count("+"), text.count("$") + text.count("*")
+        targets = text.count(".") + text.count("*") + text.count("+")
+        if players != 1:
+            raise LevelError(f"{players} players (@ or +); a level has exactly one")
+        if boxes != targets or boxes == 0:
+            raise LevelError(f"{boxes} boxes but {targets} targets; a level has as many of each, at least one")
+        return Level(enclosed(grid), head.title, *head.optimal, head.author or author, tuple(head.comments))
+
+    def add(self, row: str, line: int, column: int = 1) -> None:
+        """A row, which begins at this place of the file."""
+        if len(self.rows) <= MAX_SIDE:
+            if (bad := _UNKNOWN.search(row)) and not self.unknown:
+                self.unknown = f"line {line}, column {column + bad.start()}: {_named(bad[0])} is not one of {ALLOWED}"
+            self.rows.append(row[: MAX_SIDE + 1].translate(_ONE_LETTER).rstrip())
+
+    def outcome(self, author: str, source: str, number: int) -> Level | LevelError:
+        """The level, or the error with its place. number: of the level in the file, from 1."""
+        try:
+            return self.level(author)
+        except LevelError as error:
+            where = f"{source}, level {number} (line {self.line})"
+            return LevelError(f"{where}: {error}", source, number, self.line)
+
+
+@dataclass
+class _Block:
+    """Lines of text without a blank line. below: they begin directly below a board."""
+
+    below: bool
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def is_comment(self) -> bool:
+        return all(line.lstrip().startswith(";") for line in self.lines)
+
+    @property
+    def has_title_key(self) -> bool:
+        return any(line.lower().startswith("title:") for line in self.lines)
+
+
+class _Reader:
+    """Boards and the blocks of text between them; a block belongs to the board above it or to the next one."""
+
+    def __init__(self, source: str) -> None:
+        self.source, self.n, self.author = source, 0, ""
+        self.board: Board | None = None
+        """The last board; the text that follows may belong to it."""
+        self.blocks: list[_Block] = []
+        self.inside = self.whole = self.apart = self.binary = False
+        """The last line was a row; it was a whole level; it was blank; there was a line that is not text."""
+        self.comment = 0
+        """The line of a ``Comment:`` without its end yet."""
+
+    def take(self, number: int, line: str) -> Iterator[Level | LevelError]:
+        if self.comment:
+            self._write(line)
+            self.comment = 0 if _ends_comment(line) else self.comment
+            return
+        if _CONTROL.search(line):
+            if not self.binary:
+                yield from self._finish()
+                message = f"{self.source}: not a text file; levels are XSB text in UTF-8 (line {number})"
+                yield LevelError(message, self.source, None, number)
+            self.binary, line = True, ""
+        rows = _rows_of_line(line, self.inside)
+        if rows:
+            if not self.inside or self.whole or len(rows) > 1:
+                head = self._divide(True)
+                yield from self._finish()
+                self.board = Board(head, number)
+            assert self.board is not None
+            self.inside, self.whole, self.apart = True, len(rows) > 1, False
+            for row in rows:
+                self.board.add(row, number)
+            return
+        if line.strip() and not line.startswith("::"):
+            self._write(line, new=self.inside or self.apart or not self.blocks)
+            key = _KEY.match(line)
+            self.comment = number if key and key[1].strip().lower() == "comment" and not key[2].strip() else 0
+            self.apart = False
         else:
-            self.comments.append(line.lstrip("; "))
+            self.apart = True
+        self.inside = False
+
+    def end(self) -> Iterator[Level | LevelError]:
+        self._divide(False)
+        yield from self._finish()
+        if self.comment:
+            message = f"{self.source}: the Comment: of line {self.comment} has no Comment-End:"
+            yield LevelError(message, self.source, None, self.comment)
+        elif self.n == 0 and not self.binary:
+            yield LevelError(f"{self.source}: no level found. A level is lines of {ALLOWED}.", self.source)
+
+    def _write(self, line: str, new: bool = False) -> None:
+        if new:
+            if len(self.blocks) > 1:  # only the last one can belong to the next board
+                self._keep(self.blocks.pop(0))
+            self.blocks.append(_Block(self.inside))
+        if len(self.blocks[-1].lines) < MAX_SIDE:
+            self.blocks[-1].lines.append(line)
+
+    def _finish(self) -> Iterator[Level | LevelError]:
+        if self.board:
+            self.n += 1
+            yield self.board.outcome(self.author, self.source, self.n)
+        self.board = None
+
+    def _divide(self, more: bool) -> Head:
+        """Give the blocks since the last board to it and to the next one, whose head this is. more: there is a next."""
+        blocks, head = self.blocks, Head()
+        self.blocks = []
+        if more and blocks and self._announces(blocks[-1], alone=len(blocks) == 1):
+            head.tight = not self.apart
+            head.read(blocks[-1].lines, is_title=True)
+            if self.board is None:
+                self.author = head.author or self.author
+            blocks = blocks[:-1]
+        for block in blocks:
+            self._keep(block, alone=more and len(blocks) == 1)
+        return head
+
+    def _announces(self, block: _Block, alone: bool) -> bool:
+        """Whether the last block before a board belongs to it."""
+        if not self.apart:
+            return True
+        if block.below:
+            return block.is_comment and not self._names(block, alone)
+        if len(block.lines) == 1:
+            return block.has_title_key or not _KEY.match(block.lines[0])
+        return self.board is not None and (block.is_comment or block.has_title_key)
+
+    def _names(self, block: _Block, alone: bool) -> bool:
+        """Whether comments directly below a board hold its title. alone: no other text precedes the next board."""
+        board = self.board
+        if board is None or not (block.below and block.is_comment):
+            return False
+        return not board.head.title or (self.n == 0 and alone and not board.head.tight)
+
+    def _keep(self, block: _Block, alone: bool = False) -> None:
+        """A block belongs to the board above it, or describes the collection."""
+        head = self.board.head if self.board else Head()
+        head.read(block.lines, is_title=self._names(block, alone))
+        if self.board is None and self.n == 0:
+            self.author = head.author or self.author
 
 
 def read_levels(lines: Iterable[str], source: str = "text") -> Iterator[Level | LevelError]:
-    """The levels of a file in order; the place of an unreadable level has its error.
+    """The levels of a text in order; the place of an unreadable level has its error.
 
-    Comments and ``Key: value`` lines before a board belong to it, and so do keys directly below it, with a comment
-    block up to ``Comment-End:``. An ``Author:`` before the first board applies to every level without an author.
+    Text belongs to the next board if it stands directly above it, or if it is a title line of its own between blank
+    lines; other text below a board belongs to that board. An ``Author:`` before the first board applies to every level
+    without an author.
     """
-    head, rows, whole = _Head(), list[str](), False  # rows of the current board; whether they come from one line
-    ready: tuple[int, int, list[str]] | None = None  # (number, line, rows) of a board whose keys may follow
-    collection_author, n, first, blank, binary, in_comment = "", 0, 0, False, False, False
-
-    def finish() -> Level | LevelError:
-        assert ready is not None
-        try:
-            return _checked(ready[2], head, collection_author)
-        except LevelError as error:
-            where = f"{source}, level {ready[0]} (line {ready[1]})"
-            return LevelError(f"{where}: {error}", source, ready[0], ready[1])
-
+    reader = _Reader(source)
     for number, line in enumerate(lines, 1):
-        if in_comment:
-            in_comment = not line.strip().lower().startswith("comment-end:")
-            if in_comment:
-                head.comments.append(line.rstrip())
-            continue
-        if _CONTROL.search(line):
-            if not binary:
-                message = f"{source}: not a text file; levels are XSB text in UTF-8 (line {number})"
-                yield LevelError(message, source, None, number)
-            binary, line = True, ""
-        found = _rows_of_line(line)
-        if rows and (not found or whole or len(found) > 1):
-            n += 1
-            ready, rows, blank = (n, first, rows), [], False
-        if found:
-            if ready:
-                yield finish()
-                head, ready = _Head(), None
-            first = first if rows else number
-            whole = len(found) > 1
-            rows += found if len(rows) <= MAX_SIDE else []
-            continue
-        text, key = line.strip(), _KEY.match(line)
-        if ready and not (key and not blank):  # only keys directly below still belong to the board
-            yield finish()
-            head, ready = _Head(), None
-        if key:
-            name, value = key[1].strip().lower(), key[2].strip()
-            in_comment = name == "comment" and not value
-            head.take_key(name, value)
-            if name == "author" and n == 0:
-                collection_author = value
-        elif text:
-            if blank and not text.startswith(";") and n == 0:
-                head = _Head()  # the text above described the collection
-            head.take_comment(text)
-        blank = not text
-    if rows:
-        n += 1
-        ready = (n, first, rows)
-    if ready:
-        yield finish()
-    if n == 0 and not binary:
-        yield LevelError(f"{source}: no level found. A level is lines of # . $ * @ + and spaces.", source)
+        yield from reader.take(number, line)
+    yield from reader.end()
 
 
-def _rows_of_line(line: str) -> list[str]:
+def _ends_comment(line: str) -> bool:
+    return line.strip().lower().startswith("comment-end:")
+
+
+def _named(character: str) -> str:
+    """A character for a message: invisible ones by name."""
+    if character.isprintable() and character.isascii():
+        return repr(character)
+    name = "TAB" if character == "\t" else unicodedata.name(character, "control character")
+    return f"{name} (U+{ord(character):04X})"
+
+
+def _rows_of_line(line: str, inside: bool) -> list[str]:
     """The rows of a line: one, several separated by ``|``, or none if the line is not part of a board.
 
     Run lengths (``3#``, ``2(-#)``) and letters (``p`` player, ``b`` box, capitals on a target) are accepted only if
-    every row begins and ends with a wall, so that a comment is not read as a board.
+    every row begins and ends with a wall, so that a comment is not read as a board. A row with a tab or another odd
+    space is a row, and so is, `inside` a board, whatever stands between walls and has no word: `Board` names what is
+    unknown in it.
     """
     line = line.rstrip()
     if _PLAIN.fullmatch(line):
-        return [line.translate(_ONE_LETTER).rstrip()]
+        return [line]
     if not _ENCODED.fullmatch(line):
-        return []
+        walled = inside and len(line) > 2 and line.lstrip().startswith("#") and line.endswith("#")
+        odd = _PLAIN.fullmatch(_BLANK.sub(" ", line)) or (walled and not _WORD.search(line))
+        return [line] if odd else []
     for _ in range(4):  # groups may be nested, up to four deep
         line = _GROUP.sub(lambda g: g[2] * min(int(g[1][:5] or 1), MAX_SIDE) if len(g[2]) <= MAX_SIDE else "?", line)
         if len(line) > MAX_SIDE * MAX_SIDE:
@@ -144,24 +291,8 @@ def _rows_of_line(line: str) -> list[str]:
         row = row.translate(_ONE_LETTER).rstrip()
         if not row.lstrip().startswith("#") or not row.endswith("#") or not _PLAIN.fullmatch(row):
             return []
-        rows.append(row[: MAX_SIDE + 1])
+        rows.append(row)
     return rows
-
-
-def _checked(rows: Sequence[str], head: _Head, author: str) -> Level:
-    """The level. Raises `LevelError` with the reason only."""
-    width = max(map(len, rows))
-    if max(len(rows), width) > MAX_SIDE:
-        raise LevelError(f"over {MAX_SIDE:,} rows or columns")
-    grid = tuple(row.ljust(width) for row in rows)
-    text = "".join(grid)
-    players, boxes = text.count("@") + text.count("+"), text.count("$") + text.count("*")
-    targets = text.count(".") + text.count("*") + text.count("+")
-    if players != 1:
-        raise LevelError(f"{players} players (@ or +); a level has exactly one")
-    if boxes != targets or boxes == 0:
-        raise LevelError(f"{boxes} boxes but {targets} targets; a level has as many of each, at least one")
-    return Level(enclosed(grid), head.title, *head.optimal, head.author or author, tuple(head.comments))
 
 
 def enclosed(grid: tuple[str, ...]) -> tuple[str, ...]:

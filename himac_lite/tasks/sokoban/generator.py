@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from himac_lite import storage
 from himac_lite.errors import LevelError
@@ -48,7 +49,8 @@ def generate(
 ) -> list[Level]:
     """`n` solvable square levels with optimal lengths in `lengths`, no two of them equal up to symmetry.
 
-    exclude: canonical hashes that must not appear. The same generator state gives the same levels on every machine.
+    exclude: canonical hashes that must not appear. After three seconds a progress bar is shown. The same generator
+    state gives the same levels on every machine.
     Raises `LevelError` if the size has no room or is too large to search, or if too few levels are found.
     """
     floor = (size - 2) ** 2
@@ -60,20 +62,22 @@ def generate(
         )
     seen = set(exclude)
     levels: list[Level] = []
-    for _ in range(max(10_000, 1_000 * n)):
-        layout = random_layout(rng, size, boxes, max_density)
-        table = distances(layout)
-        for board, length in random_positions(rng, table, layout, lengths, 4):
-            level = closed(Level(rows_of(board)))
-            key = canonical_hash(level)
-            if key in seen:
-                continue
-            seen.add(key)
-            pushes = optimal_length(level, "pushes")
-            assert pushes is not None, "the backward search found it solvable"
-            levels.append(replace(level, optimal_moves=length, optimal_pushes=pushes))
-            if len(levels) == n:
-                return levels
+    with tqdm(total=n, unit="level", delay=3, leave=False) as bar:
+        for _ in range(max(10_000, 1_000 * n)):
+            bar.update(len(levels) - bar.n)
+            layout = random_layout(rng, size, boxes, max_density)
+            table = distances(layout)
+            for board, length in random_positions(rng, table, layout, lengths, 4):
+                level = closed(Level(rows_of(board)))
+                key = canonical_hash(level)
+                if key in seen:
+                    continue
+                seen.add(key)
+                pushes = optimal_length(level, "pushes")
+                assert pushes is not None, "the backward search found it solvable"
+                levels.append(replace(level, optimal_moves=length, optimal_pushes=pushes))
+                if len(levels) == n:
+                    return levels
     raise LevelError(f"found {len(levels)} of {n} levels {size}x{size} with {boxes} boxes and lengths {lengths}")
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 from himac_lite import storage
 from himac_lite.errors import LevelError, RunError
 from himac_lite.tasks import PARTS
-from himac_lite.tasks.sokoban import files
+from himac_lite.tasks.sokoban import files, slc
 from himac_lite.tasks.sokoban.files import enclosed, format_levels
 from himac_lite.types import Level
 
@@ -43,18 +45,22 @@ SPLITS = {
 
 
 def parse_levels(text: str, source: str = "text", errors: str = "raise") -> list[Level]:
-    """Every level of a text (`files.read_levels` describes the format).
+    """Every level of a text (docs/levels.md describes the formats).
 
     errors: ``raise`` the first `LevelError`, which names source, level number and line, or ``skip`` unreadable levels.
     """
+    if slc.is_xml(text):
+        return _collect(slc.read_levels([text.encode("utf-8", "replace")], source, "utf-8"), errors)
     return _collect(files.read_levels(text.splitlines(), source), errors)
 
 
-def load_levels(path: str | os.PathLike[str], part: str | None = None, errors: str = "raise") -> list[Level]:
+def load_levels(
+    path: str | os.PathLike[str], part: str | None = None, errors: str = "raise", max_side: int | None = None
+) -> list[Level]:
     """Levels of a file, or of a frozen split: ``core/test``, ``warmup/train``; ``core`` with `part` given.
 
-    errors: see `parse_levels`. Raises `LevelError` that names the file, the level and the rule, also for a file larger
-    than 50 MB; `iter_levels` reads such a file.
+    errors: see `parse_levels`. max_side: most rows and columns; a larger level is an error. Raises `LevelError` that
+    names the file, the level and the rule, also for a file larger than 50 MB; `iter_levels` reads such a file.
     """
     file = _file_of(path, part)
     size = _endless_refused(file, path).st_size
@@ -62,18 +68,38 @@ def load_levels(path: str | os.PathLike[str], part: str | None = None, errors: s
         limit = f"{MAX_BYTES // 1_000_000} MB"
         how = "split the collection into smaller files, or read it level by level with iter_levels"
         raise LevelError(f"{file}: larger than {limit}; {how}", str(file))
-    return _collect(iter_levels(path, part), errors)
+    return _collect(iter_levels(path, part, max_side), errors)
 
 
-def iter_levels(path: str | os.PathLike[str], part: str | None = None) -> Iterator[Level | LevelError]:
+def iter_levels(
+    path: str | os.PathLike[str], part: str | None = None, max_side: int | None = None
+) -> Iterator[Level | LevelError]:
     """Iterate over the levels of a file or split, in bounded memory for a file of any length.
 
-    The place of an unreadable level has its error. Raises `LevelError` for a file that cannot be opened.
+    The place of a level that is unreadable, or larger than `max_side`, has its error. Raises `LevelError` for a file
+    that cannot be opened.
     """
+    for number, one in enumerate(_read(path, part), 1):
+        if max_side and isinstance(one, Level) and max(len(one.rows), len(one.rows[0])) > max_side:
+            what = f"{os.fspath(path)}, level {number}{f' ({one.title})' if one.title else ''}"
+            message = (
+                f"{what} has {len(one.rows)}x{len(one.rows[0])} cells; the limit is {max_side}x{max_side}: himac-lite "
+                f"levels read {os.fspath(path)} --max-side {max_side} --out SMALL.xsb keeps the other levels"
+            )
+            yield LevelError(message, os.fspath(path), number)
+        else:
+            yield one
+
+
+def _read(path: str | os.PathLike[str], part: str | None) -> Iterator[Level | LevelError]:
     file = _file_of(path, part)
     _endless_refused(file, path)
     try:
-        with file.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
+        with file.open("rb") as data:
+            if slc.is_xml(data.peek()[:1000].decode("utf-8", "replace")):
+                yield from slc.read_levels(iter(partial(data.read, 1 << 16), b""), str(file))
+                return
+            lines = io.TextIOWrapper(data, "utf-8-sig", "surrogateescape")
             yield from files.read_levels(_short_lines(lines), str(file))
     except OSError as error:
         raise _unreadable(path, error) from None
@@ -131,17 +157,33 @@ def _file_of(path: str | os.PathLike[str], part: str | None) -> Path:
 
 
 def _unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> LevelError:
-    allowed = f"give an XSB file or a split: {', '.join(SPLITS)}"
+    allowed = f"give a level file (XSB, SOK or SLC) or a split: {', '.join(SPLITS)}"
     reason = getattr(error, "strerror", None) or str(error)
     return LevelError(f"cannot read levels from {os.fspath(path)!r} ({reason}); {allowed}", os.fspath(path))
 
 
 def save_levels(levels: Iterable[Level], path: str | os.PathLike[str]) -> None:
-    """Write levels as XSB text; a file that exists is replaced in one step. Raises `LevelError` if it cannot be."""
+    """Write levels as XSB text; a file that exists is replaced in one step.
+
+    Raises `LevelError` if it cannot be written, or is to be an SLC file, which is only read.
+    """
+    refuse_unwritable(Path(path))
     try:
         storage.write(Path(path), format_levels(levels))
     except RunError as error:
         raise LevelError(str(error), os.fspath(path)) from None
+
+
+def refuse_unwritable(file: Path) -> None:
+    """Raise `LevelError` if `save_levels` could not write this file; long work calls it first."""
+    if file.suffix.lower() == ".slc":
+        raise LevelError(f"cannot write to {file}: SLC is only read; name the file .xsb", str(file))
+    if not file.parent.is_dir():
+        raise LevelError(f"cannot write to {file}: {file.parent} is not a folder", str(file))
+    try:
+        storage.refuse_unwritable(file.parent)
+    except RunError as error:
+        raise LevelError(str(error), str(file)) from None
 
 
 # Symmetry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -12,11 +13,13 @@ from himac_lite.tasks import Action, Words, World, marks
 from himac_lite.tasks.sokoban import instructions, language, pixels
 from himac_lite.tasks.sokoban.levels import load_levels
 from himac_lite.tasks.sokoban.rules import MOVES, Board, Outcome, board_from_level, rows_of, step
-from himac_lite.tasks.sokoban.solver import Push, pushes_of, solve
+from himac_lite.tasks.sokoban.solver import Push, Solution, pushes_of, solve
 from himac_lite.types import Blueprint, Invalid, Level, Role, SubGoal, Trajectory
 
 __all__ = ["Push", "SokobanEpisode", "SokobanTask", "pushes_of"]
 
+MAX_STATES = 200_000
+"""States of the search for an optimal length that a file does not have: about a second for a level."""
 TILE = 28
 """Pixels per cell of the picture for a model: one place of a Qwen2-VL prompt."""
 
@@ -86,10 +89,10 @@ class SokobanTask:
     bins: tuple[tuple[int, int], ...] = ((0, 8), (9, 12), (13, 16), (17, 25), (26, 10_000))
 
     def difficulty(self, item: Level) -> int:
-        """Optimal moves, from the level file or from the solver; 0 for a level without a solution."""
+        """Optimal moves, from the level file or from a short search; 0 if neither knows a solution."""
         if item.optimal_moves is not None:
             return item.optimal_moves
-        solution = solve(item)
+        solution = _solution(item.rows)
         return solution.moves if solution else 0
 
     def start(self, item: Level) -> SokobanEpisode:
@@ -120,5 +123,10 @@ class SokobanTask:
         return Blueprint(language.format_blueprint(subgoals), subgoals)
 
 
-WORLD = World("sokoban", SokobanTask, load_levels)
+@lru_cache(maxsize=1 << 16)
+def _solution(rows: tuple[str, ...]) -> Solution | None:
+    return solve(Level(rows), max_states=MAX_STATES)
+
+
+WORLD = World("sokoban", SokobanTask, partial(load_levels, max_side=language.MAX_SIDE))
 """The default settings are this task's."""

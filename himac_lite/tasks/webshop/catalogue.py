@@ -109,10 +109,10 @@ def read_json(file: Path) -> Any:
     try:
         if file.stat().st_size > MAX_BYTES:
             raise TaskError(f"{file} has more than {MAX_BYTES} bytes")
-        return json.loads(file.read_text("utf-8"))
+        return json.loads(file.read_text("utf-8-sig"))
     except OSError as error:
         raise TaskError(f"cannot read {file}: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TaskError(f"{file} is not JSON: {error}") from None
 
 
@@ -122,7 +122,7 @@ def _product(raw: Mapping[str, Any], known: Mapping[str, Any]) -> Product:
     for name, contents in (raw.get("customization_options") or {}).items():
         if contents is not None:
             options[name.lower()] = tuple(c["value"].strip().replace("/", " | ").lower() for c in contents)
-    return Product(
+    product = Product(
         asin=raw["asin"], title=raw["name"], category=raw["category"], query=raw["query"].lower().strip(),
         product_category=raw["product_category"], description=raw["full_description"] or "",
         bullets=tuple(str(b) for b in (bullets if isinstance(bullets, list) else [bullets]) if b),
@@ -130,6 +130,13 @@ def _product(raw: Mapping[str, Any], known: Mapping[str, Any]) -> Product:
         attributes=tuple(known.get("attributes") or ("DUMMY_ATTR",)), instruction=known.get("instruction"),
         instruction_attributes=tuple(known.get("instruction_attributes") or ()),
     )  # fmt: skip
+    for name in ("title", "category", "product_category", "description", "attributes", "instruction_attributes"):
+        value = getattr(product, name)
+        if not all(isinstance(text, str) for text in (value if isinstance(value, tuple) else [value])):
+            raise ValueError(f"{name} should be text, not {value!r:.60}")
+    if not isinstance(product.instruction, str | None):
+        raise ValueError(f"instruction should be text, not {product.instruction!r:.60}")
+    return product
 
 
 def parse_prices(text: str | None) -> tuple[float, ...]:

@@ -423,7 +423,7 @@ def test_a_dead_server_is_replaced(by_type):
 def test_a_broken_game_file_is_an_episode_that_is_over(tmp_path, scripted, content):
     file = tmp_path / "game.tw-pddl"
     file.write_text(content)
-    (item,) = alfworld.load(str(file))
+    (item,) = alfworld.load(str(tmp_path))
     assert TASK.difficulty(item) == 0
     episode = TASK.start(item)
     assert episode.over
@@ -432,6 +432,16 @@ def test_a_broken_game_file_is_an_episode_that_is_over(tmp_path, scripted, conte
     assert (played.ret, played.steps) == (0.0, 0)
     with pytest.raises(TaskError, match="no walkthrough"):
         TASK.oracle(item)
+
+
+@engine
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 100_000, b"#####\n#@$.#\n#####\n"])
+def test_a_file_that_is_no_game_is_refused_when_it_is_named(tmp_path, content):
+    file = tmp_path / "game.tw-pddl"
+    file.write_bytes(content)
+    with pytest.raises(TaskError, match=r"game\.tw-pddl is not a game"):
+        alfworld.load(str(file))
+    assert [(game.commands, game.title) for game in alfworld.load(str(tmp_path))] == [((), ".")]
 
 
 @engine

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from himac_lite.errors import TaskError
 from himac_lite.storage import data_dir
 from himac_lite.tasks.webshop import generator
-from himac_lite.tasks.webshop.catalogue import Catalogue, Product, load_catalogue, parse_prices
+from himac_lite.tasks.webshop.catalogue import Catalogue, Product, load_catalogue, parse_prices, to_json
 from himac_lite.tasks.webshop.goals import NO_LIMIT, PARTS, Goal, load_goals, make_goal, split, synthetic_goals
 from himac_lite.tasks.webshop.reward import has_attribute, normal_colour, ratio, reward, title_score, type_reward
 from himac_lite.tasks.webshop.search import SearchEngine, words
@@ -235,6 +235,38 @@ def test_a_broken_catalogue_is_one_line(tmp_path, content, said):
     assert str(file) in str(caught.value)
     with pytest.raises(TaskError, match="cannot read"):
         load_catalogue(tmp_path / "none.json")
+
+
+def test_a_byte_order_mark_and_endless_brackets(tmp_path):
+    file = tmp_path / "items.json"
+    file.write_bytes(b"\xef\xbb\xbf" + json.dumps(to_json(SHOP.products[:1])[0]).encode())
+    assert load_catalogue(file).products[0].title == SHOP.products[0].title
+    file.write_bytes(b"[" * 100_000)
+    with pytest.raises(TaskError, match="is not JSON"):
+        load_catalogue(file)
+
+
+@pytest.mark.parametrize(
+    ("second", "field", "said"),
+    [
+        (0, "name", "title"), (0, "category", "category"), (0, "product_category", "product_category"),
+        (0, "full_description", "description"), (1, "attributes", "attributes"), (1, "instruction", "instruction"),
+        (1, "instruction_attributes", "instruction_attributes"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("value", [7, True, {"a": 1}, [["a"]], [1.5]])
+def test_a_field_of_another_type_is_named_and_not_found_out_in_play(tmp_path, second, field, said, value):
+    both = to_json(SHOP.products[:2])
+    if second:
+        if said.endswith("attributes") and not isinstance(value, list):
+            value = [value]
+        both[1][SHOP.products[1].asin][field] = value
+    else:
+        both[0][1][field] = value
+    for name, content in zip(("items_x.json", "items_ins_x.json"), both, strict=True):
+        (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(TaskError, match=rf"items_x\.json: product 2 cannot be read: {said} should be text"):
+        load_catalogue(tmp_path / "items_x.json")
 
 
 def test_the_price_limit_is_above_the_price():
