@@ -44,8 +44,8 @@ def generate_bins(
     ``pushes``; a level's other length is None if the search for it would be long. max_density: maximum share of inner
     walls. exclude: canonical hashes that must not appear. tries: maximum number of layouts.
     Returns the levels in the order of the bins, the same for one seed in every process.
-    Raises `LevelError` if the size has no room, if a bin is invalid, or if too few levels are found, and `TaskError` for
-    a large layout without numba.
+    Raises `LevelError` if the size has no room, if a bin is invalid, or if too few levels are found.
+    Raises `TaskError` for a large layout without numba.
     """
     height, width = (size, size) if isinstance(size, int) else size
     floor = (height - 2) * (width - 2)

@@ -130,4 +130,5 @@ def _backward(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
         found = after[fits]
         found = found[~known[found]]
         layer = found[np.sort(np.unique(found, return_index=True)[1])]
-    return np.concatenate([*layers, layer]), np.repeat(np.arange(len(layers)), [len(one) for one in layers]).astype(np.int16)
+    lengths = np.repeat(np.arange(len(layers), dtype=np.int16), [len(one) for one in layers])
+    return np.concatenate([*layers, layer]), lengths

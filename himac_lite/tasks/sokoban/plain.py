@@ -53,7 +53,8 @@ class Grid:
         """The part of the floor, without the box's place, that holds each of its four neighbours; 0 for a wall."""
         if (known := self._sides.get(box)) is not None:
             return known
-        free, parts = self.floor & ~(1 << box), []
+        free = self.floor & ~(1 << box)
+        parts: list[int] = []
         for step in self.steps:
             side = 1 << (box + step)
             parts.append(next((p for p in parts if p & side), 0) or (self.flood(side, free) if side & free else 0))
