@@ -21,7 +21,7 @@ from himac_lite.types import Group, Level, Role, SubGoal, TokenSequence, Traject
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 TRAINING = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "safetensors")
-ABSENT = [name for name in (*TRAINING, "bm25s", "rapidfuzz", "nbformat") if find_spec(name) is None]
+ABSENT = [name for name in (*TRAINING, "numba", "bm25s", "rapidfuzz", "nbformat") if find_spec(name) is None]
 """Packages of the extras that are not installed: a test that needs one is skipped, wherever the import fails."""
 
 needs_training = pytest.mark.skipif("torch" in ABSENT, reason="needs torch")

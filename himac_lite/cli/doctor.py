@@ -29,8 +29,8 @@ MEMORY_GB, DISK_GB = 1.5, 0.3
 """Requirements of the default run; measured: 1.43 GB resident, 60 MB in the run folder."""
 SMALL_GB, LARGE_GB = 6.0, 12.0
 """GPU memory for presets with a hub model of about half a billion parameters, and for larger ones; not tested."""
-NEEDED = ("numpy", "numba", "gymnasium", "torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors")
-OPTIONAL = ("ipywidgets", "anywidget", "plotly", "playwright")
+NEEDED = ("numpy", "gymnasium", "torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors")
+OPTIONAL = ("numba", "ipywidgets", "anywidget", "plotly", "playwright")
 
 
 @dataclass(frozen=True)

@@ -274,6 +274,13 @@ STAGES = (
 )
 
 
+def _tokenizer(seed: int) -> object:
+    """The vocabulary; asked for first, so a missing numba is reported before the work, not by a worker."""
+    from himac_lite.tasks.sokoban import jit  # noqa: F401
+
+    return build_tokenizer()
+
+
 def _batches(settings: Pretrain, number: int, tokenizer: object) -> Iterator[Batch]:
     rng = np.random.default_rng([settings.seed, number])
     source = stream(rng, STAGES[number].players, settings.noise, held_out_hashes())
@@ -286,5 +293,5 @@ RECIPE = Recipe(
     "No level was symmetric to a validation or test level of this package.\n"
     "The demonstrators were careful with short levels and sloppy with long ones.\n"
     "The vocabulary has boards up to 10x10; the model was shown 7x7 and 6x6 only.",
-    Pretrain(), STAGES, lambda seed: build_tokenizer(), _batches, solution,
+    Pretrain(), STAGES, _tokenizer, _batches, solution,
 )  # fmt: skip

@@ -16,7 +16,7 @@
 import sys
 
 if "google.colab" in sys.modules:
-    # %pip install -q "himac-lite @ git+https://github.com/himac-lite/himac-lite"
+    # %pip install -q "himac-lite[fast] @ git+https://github.com/himac-lite/himac-lite"
     print("himac-lite is installed")
 
 # %%
@@ -145,13 +145,14 @@ check_dead_corner(my_dead_corner)
 # Why can a cell along a wall be dead although it is not a corner?
 
 # %%
-from himac_lite.tasks.sokoban.bounds import FAR, push_distances
 from himac_lite.tasks.sokoban.distances import distances
 from himac_lite.tasks.sokoban.geometry import Geometry
+from himac_lite.tasks.sokoban.plain import push_distances
+from himac_lite.tasks.sokoban.searches import FAR
 
 start = board_from_level(longest)
 geometry = Geometry.of(start)
-pushes = push_distances(geometry.neighbours, np.array(geometry.targets)).min(axis=0)  # to the nearest
+pushes = push_distances(geometry).min(axis=0)  # to the nearest
 dead = {cell for cell, distance in zip(geometry.cells, pushes, strict=True) if distance == FAR}
 for r, row in enumerate(longest.rows):
     print(row, "  ", "".join("x" if (r, c) in dead else ch for c, ch in enumerate(row)))

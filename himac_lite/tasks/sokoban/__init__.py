@@ -9,7 +9,7 @@ def register_envs() -> None:
     """Register ``himac_lite/Sokoban-v0`` for `gymnasium.make` and `make_vec`. A second call does nothing."""
     import gymnasium
 
-    if ENV_ID not in gymnasium.registry:  # by name: importing the environments imports NumPy and numba
+    if ENV_ID not in gymnasium.registry:  # by name: importing the environments imports NumPy
         gymnasium.register(
             ENV_ID, f"{__name__}.env:SokobanEnv", vector_entry_point=f"{__name__}.vector:SokobanVectorEnv"
         )

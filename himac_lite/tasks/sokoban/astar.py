@@ -10,41 +10,17 @@ assignment, is pruned. Sources: Hart, Nilsson and Raphael 1968; Junghanns and Sc
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from himac_lite.tasks.sokoban.bounds import FAR, is_deadlock, least_cost, push_distances
-from himac_lite.tasks.sokoban.geometry import replace_sorted
+from himac_lite.tasks.sokoban.bounds import is_deadlock, least_cost, push_distances
+from himac_lite.tasks.sokoban.jit import kernel
+from himac_lite.tasks.sokoban.packed import replace_sorted
+from himac_lite.tasks.sokoban.searches import FAR, MARGIN, SLICE, Found, Limits, Outcome, Room, Start
 
 _SOLVED, _EXHAUSTED, _GROW, _PAUSED = range(4)
-_SLICE = 20_000  # expansions between two checks of the time limit
 _DEAD = np.int16(-1)
-
-
-class Outcome(Enum):
-    """How a search ended."""
-
-    SOLVED = "solved"
-    UNSOLVABLE = "no solution"
-    STATES = "the limit of states was reached"
-    SECONDS = "the limit of time was reached"
-
-
-@dataclass(frozen=True)
-class Found:
-    """How a search ended, and what it found."""
-
-    outcome: Outcome
-    pushes: list[tuple[int, int]] | None
-    """(cell of the box, direction 0–3) of each push in order; None unless solved."""
-    states: int
-    """Number of states kept."""
-    cost: int | None = None
-    """Moves or pushes of the solution."""
 
 
 class _Table(NamedTuple):
@@ -61,58 +37,46 @@ class _Table(NamedTuple):
     counts: np.ndarray  # states, entries, first free entry, lowest bucket
 
     @classmethod
-    def new(cls, k: int, floor: int) -> _Table:
-        size, cell = 1 << 12, np.dtype(np.uint8 if floor < 256 else np.uint16)
+    def new(cls, room: Room) -> _Table:
+        size, k, cell = room.states, room.boxes, np.dtype(f"u{room.cell_bytes}")
         return cls(
             np.empty((size, k + 1), cell), np.empty(size, np.int16), np.empty(size, np.int16), np.empty(size, np.int32),
-            np.empty((size, 2), cell), np.full(2 * size, -1, np.int32), np.empty((2 * size, 3), np.int32),
+            np.empty((size, 2), cell), np.full(2 * size, -1, np.int32), np.empty((room.entries, 3), np.int32),
             np.full(4 * FAR, -1, np.int32), np.array([0, 0, -1, 0], np.int64),
         )  # fmt: skip
 
-    def grown(self) -> _Table:
-        """The table with twice the room for states, for queue entries, or for both: whatever is full."""
+    def of_size(self, room: Room) -> _Table:
+        """The table with room for more states or more queue entries."""
         table = self
-        if self.counts[0] + 1024 > len(self.cost):
+        if room.states > len(self.cost):
             names = ("state", "cost", "bound", "parent", "push")
-            table = table._replace(**{name: _doubled(getattr(self, name)) for name in names})
-            table = table._replace(slots=np.full(2 * len(table.cost), -1, np.int32))
+            table = table._replace(**{name: _longer(getattr(self, name), room.states) for name in names})
+            table = table._replace(slots=np.full(2 * room.states, -1, np.int32))
             _fill_slots(table.state, int(self.counts[0]), table.slots)
-        if self.counts[1] + 1024 > len(self.entry):
-            table = table._replace(entry=_doubled(self.entry))
+        if room.entries > len(self.entry):
+            table = table._replace(entry=_longer(self.entry, room.entries))
         return table
 
-    @property
-    def bytes(self) -> int:
-        return sum(array.nbytes for array in self[:7])
 
-
-def _doubled(old: np.ndarray) -> np.ndarray:
-    new = np.empty((2 * len(old), *old.shape[1:]), old.dtype)
+def _longer(old: np.ndarray, size: int) -> np.ndarray:
+    new = np.empty((size, *old.shape[1:]), old.dtype)
     new[: len(old)] = old
     return new
 
 
-def search(
-    nb: np.ndarray, targets: np.ndarray, boxes: np.ndarray, player: int, by_moves: bool, max_states: int,
-    max_bytes: int, seconds: float | None,
-) -> Found:  # fmt: skip
-    """Search from a position.
-
-    nb: int16 [F, 4], neighbours of each floor cell. targets: [G] cells. boxes: [K] cells, K ≤ G. player: cell.
-    by_moves: count moves, not pushes. max_states, max_bytes, seconds: limits.
-    """
-    began, k = time.monotonic(), len(boxes)
-    nb64, targets = nb.astype(np.int64), np.asarray(targets, np.int64)
-    distance = push_distances(nb64, targets)
+def search(start: Start, limits: Limits) -> Found:
+    """Search from a position."""
+    began, room = time.monotonic(), Room.of(start)
+    nb, targets = start.geometry.neighbours.astype(np.int64), np.array(start.geometry.targets, np.int64)
+    distance = push_distances(nb, targets)
     alive, target = np.asarray((distance < FAR).any(axis=0)), np.zeros(len(nb), np.bool_)
     target[targets] = True
-    table = _Table.new(k, len(nb))
-    start = np.array([player, *sorted(boxes)], np.int64)
-    if not _begin(nb64, distance, start, by_moves, table):
+    table = _Table.new(room)
+    if not _begin(nb, distance, np.array([start.player, *start.boxes], np.int64), start.by_moves, table):
         return Found(Outcome.UNSOLVABLE, None, 1)
     while True:
-        status, last = _expand(nb64, distance, alive, target, by_moves, _SLICE, table)
-        states = int(table.counts[0])
+        status, last = _expand(nb, distance, alive, target, start.by_moves, SLICE, table)
+        states, entries = int(table.counts[0]), int(table.counts[1])
         if status == _SOLVED:
             pushes, cost = [], int(table.cost[last])
             while last:
@@ -121,15 +85,16 @@ def search(
             return Found(Outcome.SOLVED, pushes[::-1], states, cost)
         if status == _EXHAUSTED:
             return Found(Outcome.UNSOLVABLE, None, states)
-        if states >= max_states or (status == _GROW and 2 * table.bytes > max_bytes):
+        if states >= limits.states or (status == _GROW and 2 * room.bytes > limits.bytes):
             return Found(Outcome.STATES, None, states)
-        if seconds is not None and time.monotonic() - began > seconds:
+        if limits.seconds is not None and time.monotonic() - began > limits.seconds:
             return Found(Outcome.SECONDS, None, states)
         if status == _GROW:
-            table = table.grown()
+            room.grow(states, entries)
+            table = table.of_size(room)
 
 
-@njit(cache=True)
+@kernel
 def _hash(state: np.ndarray, mask: int) -> np.int64:
     h = np.uint64(0xCBF29CE484222325)
     for value in state:
@@ -138,7 +103,7 @@ def _hash(state: np.ndarray, mask: int) -> np.int64:
     return np.int64(h & np.uint64(mask))
 
 
-@njit(cache=True)
+@kernel
 def _slot(states: np.ndarray, slots: np.ndarray, state: np.ndarray) -> np.int64:
     """The slot that holds a state, or the empty one where it belongs."""
     mask = len(slots) - 1
@@ -156,13 +121,13 @@ def _slot(states: np.ndarray, slots: np.ndarray, state: np.ndarray) -> np.int64:
     return at
 
 
-@njit(cache=True)
+@kernel
 def _fill_slots(states: np.ndarray, n: int, slots: np.ndarray) -> None:
     for i in range(n):
         slots[_slot(states, slots, states[i])] = i
 
 
-@njit(cache=True)
+@kernel
 def walk_steps(nb: np.ndarray, occupied: np.ndarray, player: int, steps: np.ndarray, queue: np.ndarray) -> int:
     """Write the steps from the player to every cell, −1 if unreachable; return the lowest reachable cell number."""
     steps[:] = -1
@@ -180,7 +145,7 @@ def walk_steps(nb: np.ndarray, occupied: np.ndarray, player: int, steps: np.ndar
     return least
 
 
-@njit(cache=True)
+@kernel
 def _put(entry: np.ndarray, bucket: np.ndarray, counts: np.ndarray, state: int, cost: int, total: int) -> None:
     """Queue a state under `total`, its cost + bound."""
     at = counts[2]
@@ -194,13 +159,13 @@ def _put(entry: np.ndarray, bucket: np.ndarray, counts: np.ndarray, state: int, 
     counts[3] = min(counts[3], total)
 
 
-@njit(cache=True)
+@kernel
 def _begin(nb: np.ndarray, distance: np.ndarray, start: np.ndarray, by_moves: bool, table: _Table) -> bool:
     """Queue the start state; False if its boxes have no assignment to targets."""
     states, cost, bound, parent, _, slots, entry, bucket, counts = table
     occupied = np.zeros(len(nb), np.bool_)
     occupied[start[1:]] = True
-    work = np.empty((5, max(len(distance), len(start)) + 1), np.int32)
+    work = np.empty((6, max(len(distance), len(start)) + 1), np.int32)
     least = least_cost(distance, start[1:], len(start) - 1, work)
     if least >= FAR:
         return False
@@ -214,7 +179,7 @@ def _begin(nb: np.ndarray, distance: np.ndarray, start: np.ndarray, by_moves: bo
     return True
 
 
-@njit(cache=True)
+@kernel
 def _expand(
     nb: np.ndarray, distance: np.ndarray, alive: np.ndarray, target: np.ndarray, by_moves: bool, budget: int,
     table: _Table,
@@ -226,9 +191,9 @@ def _expand(
     steps, other_steps = np.empty(n, np.int32), np.empty(n, np.int32)
     queue, boxes = np.empty(n, np.int64), np.empty(k, np.int64)
     child, moved = np.empty(k + 1, states.dtype), np.empty(k, np.int64)
-    work = np.empty((5, max(len(distance), k) + 1), np.int32)
+    work = np.empty((6, max(len(distance), k) + 1), np.int32)
     for _ in range(budget):
-        if counts[0] + 1024 > len(cost) or counts[1] + 1024 > len(entry):
+        if counts[0] + MARGIN > len(cost) or counts[1] + MARGIN > len(entry):
             return _GROW, -1
         here = -1
         while here < 0:

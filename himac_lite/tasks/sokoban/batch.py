@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
-from numba import njit
 
 from himac_lite.processors import cores as _cores
+from himac_lite.tasks.sokoban.jit import kernel
 from himac_lite.tasks.sokoban.rules import BOX, MOVES, PLAYER, STEP, TARGET, Outcome
 
 _DELTA = np.array([STEP[m] for m in MOVES], np.int64)  # [4, 2]
@@ -59,7 +59,7 @@ def _pool(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_cores(), "sokoban")
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(nogil=True, inline="always")
 def _step(flat: np.ndarray, at: int, d: int) -> int:
     """One move of the player at index `at` by `d` cells, in place; returns 1 for a move, 2 for a push, 0 if blocked.
 
@@ -77,7 +77,7 @@ def _step(flat: np.ndarray, at: int, d: int) -> int:
     return 1 - blocked + push
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _step_all(
     low: int, high: int, cells: np.ndarray, player: np.ndarray, action: np.ndarray, outcome: np.ndarray
 ) -> None:
@@ -90,7 +90,7 @@ def _step_all(
         outcome[i] = _OUTCOME[done]
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def step_episodes(
     low: int, high: int, cells: np.ndarray, player: np.ndarray, action: np.ndarray, skip: np.ndarray,
     missing: np.ndarray, moves: np.ndarray, gained: np.ndarray, solved: np.ndarray, late: np.ndarray, limit: int,
@@ -119,7 +119,7 @@ def step_episodes(
         late[i] = not solved[i] and moves[i] >= limit
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def begin_episodes(
     low: int, high: int, which: np.ndarray, level: np.ndarray, start_cells: np.ndarray, start_player: np.ndarray,
     start_missing: np.ndarray, cells: np.ndarray, player: np.ndarray, missing: np.ndarray, moves: np.ndarray,
@@ -136,7 +136,7 @@ def begin_episodes(
         moves[i] = 0
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def paint_tiles(low: int, high: int, cells: np.ndarray, sprites: np.ndarray, out: np.ndarray) -> None:
     """cells [B, H, W] and sprites [16, T, 3·T] → out [B, H, T, W, 3·T]: the pixels of every board."""
     _, height, width = cells.shape

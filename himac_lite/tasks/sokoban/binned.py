@@ -11,10 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
-from numba import njit
 
 from himac_lite.errors import LevelError
-from himac_lite.tasks.sokoban.astar import walk_steps
 from himac_lite.tasks.sokoban.distances import distances
 from himac_lite.tasks.sokoban.geometry import Geometry
 from himac_lite.tasks.sokoban.levels import closed, hash_of_closed
@@ -47,6 +45,7 @@ def generate_bins(
     walls. exclude: canonical hashes that must not appear. tries: maximum number of layouts.
     Returns the levels in the order of the bins, the same for one seed in every process.
     Raises `LevelError` if the size has no room, if a bin is invalid, or if too few levels are found.
+    Raises `TaskError` for a large layout without numba.
     """
     height, width = (size, size) if isinstance(size, int) else size
     floor = (height - 2) * (width - 2)
@@ -104,11 +103,13 @@ def _searched(rng: np.random.Generator, layout: Board, wanted: list[tuple[int, i
 
 def _pulled(rng: np.random.Generator, layout: Board, wanted: list[tuple[int, int]], optimal: str) -> Iterator[Level]:
     """A position after random pulls, with its optimal length; nothing if the solver reaches its limit."""
+    from himac_lite.tasks.sokoban.pulling import pull
+
     longest = max(high for _, high in wanted)
     geometry = Geometry.of(layout)
     pulls = int(rng.integers(1, 2 * longest + 1))
     targets = np.array(geometry.targets, np.int64)
-    boxes, player = _pull(
+    boxes, player = pull(
         geometry.neighbours.astype(np.int64), targets, geometry.index[layout.player], rng.random((pulls, 2))
     )
     cells = geometry.cells
@@ -125,43 +126,3 @@ def _with_both(level: Level) -> Level:
     if level.optimal_moves is None:
         return replace(level, optimal_moves=optimal_length(level, "moves", _STATES))
     return replace(level, optimal_pushes=optimal_length(level, "pushes", _STATES))
-
-
-@njit(cache=True)
-def _pull(nb: np.ndarray, boxes: np.ndarray, player: int, random: np.ndarray) -> tuple[np.ndarray, int]:
-    """Boxes and player after one random pull for each row of `random` [T, 2].
-
-    Half of the time the box of the last pull is pulled again, if possible: single pulls undo each other.
-    """
-    n, k, last = len(nb), len(boxes), -1
-    boxes = boxes.copy()
-    occupied = np.zeros(n, np.bool_)
-    for box in boxes:
-        occupied[box] = True
-    steps, queue = np.empty(n, np.int32), np.empty(n, np.int64)
-    options = np.empty((4 * k, 2), np.int64)
-    for t in range(len(random)):
-        walk_steps(nb, occupied, player, steps, queue)
-        count, own = 0, 0
-        for i in range(k):
-            for a in range(4):
-                beside = nb[boxes[i], a]  # the player stands here, and steps back in direction a
-                if beside >= 0 and steps[beside] >= 0 and nb[beside, a] >= 0 and not occupied[nb[beside, a]]:
-                    options[count, 0], options[count, 1] = i, a
-                    own += i == last
-                    count += 1
-        if count == 0:
-            break
-        on = own > 0 and random[t, 0] < 0.5
-        pick = np.int64(random[t, 1] * (own if on else count))
-        for j in range(count):
-            if on and options[j, 0] != last:
-                continue
-            if pick == 0:
-                i, a = options[j, 0], options[j, 1]
-                beside = nb[boxes[i], a]
-                occupied[boxes[i]], occupied[beside] = False, True
-                boxes[i], player, last = beside, nb[beside, a], i
-                break
-            pick -= 1
-    return boxes, player

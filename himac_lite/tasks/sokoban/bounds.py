@@ -7,13 +7,15 @@ for a wall. ``a ^ 1`` is the opposite direction.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-FAR = 10_000
-"""A distance that stands for "never"."""
+from himac_lite.tasks.sokoban import plain
+from himac_lite.tasks.sokoban.jit import kernel
+from himac_lite.tasks.sokoban.searches import FAR
+
+least_cost = kernel(plain.least_cost)
 
 
-@njit(cache=True)
+@kernel
 def push_distances(nb: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """int32 [G, F]: the fewest pushes that bring a single box from each cell to each target, `FAR` if impossible.
 
@@ -46,7 +48,7 @@ def push_distances(nb: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return _pulls(nb, targets, part)
 
 
-@njit(cache=True)
+@kernel
 def _pulls(nb: np.ndarray, targets: np.ndarray, part: np.ndarray) -> np.ndarray:
     n = len(nb)
     out = np.full((len(targets), n), FAR, np.int32)
@@ -77,56 +79,7 @@ def _pulls(nb: np.ndarray, targets: np.ndarray, part: np.ndarray) -> np.ndarray:
     return out
 
 
-@njit(cache=True)
-def least_cost(cost: np.ndarray, rows: np.ndarray, k: int, work: np.ndarray) -> int:
-    """The minimum total distance when each of k boxes gets its own target; at least `FAR` if there is no assignment.
-
-    cost: int32 [G, F]. rows: cells of the boxes. work: int32 [5, G + 1], scratch space.
-    Source: the Hungarian method with potentials (Kuhn 1955; Jonker and Volgenant 1987), O(k² G).
-    """
-    m = len(cost)
-    u, v, match, way, least = work[0], work[1], work[2], work[3], work[4]
-    u[: k + 1] = 0
-    v[: m + 1] = 0
-    match[: m + 1] = 0
-    used = np.zeros(m + 1, np.bool_)
-    for i in range(1, k + 1):
-        match[0] = i
-        column = 0
-        least[: m + 1] = 1_000_000
-        used[:] = False
-        while True:
-            used[column] = True
-            row, delta, following = match[column], 1_000_000, 0
-            for j in range(1, m + 1):
-                if not used[j]:
-                    reduced = cost[j - 1, rows[row - 1]] - u[row] - v[j]
-                    if reduced < least[j]:
-                        least[j] = reduced
-                        way[j] = column
-                    if least[j] < delta:
-                        delta = least[j]
-                        following = j
-            for j in range(m + 1):
-                if used[j]:
-                    u[match[j]] += delta
-                    v[j] -= delta
-                else:
-                    least[j] -= delta
-            column = following
-            if match[column] == 0:
-                break
-        while column:
-            match[column] = match[way[column]]
-            column = way[column]
-    total = 0
-    for j in range(1, m + 1):
-        if match[j]:
-            total += cost[j - 1, rows[match[j] - 1]]
-    return total
-
-
-@njit(cache=True)
+@kernel
 def is_frozen(box: int, occupied: np.ndarray, as_wall: np.ndarray, nb: np.ndarray, alive: np.ndarray) -> bool:
     """Whether a box can never move again, because it is blocked along both axes.
 
@@ -149,7 +102,7 @@ def is_frozen(box: int, occupied: np.ndarray, as_wall: np.ndarray, nb: np.ndarra
     return frozen
 
 
-@njit(cache=True)
+@kernel
 def is_deadlock(
     box: int, occupied: np.ndarray, as_wall: np.ndarray, nb: np.ndarray, alive: np.ndarray, target: np.ndarray
 ) -> bool:

@@ -1,6 +1,7 @@
 """Optimal solutions of levels, in moves or in pushes, as LURD and as straight runs of pushes.
 
-`astar` searches; this module writes the solution as moves, which the rules can replay.
+`plain` searches in Python, and `astar` takes over where that would take longer than waiting for numba (`patience`).
+Both find the same pushes. This module writes them as moves, which the rules can replay.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from himac_lite.tasks.sokoban import astar
+from himac_lite.tasks.sokoban import patience, plain
 from himac_lite.tasks.sokoban.distances import MAX_STATES, DistanceTable, distances
 from himac_lite.tasks.sokoban.geometry import Geometry
 from himac_lite.tasks.sokoban.rules import MOVES, NAME, STEP, Board, Outcome, board_from_level, step
+from himac_lite.tasks.sokoban.searches import Found, Limits, Start
+from himac_lite.tasks.sokoban.searches import Outcome as Ending
 from himac_lite.types import Cell, Level
 
 __all__ = ["DistanceTable", "Push", "Search", "Solution", "distances", "optimal_length", "pushes_of", "search", "solve"]
@@ -46,7 +47,7 @@ class Search:
     """The result of a search: the solution or None, how the search ended, and the number of states kept."""
 
     solution: Solution | None
-    outcome: astar.Outcome
+    outcome: Ending
     states: int
 
 
@@ -67,37 +68,38 @@ def search(
 ) -> Search:
     """`solve` with all limits and the reason for the end. Without `seconds` the result is deterministic.
 
-    Raises `ValueError` for another `optimal`.
+    Raises `ValueError` for another `optimal`, and `TaskError` for a search that is too large without numba.
     """
     board = board_from_level(level)
-    geometry, found = _found(board, optimal, max_states, max_bytes, seconds)
-    solution = None if found.pushes is None else Solution(_walked(board, geometry, found.pushes))
+    found = _found(board, optimal, Limits(max_states, max_bytes, seconds))
+    solution = None if found.pushes is None else Solution(_walked(board, found.pushes))
     return Search(solution, found.outcome, found.states)
 
 
 def optimal_length(level: Level, optimal: str = "moves", max_states: int = MAX_STATES) -> int | None:
     """The length of the solution that `solve` finds, without its moves."""
-    return _found(board_from_level(level), optimal, max_states, MAX_BYTES, None)[1].cost
+    return _found(board_from_level(level), optimal, Limits(max_states, MAX_BYTES)).cost
 
 
-def _found(
-    board: Board, optimal: str, max_states: int, max_bytes: int, seconds: float | None
-) -> tuple[Geometry, astar.Found]:
+def _found(board: Board, optimal: str, limits: Limits) -> Found:
     if optimal not in ("moves", "pushes"):
         raise ValueError(f"optimal must be 'moves' or 'pushes', not {optimal!r}")
-    geometry = Geometry.of(board)
     if len(board.boxes) > len(board.targets):
-        return geometry, astar.Found(astar.Outcome.UNSOLVABLE, None, 0)
-    return geometry, astar.search(
-        geometry.neighbours, np.array(geometry.targets, np.int64),
-        np.array([geometry.index[box] for box in board.boxes], np.int64), geometry.index[board.player],
-        optimal == "moves", max_states, max_bytes, seconds,
-    )  # fmt: skip
+        return Found(Ending.UNSOLVABLE, None, 0)
+    start = Start.of(board, optimal == "moves")
+    for states in patience.allowances():
+        found = plain.search(start, limits, states)
+        patience.spend(states if found is None else found.states)
+        if found is not None:
+            return found
+    from himac_lite.tasks.sokoban import astar
+
+    return astar.search(start, limits)
 
 
-def _walked(board: Board, geometry: Geometry, pushes: list[tuple[int, int]]) -> str:
+def _walked(board: Board, pushes: list[tuple[int, int]]) -> str:
     """The LURD of the given pushes, with a shortest walk before each."""
-    lurd = ""
+    geometry, lurd = Geometry.of(board), ""
     for cell, a in pushes:
         (r, c), (dr, dc) = geometry.cells[cell], STEP[MOVES[a]]
         lurd += walk(board, (r - dr, c - dc)) + MOVES[a].upper()

@@ -192,7 +192,7 @@ def test_least_cost_is_the_best_of_all_assignments(boxes, spare, seed):
     cost = np.random.default_rng(seed).integers(0, 12, (boxes + spare, boxes)).astype(np.int32)
     cost[cost > 9] = FAR
     best = min(sum(cost[t, b] for b, t in enumerate(order)) for order in permutations(range(boxes + spare), boxes))
-    found = least_cost(cost, np.arange(boxes), boxes, np.empty((5, boxes + spare + 1), np.int32))
+    found = least_cost(cost, np.arange(boxes), boxes, np.empty((6, boxes + spare + 1), np.int32))
     assert found == best or min(found, best) >= FAR
 
 
