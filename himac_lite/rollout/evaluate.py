@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from himac_lite.errors import ConfigError
 from himac_lite.policy.model import Policy
 from himac_lite.rollout.play import Arena
-from himac_lite.rollout.rules import ReturnRule, Rules
+from himac_lite.rollout.rules import Fallback, ReturnRule, Rules
 from himac_lite.tasks import Task
 from himac_lite.types import Item, Sampling, Trajectory
 
@@ -115,14 +115,18 @@ def play_random(task: Task, levels: Sequence[Item], seed: int, returns: ReturnRu
     return out
 
 
-def profile(policy: Policy, task: Task, levels: Sequence[Item], n: int = 8, seed: int = 0) -> dict[str, float]:
+def profile(
+    policy: Policy, task: Task, levels: Sequence[Item], n: int = 8, seed: int = 0, rules: Rules = Rules()
+) -> dict[str, float]:
     """Whether reinforcement learning has something to learn from.
 
     Greedy success in both modes; success of `n` samples, and of at least one of them (pass@n), with blueprints executed
-    greedily; the executor's success under the oracle's blueprints; the share of valid blueprints.
+    greedily; the executor's success under the oracle's blueprints alone; the share of valid blueprints.
+
+    rules: of all executions but those of the oracle's blueprints, which nothing follows.
     """
     sampling = Sampling(1.0, np.random.default_rng(seed))
-    arena = Arena(policy, task)
+    arena, alone = Arena(policy, task, rules), Arena(policy, task, replace(rules, fallback=Fallback()))
     groups = arena.blueprints(levels, n, sampling)
     jobs = [(level, plan) for level, group in zip(levels, groups, strict=True) for _, plan in group]
     planned = _successes(arena.execute(jobs)).reshape(-1, n)
@@ -130,14 +134,14 @@ def profile(policy: Policy, task: Task, levels: Sequence[Item], n: int = 8, seed
     flat = _successes(arena.play_flat(repeated, sampling)).reshape(-1, n)
     oracle = [(level, task.oracle(level)) for level in levels]
     return {
-        "greedy_himac": evaluate(policy, task, levels, "himac").success,
+        "greedy_himac": evaluate(policy, task, levels, "himac", rules).success,
         "greedy_flat": evaluate(policy, task, levels, "flat").success,
         "sampled_himac": float(planned.mean()),
         "sampled_flat": float(flat.mean()),
         f"pass{n}_himac": float(planned.any(1).mean()),
         f"pass{n}_flat": float(flat.any(1).mean()),
-        "executor_on_oracle": float(_successes(arena.execute(oracle)).mean()),
-        "executor_on_oracle_sampled": float(_successes(arena.execute(oracle, sampling)).mean()),
+        "executor_on_oracle": float(_successes(alone.execute(oracle)).mean()),
+        "executor_on_oracle_sampled": float(_successes(alone.execute(oracle, sampling)).mean()),
         "blueprint_valid": float(np.mean([plan.invalid is None for _, plan in jobs])),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from conftest import TOY_STEPS, ScriptedPolicy
 
 from himac_lite.errors import ConfigError
 from himac_lite.rollout.evaluate import evaluate, play_random, profile, score, wilson
-from himac_lite.rollout.rules import ReturnRule
+from himac_lite.rollout.rules import Fallback, ReturnRule, Rules, fixed_steps
 from himac_lite.tasks.sokoban.task import SokobanTask
 from himac_lite.types import Blueprint, Invalid, Level, SubGoal, Trajectory
 
@@ -177,3 +178,10 @@ def test_the_profile_of_a_real_policy(policy, toy_levels):
         assert result[f"sampled_{way}"] < result[f"pass8_{way}"]  # some of 8 samples against one
     assert 0 < result["blueprint_valid"] < 1
     assert result["executor_on_oracle"] == 1.0
+    hasty = Rules(end=fixed_steps(1))  # two levels end with a push of two moves
+    other = profile(policy, task, toy_levels, n=8, seed=1, rules=hasty)
+    assert other["greedy_himac"] == evaluate(policy, task, toy_levels, "himac", hasty).success
+    assert other["executor_on_oracle"] == 0.5
+    kept = profile(policy, task, toy_levels, n=8, seed=1, rules=replace(hasty, fallback=Fallback("keep")))
+    assert kept["greedy_himac"] > other["greedy_himac"]
+    assert kept["executor_on_oracle"] == 0.5  # nothing follows the oracle's blueprint
