@@ -1,6 +1,15 @@
-"""Errors that a user can fix."""
+"""Errors that a user can fix, and the check of what users pass to public functions."""
 
 from __future__ import annotations
+
+import inspect
+import numbers
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache, wraps
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+T = TypeVar("T")
 
 
 class HimacError(Exception):
@@ -36,9 +45,77 @@ class RunError(HimacError):
 
 
 class ConfigError(HimacError, ValueError):
-    """A setting that is not allowed, or two settings that exclude each other."""
+    """A setting or an argument that is not allowed, or two that exclude each other."""
 
 
 def first_line(error: Exception) -> str:
     """The first line of an exception's message, or its type if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def checked(public: T) -> T:
+    """A public function, or a class, that refuses arguments of another type than its annotations say.
+
+    Raises `ConfigError` with the name, the annotation and the value. NumPy's numbers are numbers; a bool is no number,
+    and nan is none. The function itself judges arrays, and what an annotation does not say.
+    """
+    if isinstance(public, type):
+        public.__init__ = checked(public.__init__)  # type: ignore[misc]
+        return public
+    function: Any = public
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def checking(*args: Any, **kwargs: Any) -> Any:
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:  # Python's own message names the function, too
+            return function(*args, **kwargs)
+        for name, value in given.items():
+            kind = _annotated(function, name)
+            if not _fits(value, kind):
+                said = " ".join(repr(value).split())
+                raise ConfigError(f"{name} must be {signature.parameters[name].annotation}, not {said:.80}")
+        return function(*args, **kwargs)
+
+    return checking  # type: ignore[return-value]
+
+
+@cache
+def _annotated(function: Any, name: str) -> Any:
+    """The annotation of a parameter; Any if it has none, or one that only type checkers can read."""
+    parameter = inspect.signature(function).parameters[name]
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.annotation is parameter.empty:
+        return Any
+    try:
+        return eval(parameter.annotation, function.__globals__)
+    except NameError:
+        return Any
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind is Any:
+        return True
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin is Literal:
+        return isinstance(value, str) and value in parts
+    if kind is float:
+        return isinstance(value, numbers.Real) and not isinstance(value, bool) and value == value
+    if kind is int:
+        return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if kind in (None, NoneType):
+        return value is None
+    if origin is Callable:
+        return callable(value)
+    if origin in (Sequence, Iterable) and isinstance(value, str | bytes | Mapping):
+        return False
+    if origin in (Sequence, Iterable) and isinstance(value, Collection):
+        return isinstance(value, origin) and all(_fits(one, parts[0]) for one in value)
+    if origin is Mapping and isinstance(value, Mapping):
+        return all(_fits(key, parts[0]) and _fits(one, parts[1]) for key, one in value.items())
+    if origin is tuple:
+        return isinstance(value, tuple) and len(value) == len(parts) and all(map(_fits, value, parts))
+    kind = origin or kind
+    return not isinstance(kind, type) or getattr(kind, "_is_protocol", False) or isinstance(value, kind)
