@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import numbers
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache, wraps
@@ -74,8 +75,9 @@ def checked(public: T) -> T:
         for name, value in given.items():
             kind = _annotated(function, name)
             if not _fits(value, kind):
+                one_of = f"one of {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
                 said = " ".join(repr(value).split())
-                raise ConfigError(f"{name} must be {signature.parameters[name].annotation}, not {said:.80}")
+                raise ConfigError(f"{name} must be {one_of or signature.parameters[name].annotation}, not {said:.80}")
         return function(*args, **kwargs)
 
     return checking  # type: ignore[return-value]
@@ -94,6 +96,7 @@ def _annotated(function: Any, name: str) -> Any:
 
 
 def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of the type of an annotation."""
     if kind is Any:
         return True
     origin, parts = get_origin(kind), get_args(kind)
@@ -101,10 +104,13 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(_fits(value, part) for part in parts)
     if origin is Literal:
         return isinstance(value, str) and value in parts
-    if kind is float:
-        return isinstance(value, numbers.Real) and not isinstance(value, bool) and value == value
+    if kind in (int, float) and type(value) is bool:
+        return False
+    if kind is float:  # an integer of more than 64 bits cannot be multiplied with a tensor
+        size: Any = abs(value) if isinstance(value, numbers.Real) else math.nan
+        return bool(size < 2**63 or size == math.inf)
     if kind is int:
-        return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        return isinstance(value, numbers.Integral)
     if kind in (None, NoneType):
         return value is None
     if origin is Callable:
@@ -116,6 +122,6 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin is Mapping and isinstance(value, Mapping):
         return all(_fits(key, parts[0]) and _fits(one, parts[1]) for key, one in value.items())
     if origin is tuple:
-        return isinstance(value, tuple) and len(value) == len(parts) and all(map(_fits, value, parts))
+        return isinstance(value, tuple | list) and len(value) == len(parts) and all(map(_fits, value, parts))
     kind = origin or kind
     return not isinstance(kind, type) or getattr(kind, "_is_protocol", False) or isinstance(value, kind)
