@@ -249,7 +249,7 @@ def gigpo_advantage(
 def _returns(values: ArrayLike, name: str = "return_pn [P, N]") -> Floats:
     array = as_floats(values, name, 2)
     if array.size == 0:
-        raise ConfigError(f"{name} must have at least one return, got shape {array.shape}")
+        raise ConfigError(f"{name} must have rank 2 and at least one return, got shape {array.shape}")
     if not np.isfinite(array).all():
         raise ConfigError(f"{name} must be finite: one nan or inf makes its whole group nan")
     return array

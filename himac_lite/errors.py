@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import math
 import numbers
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache, wraps
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from types import NoneType, SimpleNamespace, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -85,14 +86,19 @@ def checked(public: T) -> T:
 
 @cache
 def _annotated(function: Any, name: str) -> Any:
-    """The annotation of a parameter; Any if it has none, or one that only type checkers can read."""
+    """The annotation of a parameter; Any if it has none."""
     parameter = inspect.signature(function).parameters[name]
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.annotation is parameter.empty:
         return Any
-    try:
-        return eval(parameter.annotation, function.__globals__)
-    except NameError:
-        return Any
+    alone = SimpleNamespace(__annotations__={name: parameter.annotation})
+    return get_type_hints(alone, {}, _Names(function.__globals__))[name]
+
+
+class _Names(dict[str, Any]):
+    """The names of a module; Any for those that only type checkers import."""
+
+    def __missing__(self, name: str) -> Any:
+        return getattr(builtins, name, Any)
 
 
 def _fits(value: Any, kind: Any) -> bool:

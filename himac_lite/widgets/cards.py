@@ -12,15 +12,11 @@ from himac_lite.errors import RunError, checked
 from himac_lite.widgets.base import Pictured, browser_code, records_of
 from himac_lite.widgets.pictures import lines_picture
 from himac_lite.widgets.plots import SYMBOLS, Record, best_of, executed_blueprint, members_of, signed
+from himac_lite.widgets.replay import is_text
 
 SEP = " [SEP] "
 Wanted = tuple[str, int]
 """Group and index of a member."""
-
-
-def is_text(record: Record) -> bool:
-    """Whether a record is of a text-action task: some member has a transcript."""
-    return any("transcript" in member for group in SYMBOLS for member in members_of(record, group))
 
 
 def member_of(record: Record, group: str, member: int | None, plan: int | None) -> int:

@@ -12,9 +12,9 @@ from himac_lite.tasks.sokoban import render
 from himac_lite.tasks.sokoban.rules import Board
 from himac_lite.widgets import pictures
 from himac_lite.widgets.base import PACKED, browser_code, records_of
-from himac_lite.widgets.cards import CardPlayer, EpisodePlayer, Wanted, is_text, member_of
+from himac_lite.widgets.cards import CardPlayer, EpisodePlayer, Wanted, member_of
 from himac_lite.widgets.plots import SYMBOLS, Record, best_of, executed_blueprint, members_of, signed
-from himac_lite.widgets.replay import board_of, replay
+from himac_lite.widgets.replay import board_of, is_text, replay
 
 
 @checked

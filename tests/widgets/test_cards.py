@@ -24,9 +24,9 @@ BAD = ("click[<script>x</script>]", "Back [SEP] <b>mug</b>")
 RECORD = {
     "level": "{}", "title": "i need a mug", "optimal_moves": None,
     "macro": {"best": 0, "members": [
-        {"blueprint": "\nsearch for mug\nbuy it\nrest", "invalid": None, "tokens": [], "logp": [],
+        {"blueprint": "\nsearch for mug\nbuy it\nrest", "invalid": None, "tokens": [], "sampled": [], "logp": [],
          **member(1.0, ("search[mug]", "a [SEP] b"), BAD, goals=("search for mug", "buy it"))},
-        {"blueprint": "", "invalid": "EMPTY", "tokens": [], "logp": [], **member(0.0)},
+        {"blueprint": "", "invalid": "EMPTY", "tokens": [], "sampled": [], "logp": [], **member(0.0)},
     ]},
     "micro": {"blueprint": "\nsearch for mug\nbuy it", "members": [
         member(0.25, ("a", "b")), member(0.75, ("search[mug]", "page"), ("click[buy now]", "done"))]},

@@ -324,7 +324,7 @@ def test_dashboard_shows_scores_and_curves(run):
 
 
 def test_dashboard_follows_a_run_that_is_being_made(tmp_path):
-    dashboard = widgets.TrainingDashboard(tmp_path / "run")
+    dashboard = widgets.TrainingDashboard(tmp_path / "run", live=True)
     assert "no final scores yet" in dashboard.summary.value
     make_run(tmp_path / "run", results=False)
     dashboard.refresh(2, 40, {"iteration": 2})  # as a trainer reports its progress

@@ -50,7 +50,7 @@ def training_curves(run: str | os.PathLike[str] | Run, window: int = 10) -> go.F
     Finished runs also show base model and random policy as horizontal lines, and the trained model as a star with its
     interval. window: iterations of the running mean.
     """
-    run = load_run(run)
+    run = run if isinstance(run, Run) else load_run(run)
     metrics, results = run.metrics(), run.results
     flat, figure = _has_no_planner(metrics), go.Figure()
     for key, name, colour, symbol in (
