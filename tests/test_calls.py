@@ -22,7 +22,7 @@ from himac_lite.config import Train, from_dict, override, validate
 from himac_lite.errors import ConfigError, HimacError, RunError
 from himac_lite.evaluation import intervals
 from himac_lite.tasks import registry
-from himac_lite.tasks.sokoban import generator, levels, pixels, render, solver
+from himac_lite.tasks.sokoban import levels, pixels, render, solver
 from himac_lite.tasks.sokoban.binned import generate_bins
 from himac_lite.tasks.sokoban.env import SokobanEnv
 from himac_lite.tasks.sokoban.rules import board_from_level
@@ -57,8 +57,7 @@ PUBLIC = {
     levels.canonical_hash: {"level": ONE_PUSH},
     solver.search: {"level": ONE_PUSH},
     solver.optimal_length: {"level": ONE_PUSH},
-    generator.generate: {"rng": np.random.default_rng(0), "n": 1, "size": 5, "boxes": 1, "lengths": (1, 9)},
-    generate_bins: {"seed": 0, "bins": {(1, 9): 1}, "size": 5, "boxes": 1},
+    generate_bins: {"seed": 0, "bins": {(1, 9): 1}, "size": 5, "boxes": 1, "tries": 20},
     render.to_text: {"board": BOARD},
     render.to_svg: {"board": BOARD},
     pixels.to_rgb: {"board": BOARD},
@@ -123,7 +122,7 @@ PUBLIC = {
     plots.advantage_bars: {"returns": [1.0, 0.0], "advantages": [1.0, -1.0]},
 }  # fmt: skip
 """Public function → arguments that are right."""
-LONG = {"num_envs", "size", "n", "draws", "tries", "tile"}
+LONG = {"num_envs", "size", "draws", "tries", "tile"}
 """Arguments for which a large number is right, and only takes long."""
 
 
@@ -179,7 +178,7 @@ def test_a_path_is_a_str_or_a_path_alike(path):
     assert SokobanEnv(file).levels == registry.load_items("sokoban", file) == [ONE_PUSH]
     assert override(Train(), "train_levels", file).train_levels == "own.xsb"
     assert validate(replace(Train(), train_levels=file)).train_levels == "own.xsb"
-    with pytest.raises(RunError, match="^run already holds a run; choose another --out"):
+    with pytest.raises(RunError, match=r"^run already holds a run; choose another --out"):
         himac_lite.train(Train(), path)
 
 

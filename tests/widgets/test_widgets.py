@@ -337,7 +337,7 @@ def test_what_is_not_a_run_is_refused(widget, tmp_path, run):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
     for path in (tmp_path / "nowhere", tmp_path / "empty", str(tmp_path / "file"), runs.Run(tmp_path / "nowhere")):
-        with pytest.raises(RunError, match="is not a run folder: it has no manifest.json"):
+        with pytest.raises(RunError, match=r"is not a run folder: it has no manifest.json"):
             widget(path)
     with pytest.raises(HimacError, match="must be "):
         widget(None)
@@ -349,7 +349,7 @@ def test_what_a_widget_cannot_show_is_refused(tmp_path, run):
     with pytest.raises(RunError, match="holds no recorded rollouts; train with record_levels of 1 or more"):
         widgets.AdvantageExplorer(run)
     for show in (widgets.AdvantageExplorer, widgets.RolloutPlayer, widgets.playback):
-        with pytest.raises(RunError, match="this record has no group; give a run, or one of run.rollouts"):
+        with pytest.raises(RunError, match=r"this record has no group; give a run, or one of run.rollouts"):
             show({"level": "x"})
     for empty in ([], {"a": []}):
         with pytest.raises(RunError, match="no run to show: the list is empty"):
@@ -365,7 +365,7 @@ def test_what_a_widget_cannot_show_is_refused(tmp_path, run):
 
 
 def test_a_strip_refuses_levels_and_iterations_that_are_not_there(run):
-    with pytest.raises(RunError, match="there is no level 1; .* recorded 1 twice, counted from 0"):
+    with pytest.raises(RunError, match=r"there is no level 1; .* recorded 1 twice, counted from 0"):
         widgets.CoEvolutionStrip(run, level=1)
     with pytest.raises(RunError, match="did not record level 0 at iteration 7, but at 1, 2"):
         widgets.CoEvolutionStrip(run, iterations=[1, 7])

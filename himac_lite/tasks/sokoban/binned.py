@@ -54,6 +54,8 @@ def generate_bins(
         raise LevelError(f"no room for {boxes} boxes, {boxes} targets and a player on {height}x{width} with its border")
     if optimal not in ("moves", "pushes"):
         raise ConfigError(f"optimal must be 'moves' or 'pushes', not {optimal!r}")
+    if isinstance(seed, int) and seed < 0:
+        raise ConfigError(f"seed must be at least 0, not {seed}")
     if not bins or not all(1 <= low <= high and n >= 0 for (low, high), n in bins.items()):
         raise LevelError(f"bins are (shortest, longest) optimal lengths from 1, and counts from 0, not {dict(bins)}")
     rng, seen = np.random.default_rng(seed), set(exclude)

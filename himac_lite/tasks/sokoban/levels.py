@@ -176,6 +176,8 @@ def save_levels(levels: Iterable[Level], path: str | os.PathLike[str]) -> None:
         storage.write(Path(path), format_levels(levels))
     except RunError as error:
         raise LevelError(str(error), os.fspath(path)) from None
+    except ValueError:  # no name, or a null character in it
+        raise LevelError(f"cannot write levels to {os.fspath(path)!r}: name a file", os.fspath(path)) from None
 
 
 def refuse_unwritable(file: Path) -> None:
