@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from himac_lite.errors import ConfigError, checked
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # in `typing` from Python 3.11 on
@@ -54,12 +56,13 @@ def zero_variance(return_pn: ArrayLike) -> NDArray[np.bool_]:
     Args:
         return_pn: [P, N].
     Returns: bool [P].
-    Raises: ValueError if the shape is not [P, N] or a return is not finite.
+    Raises: ConfigError if the shape is not [P, N] or a return is not finite.
     """
     flat_p: NDArray[np.bool_] = np.ptp(_returns(return_pn), axis=1) == 0.0
     return flat_p
 
 
+@checked
 def group_advantage(
     return_pn: ArrayLike, *, baseline: Baseline = "mean", scale: Scale = "std", ddof: int = 0, eps: float = 1e-6
 ) -> Floats:
@@ -79,17 +82,14 @@ def group_advantage(
         ddof: the std divides by (count − ddof); 0 as in `numpy.std`, 1 as in `torch.std` and most trainers.
         eps: ε, in the unit of the returns; it keeps the advantages of nearly equal returns small.
     Returns: float64 [P, N].
-    Raises: ValueError if a shape, return or choice is not allowed, or the group is too small for the choice.
+    Raises: ConfigError if a shape, return or choice is not allowed, or the group is too small for the choice.
     """
     r_pn = _returns(return_pn)
     n = r_pn.shape[1]
-    for name, value, allowed in (("baseline", baseline, Baseline), ("scale", scale, Scale)):
-        if value not in get_args(allowed):
-            raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}")
     if baseline == "leave_one_out" and n < 2:
-        raise ValueError(f"baseline='leave_one_out' needs return_pn of shape [P, N >= 2], got {r_pn.shape}")
+        raise ConfigError(f"baseline='leave_one_out' needs return_pn of shape [P, N >= 2], got {r_pn.shape}")
     if scale != "none" and not 0 <= ddof < (n if scale == "std" else r_pn.size):
-        raise ValueError(f"scale={scale!r} needs 0 <= ddof < number of returns, got ddof={ddof}, shape {r_pn.shape}")
+        raise ConfigError(f"scale={scale!r} needs 0 <= ddof < number of returns, got ddof={ddof}, shape {r_pn.shape}")
 
     if baseline == "mean":
         b = r_pn.mean(axis=1, keepdims=True)  # [P, 1]
@@ -107,6 +107,7 @@ def group_advantage(
     return advantage_pn
 
 
+@checked
 def group_advantage_over_steps(
     return_pn: ArrayLike, steps_pn: ArrayLike, *, scale: Scale = "std", ddof: int = 0, eps: float = 1e-6
 ) -> Floats:
@@ -122,15 +123,15 @@ def group_advantage_over_steps(
         steps_pn: int [P, N], L >= 1, environment steps of each trajectory.
         scale, ddof, eps: as in `group_advantage`, without ``scale="batch"``; ddof counts steps.
     Returns: float64 [P, N], the advantage of every step of the trajectory.
-    Raises: ValueError if a shape, return, choice or number of steps is not allowed.
+    Raises: ConfigError if a shape, return, choice or number of steps is not allowed.
     """
-    r_pn, steps_pn = _returns(return_pn), np.asarray(steps_pn)
-    if steps_pn.shape != r_pn.shape or steps_pn.dtype.kind not in "iu" or steps_pn.min() < 1:
-        raise ValueError(f"steps_pn must hold integers >= 1 in the shape [P, N] = {r_pn.shape} of return_pn")
+    r_pn, count_pn = _returns(return_pn), as_floats(steps_pn, "steps_pn [P, N]", 2)
+    if count_pn.shape != r_pn.shape or (count_pn % 1 != 0).any() or count_pn.min() < 1:
+        raise ConfigError(f"steps_pn must hold integers >= 1 in the shape [P, N] = {r_pn.shape} of return_pn")
     if scale == "batch":
-        raise ValueError("scale='batch' is not defined over steps: use 'std' or 'none'")
+        raise ConfigError("scale='batch' is not defined over steps: use 'std' or 'none'")
     advantage_pn = np.empty_like(r_pn)
-    for p, (r_n, steps_n) in enumerate(zip(r_pn, steps_pn, strict=True)):
+    for p, (r_n, steps_n) in enumerate(zip(r_pn, count_pn.astype(np.int64), strict=True)):
         per_step = group_advantage(np.repeat(r_n, steps_n)[None], scale=scale, ddof=ddof, eps=eps)[0]  # [Σ_n L_n]
         advantage_pn[p] = per_step[np.cumsum(steps_n) - 1]  # [N], the last row of each trajectory
     return advantage_pn
@@ -146,7 +147,7 @@ def best(return_pg: ArrayLike) -> NDArray[np.intp]:
     Args:
         return_pg: [P, G] return of each blueprint's greedy execution.
     Returns: int [P], indices into G.
-    Raises: ValueError if the shape is not [P, G] or a return is not finite.
+    Raises: ConfigError if the shape is not [P, G] or a return is not finite.
     """
     best_p: NDArray[np.intp] = _returns(return_pg, "return_pg [P, G]").argmax(axis=1)
     return best_p
@@ -168,14 +169,15 @@ def hierarchical_advantage(
         return_pn: [P, N] micro group: return of each sampled execution of z*.
         **choices: as in `group_advantage`, the same at both levels.
     Returns: `HierarchicalAdvantage`.
-    Raises: ValueError if a shape, return or choice is not allowed, or the two groups disagree about P.
+    Raises: ConfigError if a shape, return or choice is not allowed, or the two groups disagree about P.
     """
     r_pg, r_pn = _returns(return_pg, "return_pg [P, G]"), _returns(return_pn)
     if len(r_pg) != len(r_pn):
-        raise ValueError(f"return_pg [P, G] and return_pn [P, N] must share P, got {r_pg.shape} and {r_pn.shape}")
+        raise ConfigError(f"return_pg [P, G] and return_pn [P, N] must share P, got {r_pg.shape} and {r_pn.shape}")
     return HierarchicalAdvantage(group_advantage(r_pg, **choices), group_advantage(r_pn, **choices), best(r_pg))
 
 
+@checked
 def same_state_advantage(
     reward_ns: Sequence[Sequence[float]],
     state_ns: Sequence[Sequence[Hashable]],
@@ -195,12 +197,12 @@ def same_state_advantage(
         gamma: γ in [0, 1], the discount per step.
         **choices: as in `group_advantage`; the visits of one state are its group and its batch.
     Returns: N arrays, float64 [S_n].
-    Raises: ValueError if rewards and states do not match, or a return or choice is not allowed.
+    Raises: ConfigError if rewards and states do not match, or a return or choice is not allowed.
     """
     if [len(reward_s) for reward_s in reward_ns] != [len(state_s) for state_s in state_ns]:
-        raise ValueError("reward_ns and state_ns must both hold N trajectories, with one reward and one state a step")
+        raise ConfigError("reward_ns and state_ns must both hold N trajectories, with one reward and one state a step")
     if not 0.0 <= gamma <= 1.0:
-        raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
+        raise ConfigError(f"gamma must lie in [0, 1], got {gamma}")
     return_ns = tuple(np.array(reward_s, dtype=np.float64) for reward_s in reward_ns)
     visits: dict[Hashable, list[tuple[int, int]]] = defaultdict(list)
     for n, (return_s, state_s) in enumerate(zip(return_ns, state_ns, strict=True)):
@@ -217,6 +219,7 @@ def same_state_advantage(
     return advantage_ns
 
 
+@checked
 def gigpo_advantage(
     reward_ns: Sequence[Sequence[float]],
     state_ns: Sequence[Sequence[Hashable]],
@@ -236,7 +239,7 @@ def gigpo_advantage(
         omega: ω, weight of the step advantage.
         **choices: as in `group_advantage`, for both terms.
     Returns: N arrays, float64 [S_n].
-    Raises: ValueError as `same_state_advantage`.
+    Raises: ConfigError as `same_state_advantage`.
     """
     step_ns = same_state_advantage(reward_ns, state_ns, gamma=gamma, **choices)
     episode_n = group_advantage([[sum(reward_s) for reward_s in reward_ns]], **choices)[0]
@@ -244,9 +247,20 @@ def gigpo_advantage(
 
 
 def _returns(values: ArrayLike, name: str = "return_pn [P, N]") -> Floats:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 2 or array.size == 0:
-        raise ValueError(f"{name} must have rank 2 and at least one return, got shape {array.shape}")
+    array = as_floats(values, name, 2)
+    if array.size == 0:
+        raise ConfigError(f"{name} must have rank 2 and at least one return, got shape {array.shape}")
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite: one nan or inf makes its whole group nan")
+        raise ConfigError(f"{name} must be finite: one nan or inf makes its whole group nan")
+    return array
+
+
+def as_floats(values: ArrayLike, name: str, rank: int) -> Floats:
+    """The values as a float64 array. Raises `ConfigError` with their name for another rank or what is not numbers."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} must be numbers in rows of equal length, not {values!r:.80}") from None
+    if array.ndim != rank:
+        raise ConfigError(f"{name} must have rank {rank}, got shape {array.shape}")
     return array

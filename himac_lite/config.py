@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any
 
-from himac_lite.errors import ConfigError
+from himac_lite.errors import ConfigError, checked
 from himac_lite.settings import Model, Pretrain, Rollout, Sft, Train, Update
 
 __all__ = [
@@ -37,11 +38,14 @@ TRAIN_PRESETS: dict[str, Train] = {
 }
 
 
-def override(config: Any, path: str, value: str) -> Any:
-    """A copy of a nested config with one field, such as ``update.lr``, set from text.
+@checked
+def override(config: Any, path: str, value: Any) -> Any:
+    """A copy of a nested config with one field, such as ``update.lr``, set to a value or from its text.
 
     Raises `ConfigError` that names the field and what is allowed.
     """
+    if not is_dataclass(config) or isinstance(config, type):
+        raise ConfigError(f"config must be a configuration, such as TRAIN_PRESETS['quick'], not {config!r:.80}")
     name, _, rest = path.partition(".")
     known = {f.name: f for f in fields(config)}
     if name not in known:
@@ -54,15 +58,20 @@ def override(config: Any, path: str, value: str) -> Any:
     if is_dataclass(old):
         raise ConfigError(f"{name!r} has parts; say one of " + ", ".join(f"{name}.{f.name}" for f in fields(old)))
     try:
-        new = value if isinstance(old, str) else json.loads(value)
+        new = value if isinstance(old, str) or not isinstance(value, str) else json.loads(value)
     except json.JSONDecodeError:
         new = value
     return replace(config, **{name: _checked(name, old, new, str(known[name].type))})
 
 
 def _checked(name: str, old: Any, new: Any, annotation: str) -> Any:
+    """The new value as the type of the annotation; a number of NumPy and a path become Python's number and text."""
     if new is None and "None" in annotation:
         return None
+    if getattr(new, "ndim", None) == 0:
+        new = new.item()
+    if annotation == "str" and isinstance(new, os.PathLike):
+        new = os.fspath(new)
     if annotation.startswith("float") and type(new) is int and abs(new) < 1e18:
         new = float(new)
     wanted = annotation.split(" ")[0]
@@ -71,8 +80,10 @@ def _checked(name: str, old: Any, new: Any, annotation: str) -> Any:
     return new
 
 
+@checked
 def validate(config: Train) -> Train:
-    """The config itself, if every number is in its range; `ConfigError` with the field and the range otherwise."""
+    """The config, if every value is of its type and range; `ConfigError` with the field and the range otherwise."""
+    config = _filled(Train(), as_dict(config), "it")
     bounds = {
         "iterations": (config.iterations, 0, 10**9), "rollout.levels": (config.rollout.levels, 1, 10**6),
         "minutes": (config.minutes, 0, 10**6), "env_steps": (config.env_steps, 0, 10**12),

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from himac_lite.errors import ConfigError, HimacError
+from himac_lite.errors import ConfigError, HimacError, checked
 
 T = TypeVar("T")
 
@@ -30,6 +30,7 @@ class Chosen(Generic[T]):
     origin: dict[str, str] | None = None
 
 
+@checked
 def load(spec: str, kind: type[T]) -> tuple[T, dict[str, str]]:
     """Import FILE.py; returns the value NAME, and file, sha256 and name for a manifest.
 

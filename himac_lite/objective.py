@@ -2,8 +2,8 @@
 
 Entry (b, t) of every [B, T] tensor belongs to token ``ids[b, t]``; the caller shifts the logits. Log-probabilities are
 in nats. No gradient flows into those of the behaviour and the reference policy. The mask alone decides which tokens
-learn: blueprint tokens in phase A, action tokens in phase B (HiMAC, arXiv 2603.00977). Every function raises ValueError
-if shapes differ, even if they could broadcast. Axes B, T: see `himac_lite.types`; V is the vocabulary.
+learn: blueprint tokens in phase A, action tokens in phase B (HiMAC, arXiv 2603.00977). Every function raises
+ConfigError if shapes differ, even if they could broadcast. Axes B, T: see `himac_lite.types`; V is the vocabulary.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from himac_lite.errors import ConfigError, checked
+
 Estimator = Literal["k1", "k2", "k3"]
 
 
+@checked
 def token_log_probs(logits_btv: Tensor, ids_bt: Tensor, temperature: float = 1.0) -> Tensor:
     """Log-probability of each token at the temperature of sampling.
 
@@ -28,14 +31,17 @@ def token_log_probs(logits_btv: Tensor, ids_bt: Tensor, temperature: float = 1.0
         ids_bt: int64 [B, T], in [0, V) everywhere, masked or not.
         temperature: τ > 0, the temperature of sampling.
     Returns: [B, T], without an intermediate [B, T, V] tensor in float32 at τ = 1.
-    Raises: ValueError if the shapes differ or τ is not positive.
+    Raises: ConfigError if the shapes differ or τ is not positive.
     """
     z_btv = _scaled(logits_btv, temperature)
     if ids_bt.shape != z_btv.shape[:2]:
-        raise ValueError(f"ids_bt must have shape [B, T] = {tuple(z_btv.shape[:2])}, got {tuple(ids_bt.shape)}")
+        raise ConfigError(f"ids_bt must have shape [B, T] = {tuple(z_btv.shape[:2])}, got {tuple(ids_bt.shape)}")
+    if ids_bt.dtype != torch.int64 or not ((ids_bt >= 0) & (ids_bt < z_btv.shape[2])).all():
+        raise ConfigError(f"ids_bt must be int64 from 0 to {z_btv.shape[2] - 1}")
     return z_btv.gather(-1, ids_bt.unsqueeze(-1)).squeeze(-1) - torch.logsumexp(z_btv, dim=-1)  # [B, T]
 
 
+@checked
 def entropy(logits_btv: Tensor, temperature: float = 1.0) -> Tensor:
     """Entropy of the next token's distribution.
 
@@ -46,12 +52,13 @@ def entropy(logits_btv: Tensor, temperature: float = 1.0) -> Tensor:
     Args:
         logits_btv, temperature: as in `token_log_probs`.
     Returns: [B, T], from 0 to log V.
-    Raises: ValueError if the rank is not 3 or τ is not positive.
+    Raises: ConfigError if the rank is not 3 or τ is not positive.
     """
     logp_btv = torch.log_softmax(_scaled(logits_btv, temperature), dim=-1)
     return -(logp_btv.exp() * logp_btv.masked_fill(logp_btv == -torch.inf, 0.0)).sum(dim=-1)  # [B, T]
 
 
+@checked
 def ratio(logp_bt: Tensor, behaviour_bt: Tensor) -> Tensor:
     """Ratio of a token's probability now to its probability when it was sampled.
 
@@ -63,12 +70,13 @@ def ratio(logp_bt: Tensor, behaviour_bt: Tensor) -> Tensor:
         logp_bt: [B, T] log π, with gradient.
         behaviour_bt: [B, T] log π_old, stored at sampling.
     Returns: [B, T], 1 before the first step of an update.
-    Raises: ValueError if the shapes differ.
+    Raises: ConfigError if the shapes differ.
     """
     _check_bt(logp_bt=logp_bt, behaviour_bt=behaviour_bt)
     return torch.exp(logp_bt - behaviour_bt.detach())
 
 
+@checked
 def clipped_surrogate(
     logp_bt: Tensor, behaviour_bt: Tensor, advantage_bt: Tensor, *, clip_low: float = 0.2, clip_high: float = 0.2
 ) -> Tensor:
@@ -83,7 +91,7 @@ def clipped_surrogate(
         advantage_bt: [B, T], the advantage of the token's blueprint, trajectory or step.
         clip_low, clip_high: ε_low and ε_high, at least 0.
     Returns: [B, T], in the unit of the advantage.
-    Raises: ValueError if the shapes differ or an ε is negative.
+    Raises: ConfigError if the shapes differ or an ε is negative.
     """
     rho_bt = ratio(logp_bt, behaviour_bt)
     _check_bt(logp_bt=logp_bt, advantage_bt=advantage_bt)
@@ -91,6 +99,7 @@ def clipped_surrogate(
     return torch.minimum(rho_bt * advantage_bt, rho_bt.clamp(1.0 - clip_low, 1.0 + clip_high) * advantage_bt)
 
 
+@checked
 def clip_fraction(
     logp_bt: Tensor,
     behaviour_bt: Tensor,
@@ -111,7 +120,7 @@ def clip_fraction(
         logp_bt, behaviour_bt, advantage_bt, clip_low, clip_high: as in `clipped_surrogate`.
         mask_bt, denominator: as in `masked_mean`.
     Returns: scalar from 0 to 1, without gradient.
-    Raises: ValueError if the shapes differ, an ε is negative or the mask is not bool.
+    Raises: ConfigError if the shapes differ, an ε is negative or the mask is not bool.
     """
     rho_bt = ratio(logp_bt.detach(), behaviour_bt)
     _check_bt(logp_bt=logp_bt, advantage_bt=advantage_bt)
@@ -120,6 +129,7 @@ def clip_fraction(
     return masked_mean(cut_bt.to(rho_bt.dtype), mask_bt, denominator)
 
 
+@checked
 def kl(logp_bt: Tensor, reference_bt: Tensor, *, estimator: Estimator = "k3") -> Tensor:
     """Estimate of KL(π ‖ π_ref) from one token y ~ π.
 
@@ -135,7 +145,7 @@ def kl(logp_bt: Tensor, reference_bt: Tensor, *, estimator: Estimator = "k3") ->
         reference_bt: [B, T] log π_ref.
         estimator: ``k1``, ``k2`` or ``k3``.
     Returns: [B, T] in nats.
-    Raises: ValueError if the shapes differ or the estimator is unknown.
+    Raises: ConfigError if the shapes differ or the estimator is unknown.
     """
     _check_bt(logp_bt=logp_bt, reference_bt=reference_bt)
     d_bt = reference_bt.detach() - logp_bt
@@ -143,11 +153,10 @@ def kl(logp_bt: Tensor, reference_bt: Tensor, *, estimator: Estimator = "k3") ->
         return -d_bt
     if estimator == "k2":
         return d_bt.square() / 2.0
-    if estimator == "k3":
-        return torch.expm1(d_bt) - d_bt  # expm1, because near d = 0 the terms e^d and 1 cancel
-    raise ValueError(f"estimator must be k1, k2 or k3, got {estimator!r}")
+    return torch.expm1(d_bt) - d_bt  # k3: expm1, because near d = 0 the terms e^d and 1 cancel
 
 
+@checked
 def masked_mean(x_bt: Tensor, mask_bt: Tensor, denominator: float | Tensor | None = None) -> Tensor:
     """Sum over the tokens of the mask, divided by D.
 
@@ -161,19 +170,20 @@ def masked_mean(x_bt: Tensor, mask_bt: Tensor, denominator: float | Tensor | Non
         mask_bt: bool [B, T].
         denominator: D > 0, a number, a scalar tensor or [B, 1]. Default: the tokens of the mask, at least 1.
     Returns: scalar, in the unit of x.
-    Raises: ValueError if the shapes differ, the mask is not bool or D is not positive.
+    Raises: ConfigError if the shapes differ, the mask is not bool or D is not positive.
     """
     _check_bt(x_bt=x_bt, mask_bt=mask_bt)
     if mask_bt.dtype != torch.bool:
-        raise ValueError(f"mask_bt must be bool [B, T], got {mask_bt.dtype}")
+        raise ConfigError(f"mask_bt must be bool [B, T], got {mask_bt.dtype}")
     if denominator is None:
         denominator = mask_bt.sum().clamp(min=1)
     checked = torch.as_tensor(denominator)
     if checked.shape not in ((), (len(x_bt), 1)) or not (checked > 0).all():
-        raise ValueError(f"denominator must be positive, of shape [] or [B, 1] = ({len(x_bt)}, 1), got {denominator}")
+        raise ConfigError(f"denominator must be positive, of shape [] or [B, 1] = ({len(x_bt)}, 1), got {denominator}")
     return (torch.where(mask_bt, x_bt, 0.0) / denominator).sum()
 
 
+@checked
 def policy_loss(
     logp_bt: Tensor,
     behaviour_bt: Tensor,
@@ -200,11 +210,11 @@ def policy_loss(
         denominator: D of the *whole* update (see `masked_mean`), so that the gradient does not depend on micro-batches.
         beta: β >= 0, the weight of the KL term.
     Returns: scalar, to be minimised.
-    Raises: ValueError if the shapes differ, a choice is not allowed, or the reference is missing.
+    Raises: ConfigError if the shapes differ, a choice is not allowed, or the reference is missing.
     """
     _check_bt(logp_bt=logp_bt, behaviour_bt=behaviour_bt, advantage_bt=advantage_bt, mask_bt=mask_bt)
     if beta < 0 or (beta > 0 and reference_bt is None):
-        raise ValueError(f"beta must be 0, or positive with a reference_bt of shape [B, T], got {beta}")
+        raise ConfigError(f"beta must be 0, or positive with a reference_bt of shape [B, T], got {beta}")
     # Cuts the gradient of masked tokens. `masked_mean` is too late: an overflow of exp gives 0 · inf = nan.
     logp_bt = logp_bt.masked_fill(~mask_bt.bool(), 0.0)
     objective_bt = clipped_surrogate(logp_bt, behaviour_bt, advantage_bt, clip_low=clip_low, clip_high=clip_high)
@@ -215,9 +225,9 @@ def policy_loss(
 
 def _scaled(logits_btv: Tensor, temperature: float) -> Tensor:
     if logits_btv.ndim != 3:
-        raise ValueError(f"logits_btv must have shape [B, T, V], got {tuple(logits_btv.shape)}")
+        raise ConfigError(f"logits_btv must have shape [B, T, V], got {tuple(logits_btv.shape)}")
     if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
+        raise ConfigError(f"temperature must be positive, got {temperature}")
     z_btv = logits_btv.to(torch.promote_types(logits_btv.dtype, torch.float32))
     return z_btv if temperature == 1.0 else z_btv / temperature
 
@@ -225,12 +235,12 @@ def _scaled(logits_btv: Tensor, temperature: float) -> Tensor:
 def _check_bt(**tensors: Tensor) -> None:
     (first, like), *others = tensors.items()
     if like.ndim != 2:
-        raise ValueError(f"{first} must have shape [B, T], got {tuple(like.shape)}")
+        raise ConfigError(f"{first} must have shape [B, T], got {tuple(like.shape)}")
     for name, x in others:
         if x.shape != like.shape:
-            raise ValueError(f"{name} must have shape [B, T] = {tuple(like.shape)} like {first}, got {tuple(x.shape)}")
+            raise ConfigError(f"{name} must have shape [B, T] = {tuple(like.shape)} like {first}, got {tuple(x.shape)}")
 
 
 def _check_clip(clip_low: float, clip_high: float) -> None:
     if not (clip_low >= 0 and clip_high >= 0):
-        raise ValueError(f"clip_low and clip_high must be at least 0, got {clip_low} and {clip_high}")
+        raise ConfigError(f"clip_low and clip_high must be at least 0, got {clip_low} and {clip_high}")

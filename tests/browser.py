@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def jupyter(folder: Path, *, dark: bool = False) -> Iterator[str]:
         "IPYTHONDIR": str(folder / ".ipython"), "JUPYTER_PLATFORM_DIRS": "1",
     }  # fmt: skip
     options = [f"--port={port}", "--no-browser", "--allow-root", "--IdentityProvider.token=", "--ServerApp.token="]
+    options += [f"--{app}.expose_app_in_browser=True" for app in ("LabApp", "JupyterNotebookApp")]
     command = [sys.executable, "-m", "jupyterlab", *options, f"--ServerApp.root_dir={folder}"]
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
@@ -104,24 +106,60 @@ def chromium() -> Iterator[Any]:
             browser.close()
 
 
-def open_and_run(page: Any, address: str, name: str, *, lab: bool = True, wait: str = "") -> None:
-    """Open a notebook, wait for its kernel (before, "Run All" would silently run nothing), run all its cells."""
+PANEL = "window.jupyterapp?.shell.currentWidget"
+READY = f"""() => {{
+  const panel = {PANEL}, session = panel?.sessionContext, kernel = session?.session?.kernel;
+  return Boolean(panel?.context?.isReady && session?.isReady && kernel?.connectionStatus === "connected"
+    && kernel.status === "idle" && jupyterapp.commands.isEnabled("notebook:run-all-cells"));
+}}"""
+"""Whether the notebook is read, its kernel is connected and idle, and the command of "Run All Cells" is enabled."""
+RUN = """() => {
+  window.ended = false;
+  jupyterapp.commands.execute("notebook:run-all-cells").finally(() => { window.ended = true; });
+}"""
+WIDGETS = (
+    ".hx-a", ".himac-stage >> nth=1", ".js-plotly-plot >> nth=1", ".hx-strip section", ".himac-rollout >> nth=3",
+    ".hx-a >> nth=20", ".hx-strip >> nth=1",
+)  # fmt: skip
+"""What is on the page when each widget of `CELLS` and `MORE` is drawn."""
+
+
+def open_and_run(page: Any, address: str, name: str, *, lab: bool = True, wait: Sequence[str] = ()) -> None:
+    """Open a notebook, and run all its cells as soon as they can run.
+
+    wait: selectors. With some, all cells are executed and each selector has its element at the end; without, the cells
+    have only begun (`run_to_the_end` waits for them).
+    """
     page.set_default_timeout(30_000 * PATIENCE)
-    page.goto(f"{address}/{'lab/tree' if lab else 'notebooks'}/{name}", timeout=60_000 * PATIENCE)
-    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000 * PATIENCE)
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=90_000 * PATIENCE)
-    page.wait_for_timeout(1000)
-    begun = ".jp-InputPrompt:has-text('[*]'), .jp-InputPrompt:has-text('[1]')"
-    for _ in range(5):  # on a slow machine an idle kernel may yet run nothing
-        if (asks := page.locator(".jp-Dialog .jp-mod-accept")).count():  # which kernel, when one took too long
-            asks.first.click()
-        page.get_by_role("menuitem", name="Run").first.click()
-        page.locator('.lm-Menu-item:has-text("Run All Cells")').first.click()
-        with contextlib.suppress(Exception):
-            page.wait_for_selector(begun, timeout=10_000 * PATIENCE)
-            break
+    where = f"lab/tree/{name}?reset" if lab else f"notebooks/{name}"  # reset: without the last notebook's tab
+    page.goto(f"{address}/{where}", timeout=60_000 * PATIENCE)
+    page.wait_for_function(READY, timeout=90_000 * PATIENCE)
+    page.evaluate(RUN)
     if wait:
-        page.wait_for_selector(wait, timeout=120_000 * PATIENCE)
+        run_to_the_end(page, 120)
+    for selector in wait:
+        page.wait_for_selector(selector, timeout=60_000 * PATIENCE)
+
+
+def run_to_the_end(page: Any, seconds: float) -> None:
+    """Wait until all cells are executed, each with its number."""
+    page.wait_for_function("() => window.ended", timeout=1000 * seconds * PATIENCE)
+    prompts = "() => [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')].map((p) => p.innerText)"
+    until(lambda: [p for p in page.evaluate(prompts) if not re.fullmatch(r"\[\d+\]:", p)], [])
+
+
+def shut_down(page: Any) -> None:
+    """Shut the notebook's kernel down, and close the page."""
+    page.evaluate(f"async () => {{ await ({PANEL}).sessionContext.shutdown(); }}")
+    page.close()
+
+
+def crowding() -> float:
+    """How many times longer a computation takes now than on a machine with nothing else to do."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    while time.process_time() - cpu < 0.3:
+        pass
+    return max(1.0, (time.perf_counter() - wall) / 0.3)
 
 
 def until(found: Callable[[], Any], wanted: Any, seconds: float = 8) -> None:

@@ -294,7 +294,7 @@ def test_choices_that_are_not_allowed_for_a_group_of_one(choices, message):
         group_advantage([[1.0]], **choices)
 
 
-@pytest.mark.parametrize("steps", [[[1]], [[1, 0]], [[1.0, 2.0]]])
+@pytest.mark.parametrize("steps", [[[1]], [[1, 0]], [[1.5, 2.0]]])
 def test_steps_must_match(steps):
     with pytest.raises(ValueError, match="steps_pn must hold integers >= 1"):
         group_advantage_over_steps([[0.0, 1.0]], steps)

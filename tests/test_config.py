@@ -136,7 +136,7 @@ def test_every_number_has_a_range():
 @pytest.mark.parametrize("name", TRAIN_PRESETS)
 def test_presets_are_in_range_and_survive_json(name):
     config = validate(TRAIN_PRESETS[name])
-    assert config is TRAIN_PRESETS[name]
+    assert config == TRAIN_PRESETS[name]
     assert from_dict(json.loads(json.dumps(as_dict(config)))) == config
 
 

@@ -367,7 +367,7 @@ def test_values_that_are_not_allowed():
     for call, message in (
         (lambda: entropy(torch.zeros(1, 1, 2), 0.0), "temperature must be positive"),
         (lambda: clipped_surrogate(bt, bt, bt, clip_low=-0.1), "clip_low and clip_high must be at least 0"),
-        (lambda: kl(bt, bt, estimator="k4"), "k1, k2 or k3"),
+        (lambda: kl(bt, bt, estimator="k4"), "k1, k2, k3"),
         (lambda: masked_mean(bt, mask.float()), "mask_bt must be bool"),
         (lambda: policy_loss(bt, bt, bt, bt, mask.float(), denominator=1), "mask_bt must be bool"),
         (lambda: masked_mean(bt, mask, 0.0), "denominator must be positive"),

@@ -13,6 +13,9 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike
 
+from himac_lite.advantage import as_floats
+from himac_lite.errors import ConfigError, checked
+
 _T95 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
@@ -30,17 +33,18 @@ def t_interval(values: ArrayLike) -> tuple[float, float]:
     Args:
         values: [S], S >= 1.
     Returns: (low, high); (−inf, inf) for a single value, because its spread is unknown.
-    Raises: ValueError if there is no value, or one that is not finite.
+    Raises: ConfigError if there is no value, or one that is not finite.
     """
-    value_s = np.asarray(values, dtype=np.float64)
-    if value_s.ndim != 1 or not value_s.size or not np.isfinite(value_s).all():
-        raise ValueError(f"values must be finite and of shape [S >= 1], got shape {value_s.shape}")
+    value_s = as_floats(values, "values", 1)
+    if not value_s.size or not np.isfinite(value_s).all():
+        raise ConfigError(f"values must be finite and of shape [S >= 1], got shape {value_s.shape}")
     if value_s.size == 1:
         return -math.inf, math.inf
     half = _T95[min(value_s.size - 1, len(_T95)) - 1] * value_s.std(ddof=1) / math.sqrt(value_s.size)
     return float(value_s.mean() - half), float(value_s.mean() + half)
 
 
+@checked
 def two_way_interval(
     solved_sl: ArrayLike, rng: np.random.Generator, other_sl: ArrayLike | None = None, draws: int = 2000
 ) -> tuple[float, float]:
@@ -54,12 +58,13 @@ def two_way_interval(
         solved_sl: bool [S, L], the levels that each seed solved. other_sl: bool [S', L], subtracted.
         draws: number of resamples.
     Returns: (low, high).
-    Raises: ValueError if the shapes do not fit.
+    Raises: ConfigError if the shapes do not fit.
     """
+    _at_least_one(draws)
     a_sl = _outcomes(solved_sl)
     b_sl = None if other_sl is None else _outcomes(other_sl)
     if b_sl is not None and b_sl.shape[1] != a_sl.shape[1]:
-        raise ValueError(f"both must have one column per level, got shapes {a_sl.shape} and {b_sl.shape}")
+        raise ConfigError(f"both must have one column per level, got shapes {a_sl.shape} and {b_sl.shape}")
     means = np.empty(draws)
     for i in range(draws):
         level_l = rng.integers(0, a_sl.shape[1], a_sl.shape[1])
@@ -70,6 +75,7 @@ def two_way_interval(
     return float(low), float(high)
 
 
+@checked
 def sign_flip_test(differences: ArrayLike, rng: np.random.Generator, draws: int = 9999) -> float:
     """Two-sided p of "the mean paired difference is zero": the share of sign patterns with as large a mean.
 
@@ -81,11 +87,12 @@ def sign_flip_test(differences: ArrayLike, rng: np.random.Generator, draws: int 
     Args:
         differences: [n] paired differences, one per level or per seed.
     Returns: p in (0, 1]; 1 if every difference is zero. With n pairs it cannot fall below 2^(1 − n).
-    Raises: ValueError if there is no difference, or one that is not finite.
+    Raises: ConfigError if there is no difference, or one that is not finite.
     """
-    d_n = np.asarray(differences, dtype=np.float64)
-    if d_n.ndim != 1 or not d_n.size or not np.isfinite(d_n).all():
-        raise ValueError(f"differences must be finite and of shape [n >= 1], got shape {d_n.shape}")
+    _at_least_one(draws)
+    d_n = as_floats(differences, "differences", 1)
+    if not d_n.size or not np.isfinite(d_n).all():
+        raise ConfigError(f"differences must be finite and of shape [n >= 1], got shape {d_n.shape}")
     d_n = d_n[d_n != 0]  # the sign of a zero changes nothing
     if not d_n.size:
         return 1.0
@@ -98,13 +105,17 @@ def sign_flip_test(differences: ArrayLike, rng: np.random.Generator, draws: int 
     return (1 + hits) / (1 + draws)
 
 
+@checked
 def steps_to(spent: Sequence[float], success: Sequence[float], threshold: float) -> float | None:
     """What was spent when a curve first reaches a threshold, interpolated linearly between its points.
 
     Args:
         spent, success: [X] points of the curve; `spent` rises.
     Returns: in the unit of `spent`; None if it never does.
+    Raises: ConfigError if the two have different lengths.
     """
+    if len(spent) != len(success):
+        raise ConfigError(f"spent and success must have equal lengths, got {len(spent)} and {len(success)}")
     for i, (x, y) in enumerate(zip(spent, success, strict=True)):
         if y >= threshold:
             if i == 0:
@@ -114,8 +125,13 @@ def steps_to(spent: Sequence[float], success: Sequence[float], threshold: float)
     return None
 
 
+def _at_least_one(draws: int) -> None:
+    if draws < 1:
+        raise ConfigError(f"draws must be at least 1, not {draws}")
+
+
 def _outcomes(values: ArrayLike) -> np.ndarray:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 2 or not array.size:
-        raise ValueError(f"outcomes must be of shape [seeds, levels], got {array.shape}")
+    array = as_floats(values, "outcomes [seeds, levels]", 2)
+    if not array.size:
+        raise ConfigError(f"outcomes [seeds, levels] must have at least one, got shape {array.shape}")
     return array

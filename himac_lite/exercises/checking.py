@@ -125,7 +125,7 @@ def _numbers(value: Any) -> np.ndarray | None:
     """The value as float64. None if it is not numeric: text, a tensor with a gradient, rows of unequal length."""
     try:
         return np.asarray(value, np.float64)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
 
 
@@ -138,7 +138,7 @@ def _untouched(now: Any, before: Any) -> bool:
 def _same(a: Any, b: Any) -> bool:
     x, y = _numbers(a), _numbers(b)
     if x is None or y is None:  # text: type and value have to match
-        return type(a) is type(b) and bool(a == b)
+        return type(a) is type(b) and bool(np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b)
     return x.shape == y.shape and bool(np.allclose(x, y, rtol=1e-5, atol=1e-8, equal_nan=True))
 
 

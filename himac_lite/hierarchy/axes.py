@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from himac_lite import advantage
+from himac_lite.errors import ConfigError, checked
 from himac_lite.types import GREEDY, Blueprint, Group, Item, Sampling, Trajectory
 
 if TYPE_CHECKING:  # it imports torch, which a page that only shows a variant does not have
@@ -26,8 +27,11 @@ Schedule = str | Callable[[int], str]
 of the same weights; planner, executor: this one only. A function of the iteration, from 0, returns one of these."""
 
 
+@checked
 def turns(planner: int, executor: int) -> Callable[[int], str]:
     """`planner` iterations of the planner only, then `executor` iterations of the executor only, repeated."""
+    if min(planner, executor) < 0 or planner + executor == 0:
+        raise ConfigError(f"turns need numbers of iterations, not both 0, not {planner} and {executor}")
     return lambda iteration: PLANNER_ONLY if iteration % (planner + executor) < planner else EXECUTOR_ONLY
 
 
@@ -46,8 +50,11 @@ def greedy_executor(arena: Arena, jobs: Jobs, planner: Sampling = GREEDY) -> lis
     return arena.execute(jobs, GREEDY, planner)
 
 
+@checked
 def mean_of(k: int) -> Scorer:
     """Score: the mean return of `k` sampled executions, which includes the executor's mistakes."""
+    if k < 1:
+        raise ConfigError(f"mean_of needs at least 1 execution, not {k}")
 
     def score(arena: Arena, jobs: Jobs, planner: Sampling = GREEDY) -> list[Trajectory]:
         done = arena.execute([job for job in jobs for _ in range(k)], arena.sampling, planner)
@@ -69,6 +76,7 @@ def gain_over_flat(arena: Arena, jobs: Jobs, planner: Sampling = GREEDY) -> list
     return [replace(t, ret=t.ret - alone[level.text]) for (level, _), t in zip(jobs, done, strict=True)]
 
 
+@checked
 def judged_by(judge: Callable[[Any, Blueprint], float]) -> Scorer:
     """Score: `judge(level, blueprint)`, such as a perfect executor. The greedy execution is still recorded."""
 
@@ -97,8 +105,11 @@ def choose_random(return_pg: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return rng.integers(0, return_pg.shape[1], return_pg.shape[:1])
 
 
+@checked
 def choose_softmax(temperature: float) -> Selector:
     """z* is drawn with probability ∝ exp(R / temperature), so the executor also practises other blueprints."""
+    if temperature <= 0:
+        raise ConfigError(f"temperature must be positive, not {temperature}; choose_best is its limit at 0")
 
     def choose(return_pg: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         # The Gumbel trick: the argmax of R / τ + Gumbel noise has the distribution softmax(R / τ).
@@ -152,6 +163,7 @@ def by_trajectory(group: Group, advantage_n: np.ndarray, above: float = 0.0) -> 
     return [[float(a)] * len(t.segments) for t, a in zip(group.trajectories, advantage_n, strict=True)]
 
 
+@checked
 @dataclass(frozen=True)
 class BySegment:
     """Compare the gains of segments of the same sub-goal as well.
@@ -174,6 +186,7 @@ class BySegment:
         return [list(advantage_k) for advantage_k in advantage_nk]
 
 
+@checked
 @dataclass(frozen=True)
 class SameState:
     """Compare choices in the same state, anywhere in the group, as well.
@@ -189,6 +202,11 @@ class SameState:
     omega: float = 1.0
     gamma: float = 0.95
     inside: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gamma <= 1:
+            raise ConfigError(f"gamma must lie between 0 and 1; it is {self.gamma}")
+
     needs = ("state",)
 
     def __call__(self, group: Group, advantage_n: np.ndarray, above: float = 0.0) -> list[list[Share]]:
@@ -211,6 +229,7 @@ class SameState:
         return out
 
 
+@checked
 def mixed(share: float, credit: Credit = by_trajectory) -> Credit:
     """(1 − share) · credit + share · A^M of z*: the executor shares the credit of its blueprint."""
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 from functools import partial
 
 from himac_lite import advantage
-from himac_lite.errors import ConfigError
+from himac_lite.errors import ConfigError, checked
 from himac_lite.from_file import Chosen, load
 from himac_lite.hierarchy.axes import JOINT, SameState, choose_random
 from himac_lite.hierarchy.variant import Hierarchy
@@ -42,6 +42,7 @@ It keeps the sub-goal by repeating it (or by an invalid blueprint) and switches 
 the advantage of the first one."""
 
 
+@checked
 def preset(name: str) -> Hierarchy:
     """A preset by name. Raises ConfigError with all names for an unknown one."""
     if name not in PRESETS:
@@ -49,6 +50,7 @@ def preset(name: str) -> Hierarchy:
     return PRESETS[name]
 
 
+@checked
 def choose(given: Hierarchy | str | None, default: str) -> Chosen[Hierarchy]:
     """The variant of a value, ``FILE.py:NAME`` or a preset's name; None: the preset `default`.
 
@@ -65,6 +67,7 @@ def choose(given: Hierarchy | str | None, default: str) -> Chosen[Hierarchy]:
     return Chosen(name, value, origin | {"value": in_words(value)})
 
 
+@checked
 def in_words(hierarchy: Hierarchy) -> str:
     """The axes that differ from HiMAC's, such as ``depth=3, form=only_two``; functions by name only."""
     values = {f.name: getattr(hierarchy, f.name) for f in fields(Hierarchy)}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from himac_lite import advantage
-from himac_lite.errors import ConfigError
+from himac_lite.errors import ConfigError, checked
 from himac_lite.hierarchy import axes
 from himac_lite.hierarchy.axes import ALTERNATE, JOINT, PHASES, Advantage, Credit, Schedule, Scorer, Selector, Spend
 from himac_lite.rollout.rules import (
@@ -201,7 +201,7 @@ def _accept_levels(init: Callable[..., None]) -> Callable[..., None]:
     return accepting
 
 
-Hierarchy.__init__ = _accept_levels(Hierarchy.__init__)  # type: ignore[method-assign]
+Hierarchy.__init__ = _accept_levels(checked(Hierarchy.__init__))  # type: ignore[method-assign]
 
 
 def _phase(name: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from himac_lite.errors import ConfigError
+from himac_lite.errors import ConfigError, checked
 from himac_lite.tasks import Episode, Reaches
 from himac_lite.types import Blueprint, Role, SubGoal, TokenSequence
 
@@ -104,6 +104,7 @@ def full_history(read: Read, playing: EpisodeState) -> list[int]:
     return [*before, *read(playing.episode, Role.EXECUTOR, playing.active)]
 
 
+@checked
 @dataclass(frozen=True)
 class Ending:
     """How a sub-goal ends, besides success and the step limit: see `SELF_ENDED`, `fixed_steps`, `verified`."""
@@ -149,11 +150,13 @@ def as_read(episode: Episode) -> Hashable:
     return episode.prompt(Role.FLAT)
 
 
+@checked
 def subgoal_bonus(check: Check, bonus: float = 0.1) -> Potential:
     """The executor earns `bonus`, in the unit of the return, for every completed sub-goal."""
     return lambda episode, subgoal: bonus * check(episode, subgoal)
 
 
+@checked
 def distance_decrease(distance: Callable[[Any], float], scale: float = 0.01) -> Potential:
     """The executor earns `scale` × the decrease of `distance(episode)` over each segment."""
     return lambda episode, subgoal: -scale * distance(episode)

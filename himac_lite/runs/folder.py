@@ -26,7 +26,7 @@ from typing import Any
 from himac_lite import config as configs
 from himac_lite import storage
 from himac_lite.config import Train
-from himac_lite.errors import ConfigError, RunError
+from himac_lite.errors import ConfigError, RunError, checked
 from himac_lite.from_file import Chosen, T
 from himac_lite.hierarchy import Hierarchy, choose
 from himac_lite.runs import checkpoints, records
@@ -130,6 +130,7 @@ class Run:
             raise ConfigError("Run.table needs pandas: pip install pandas") from None
         return pandas.DataFrame(self.metrics())
 
+    @checked
     def rollouts(self, iteration: int) -> list[dict[str, Any]]:
         """The groups recorded at an iteration: one dict per level, with `macro` or `micro` or both."""
         file, found = self.folder / "rollouts" / f"{iteration:06d}.jsonl", []
@@ -142,7 +143,8 @@ class Run:
         return found
 
     def recorded_iterations(self) -> list[int]:
-        return [int(f.stem) for f in numbered(self.folder / "rollouts", ".jsonl")]
+        """The iterations with recorded groups; a training with record_levels=0 writes empty files."""
+        return [int(f.stem) for f in numbered(self.folder / "rollouts", ".jsonl") if f.is_file() and f.stat().st_size]
 
     def latest_checkpoint(self, say: Say = lambda _: None) -> Checkpoint | None:
         """The newest intact checkpoint. say: called with a line for each damaged one and what is used instead."""
@@ -279,9 +281,10 @@ def refuse_existing(folder: Path) -> None:
     storage.refuse_unwritable(folder)
 
 
-def load_run(path: str | os.PathLike[str]) -> Run:
-    """Open a run folder. Raises `RunError` that names the folder and what is missing."""
-    folder = Path(path)
+@checked
+def load_run(path: str | os.PathLike[str] | Run) -> Run:
+    """Open a run folder, or check a run. Raises `RunError` that names the folder and what is missing."""
+    folder = Path(path.folder if isinstance(path, Run) else path)
     if not (folder / "manifest.json").is_file():
         begun = (folder / "metrics.jsonl").is_file()
         hint = f"; the run was stopped before it began: start it again with --out {folder}" if begun else ""

@@ -18,7 +18,7 @@ import torch
 from himac_lite import config as configs
 from himac_lite.coevolution import Iteration, Learner, iterate, optimizers_for
 from himac_lite.config import Train
-from himac_lite.errors import ConfigError, ModelError, RunError
+from himac_lite.errors import ConfigError, ModelError, RunError, checked
 from himac_lite.hierarchy import EACH, Hierarchy, choose
 from himac_lite.policy import adapter as saving
 from himac_lite.policy import memory
@@ -220,6 +220,7 @@ class Training:
         }  # fmt: skip
 
 
+@checked
 def train(
     config: Train, out: str | os.PathLike[str], *, resume: bool = False, progress: Progress | None = None,
     hierarchy: Hierarchy | str | None = None, world: World | str | None = None, say: Say = lambda _: None,
@@ -247,7 +248,7 @@ def train(
         config = replace(config, variant=variant.name)
     if played.name != config.task:
         raise ConfigError(f"the configuration is of task {config.task}; make it with for_task(config, {played.name})")
-    configs.validate(config)
+    config = configs.validate(config)
     task, levels = make_task(config, played.value), read_levels(config, played.value)
     one_thread_a_worker()
     say(f"loading {config.model.path} in {'4 bit' if config.model.four_bit else 'full precision'} with LoRA")

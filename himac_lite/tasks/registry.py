@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
@@ -11,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from himac_lite.config import Train, override
-from himac_lite.errors import ConfigError, TaskError
+from himac_lite.errors import ConfigError, TaskError, checked
 from himac_lite.from_file import Chosen, load
 from himac_lite.tasks import Item, Task, World
 
@@ -19,6 +20,7 @@ WORLDS = {name: f"himac_lite.tasks.{name}.task" for name in ("sokoban", "webshop
 """Name of a shipped task → the module that has its `WORLD`."""
 
 
+@checked
 def world(which: str | World) -> World:
     """A shipped world by name, or the world itself.
 
@@ -33,6 +35,7 @@ def world(which: str | World) -> World:
     return found
 
 
+@checked
 def choose(given: World | str | None, default: str) -> Chosen[World]:
     """The world that is meant: a value, ``FILE.py:NAME``, a shipped one's name, or without any the one named `default`.
 
@@ -50,6 +53,7 @@ def choose(given: World | str | None, default: str) -> Chosen[World]:
     return Chosen(given.name, given)
 
 
+@checked
 def task_of(which: str | World, max_steps: int, subgoal_budget: int) -> Task:
     """The task of a world. Raises as `world` does."""
     found = world(which)
@@ -57,14 +61,15 @@ def task_of(which: str | World, max_steps: int, subgoal_budget: int) -> Task:
         return found.make(max_steps, subgoal_budget)
 
 
-def load_items(which: str | World, source: str, part: str | None = None) -> list[Item]:
+@checked
+def load_items(which: str | World, source: str | os.PathLike[str], part: str | None = None) -> list[Item]:
     """Items of a world from a split (``core/test``; ``core`` with `part` given) or a file of the world's own kind.
 
     Raises `HimacError`s with one clear line.
     """
     found = world(which)
     with _installed(found.name):
-        return list(found.load(source, part))
+        return list(found.load(os.fspath(source), part))
 
 
 def lengths(task: Task, items: Sequence[Item], say: Callable[[str], None]) -> Iterator[int]:
@@ -77,6 +82,7 @@ def lengths(task: Task, items: Sequence[Item], say: Callable[[str], None]) -> It
             told = now
 
 
+@checked
 def for_task(config: Train, which: str | World) -> Train:
     """The configuration with a task and its settings; what a preset sets to another value than the default stays.
 

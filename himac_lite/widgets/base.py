@@ -6,14 +6,15 @@ import base64
 import json
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
 
 from himac_lite import storage
-from himac_lite.errors import RunError
+from himac_lite.errors import RunError, checked
+from himac_lite.runs import records
 from himac_lite.runs.folder import Run, load_run
 
 STATIC = Path(__file__).parent / "static"
@@ -78,6 +79,18 @@ class Pictured:
         return data, {"image/png": {"alt": words}}
 
 
+@checked
+def records_of(source: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """One record or several, as a list. Raises `RunError` for a record that a widget cannot show."""
+    given = [source] if isinstance(source, Mapping) else list(source)
+    for record in given:
+        if "macro" not in record and "micro" not in record:
+            raise RunError("this record has no group; give a run, or one of run.rollouts(iteration)")
+        records.check(record)
+    return given
+
+
+@checked
 def recorded_run(name: str = "quickstart") -> Run:
     """A run that is shipped with the package. Raises `RunError` that names the expected folder."""
     folder = storage.data_dir() / "runs" / name

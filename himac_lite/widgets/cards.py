@@ -8,18 +8,31 @@ from typing import Any
 import anywidget
 import traitlets
 
-from himac_lite.widgets.base import Pictured, browser_code
+from himac_lite.errors import RunError, checked
+from himac_lite.widgets.base import Pictured, browser_code, records_of
 from himac_lite.widgets.pictures import lines_picture
-from himac_lite.widgets.plots import SYMBOLS, Record, executed_blueprint, members_of, signed
+from himac_lite.widgets.plots import SYMBOLS, Record, best_of, executed_blueprint, members_of, signed
+from himac_lite.widgets.replay import is_text
 
 SEP = " [SEP] "
-Wanted = tuple[str, int | None]
+Wanted = tuple[str, int]
 """Group and index of a member."""
 
 
-def is_text(record: Record) -> bool:
-    """Whether a record is of a text-action task: some member has a transcript."""
-    return any("transcript" in member for group in SYMBOLS for member in members_of(record, group))
+def member_of(record: Record, group: str, member: int | None, plan: int | None) -> int:
+    """The index of a member: by default z* of the macro group, or the highest return of the micro group.
+
+    Raises RunError if the record has no such group or member.
+    """
+    if group not in SYMBOLS or group not in record:
+        raise RunError(f"this record has no {group!r} group; it has {' and '.join(g for g in SYMBOLS if g in record)}")
+    members = members_of(record, group, plan)
+    if member is None:
+        returns = [m["return"] for m in members]
+        member = best_of(record) if group == "macro" else returns.index(max(returns)) if returns else 0
+    if not 0 <= member < len(members):
+        raise RunError(f"there is no member {member}: this {group} group has {len(members)} members, counted from 0")
+    return member
 
 
 def cards(record: Record, plan: int | None = None) -> list[dict[str, Any]]:
@@ -58,12 +71,17 @@ class EpisodePlayer(Pictured, anywidget.AnyWidget):
         super().__init__(**kwargs)
         self.show(record, group, member, plan=plan, beside=beside, explorer=explorer)
 
+    @checked
     def show(
         self, record: Record, group: str = "micro", member: int | None = None, *,
         plan: int | None = None, beside: tuple[str, int] | None = None, explorer: tuple[str, str] = ("", ""),
     ) -> None:  # fmt: skip
-        """Show another episode."""
-        wanted = [(group, member), *([beside] if beside else [])]
+        """Show another episode of the same kind of task. Raises `RunError` if this player cannot."""
+        records_of(record)
+        if is_text(record) != isinstance(self, CardPlayer):
+            raise RunError("this record is of another kind of task; show it with a new RolloutPlayer(record)")
+        given = [(group, member), *([beside] if beside else [])]
+        wanted = [(name, member_of(record, name, n, plan)) for name, n in given]
         with self.hold_sync():
             self.record = record
             self.data, self.shown = self._load(record, wanted, plan, explorer)
@@ -85,12 +103,9 @@ class CardPlayer(EpisodePlayer):
     def _load(
         self, record: Record, wanted: Sequence[Wanted], plan: int | None, explorer: tuple[str, str]
     ) -> tuple[dict[str, Any], list[int]]:
-        (group, member), *others = wanted
-        returns = [m["return"] for m in members_of(record, group, plan)]
-        chosen = returns.index(max(returns)) if member is None and returns else member or 0
         places = [(name, n) for name in SYMBOLS for n in range(len(members_of(record, name, plan)))]
-        shown = [places.index(place) for place in ((group, chosen), *others) if place in places] or [0]
-        return {"title": record.get("title") or "goal", "members": cards(record, plan)}, shown
+        title = record.get("title") or "goal"
+        return {"title": title, "members": cards(record, plan)}, [places.index(place) for place in wanted]
 
     def words(self) -> str:
         lines = [f"Recorded episode, {self.data['title']}"]

@@ -16,10 +16,10 @@ import numpy as np
 import plotly.graph_objects as go
 import plotly.io
 
-from himac_lite.errors import RunError
+from himac_lite.errors import ConfigError, RunError, checked
 from himac_lite.hierarchy import JOINT, PRESETS
 from himac_lite.runs import health
-from himac_lite.runs.folder import Run
+from himac_lite.runs.folder import Run, load_run
 from himac_lite.settings import Train
 from himac_lite.widgets import pictures, plots
 from himac_lite.widgets.base import STYLE, Pictured, dropdown
@@ -45,33 +45,33 @@ VIEWS: dict[str, dict[str, str]] = {
 """The views of the dashboard: title → metric (see docs/metrics.md) → legend."""
 COUNTERS = ("env_steps", "tokens")
 WARN_AFTER = Train().warn_after
+LONGEST = 50
+"""Largest number of iterations of the running mean."""
 
 
 def as_groups(source: Any) -> dict[str, list[Run]]:
     """Label → runs that differ by seed. source: one run or folder, several, or a mapping of labels to these.
 
     Several runs are grouped by the variant in their manifests. A run without a variant, or with a custom hierarchy, is
-    a group of its own.
+    a group of its own. Raises `HimacError`s for what is not a run, and for an empty list.
     """
-    if isinstance(source, Mapping):
-        return {str(label): [_run(r) for r in (runs if _several(runs) else [runs])] for label, runs in source.items()}
-    if not _several(source):
-        run = _run(source)
-        return {run.folder.name: [run]}
     groups: dict[str, list[Run]] = {}
-    for run in map(_run, source):
-        groups.setdefault(_variant(run) or run.folder.name, []).append(run)
-    if not groups:
+    if isinstance(source, Mapping):
+        for label, runs in source.items():
+            groups[str(label)] = [load_run(run) for run in (runs if _several(runs) else [runs])]
+    elif _several(source):
+        for run in map(load_run, source):
+            groups.setdefault(_variant(run) or run.folder.name, []).append(run)
+    else:
+        run = load_run(source)
+        groups = {run.folder.name: [run]}
+    if not groups or not all(groups.values()):
         raise RunError("no run to show: the list is empty")
     return groups
 
 
 def _several(source: Any) -> bool:
-    return isinstance(source, Iterable) and not isinstance(source, str | os.PathLike)
-
-
-def _run(source: Any) -> Run:
-    return source if hasattr(source, "metrics") else Run(Path(source))
+    return isinstance(source, Iterable) and not isinstance(source, str | bytes | os.PathLike)
 
 
 def _variant(run: Run) -> str:
@@ -81,21 +81,28 @@ def _variant(run: Run) -> str:
         return ""
 
 
+@checked
 class TrainingDashboard(Pictured, widgets.VBox):
     """Figures and curves of a run from its folder, finished or not; `refresh` reads the folder again.
 
-    Live: display it and pass ``progress=dashboard.refresh`` to `himac_lite.train`; the folder need not exist yet.
     source: a run or a run folder; or several, grouped by variant, with the mean over seeds and their range as a band;
-    or a mapping of labels to such lists. window: iterations of the running mean.
+    or a mapping of labels to such lists. window: iterations of the running mean, 1 to 50.
+    live: `source` is the folder of a run that has not begun. Display the dashboard, and pass
+    ``progress=dashboard.refresh`` to `himac_lite.train`.
+    Raises `HimacError`s with one clear line.
     """
 
-    def __init__(self, source: Any, window: int = 10, **kwargs: Any) -> None:
-        self.runs = as_groups(source)
+    def __init__(self, source: Any, window: int = 10, *, live: bool = False, **kwargs: Any) -> None:
+        if not 1 <= window <= LONGEST:
+            raise ConfigError(f"window must lie between 1 and {LONGEST}; it is {window}")
+        if live and not isinstance(source, str | os.PathLike):
+            raise ConfigError(f"with live=True, source must be the folder of the coming run, not {source!r:.80}")
+        self.runs = {Path(source).name: [Run(Path(source))]} if live else as_groups(source)
         self._lock = RLock()
         style, auto = {"description_width": "initial"}, widgets.Layout(width="auto")
         self.view = dropdown("curves", list(VIEWS), "levels solved", auto)
         self.against = dropdown("over", [(says, key) for key, says in plots.SPENT.items()], "iteration", auto)
-        self.window = widgets.IntSlider(window, 1, 50, description="running mean", style=style)
+        self.window = widgets.IntSlider(window, 1, LONGEST, description="running mean", style=style)
         self.bands = widgets.Checkbox(False, description="phases A and B", indent=False, layout=auto)
         self.again = widgets.Button(description="read again", icon="refresh", layout=auto)
         self.summary, self.curves = widgets.HTML(), widgets.Output()

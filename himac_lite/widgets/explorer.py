@@ -6,6 +6,7 @@ also receives every choice; `AdvantageExplorer.advantages` uses `himac_lite.adva
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from threading import RLock
 from typing import Any
@@ -15,10 +16,10 @@ import ipywidgets as widgets
 import numpy as np
 import traitlets
 
-from himac_lite.errors import RunError
-from himac_lite.runs.folder import Run
+from himac_lite.errors import RunError, checked
+from himac_lite.runs.folder import Run, load_run
 from himac_lite.widgets import pictures
-from himac_lite.widgets.base import PACKED, Pictured, browser_code, dropdown
+from himac_lite.widgets.base import PACKED, Pictured, browser_code, dropdown, records_of
 from himac_lite.widgets.credit import Dials, Member, comparable, credit, level_data
 from himac_lite.widgets.player import RolloutPlayer
 from himac_lite.widgets.plots import SYMBOLS, Record, best_of
@@ -91,21 +92,25 @@ class Arithmetic(anywidget.AnyWidget):
     channel = traitlets.Unicode().tag(sync=True)
 
 
+@checked
 class AdvantageExplorer(Pictured, widgets.HBox):
     """The two groups of one recorded puzzle: its blueprints, and the executions of the chosen blueprint.
 
-    source: a run, or the records of one iteration, or one record. It opens at the first puzzle whose groups both have
-    different returns. ``advantages``: {"macro": [G], "micro": [N]} (no "macro" for flat play).
+    source: a run or its folder, or the records of one iteration, or one record. It opens at the first puzzle whose
+    groups both have different returns. ``advantages``: {"macro": [G], "micro": [N]} (no "macro" for flat play).
     """
 
-    def __init__(self, source: Run | Record | Sequence[Record], **kwargs: Any) -> None:
+    def __init__(self, source: str | os.PathLike[str] | Run | Record | Sequence[Record], **kwargs: Any) -> None:
         self._lock = RLock()
-        self._run = source if isinstance(source, Run) else None
-        given = [] if isinstance(source, Run) else [source] if isinstance(source, Mapping) else list(source)
-        self._recorded: dict[int, Sequence[Record]] = {} if self._run else {0: given}
-        numbers = self._run.recorded_iterations() if self._run else [0]
-        if not numbers or (self._run is None and not given):
-            raise RunError(f"{self._run.folder if self._run else 'the list'} holds no recorded rollouts")
+        self._run, self._recorded = None, dict[int, Sequence[Record]]()
+        if isinstance(source, Run | str | os.PathLike):
+            self._run = load_run(source)
+        elif given := records_of(source):
+            self._recorded[0] = given
+        numbers = self._run.recorded_iterations() if self._run else list(self._recorded)
+        if not numbers:
+            where = f"{self._run.folder} holds" if self._run else "the list holds"
+            raise RunError(f"{where} no recorded rollouts; train with record_levels of 1 or more")
         first, level = next((found for i in numbers if (found := self._telling(i))), (numbers[0], 0))
 
         auto = widgets.Layout(width="auto")
@@ -167,10 +172,11 @@ class AdvantageExplorer(Pictured, widgets.HBox):
         group, n = self._own("chosen", ["macro", max(0, self.plan)] if "macro" in self.record else ["micro", 0])
         return group, n
 
+    @checked
     def choose(self, group: str, n: int) -> None:
         """Choose a member, like a click on its row. Raises `RunError` if it does not exist."""
         there = self.groups.data["levels"][self.level.value or 0]
-        members = there.get("macro", []) if group == "macro" else there["micros"].get(str(self.plan), [])
+        members = {"macro": there.get("macro", []), "micro": there["micros"].get(str(self.plan), [])}.get(group, [])
         if not 0 <= n < len(members):
             raise RunError(
                 f"there is no {SYMBOLS.get(group, group)}{n + 1}: this {group} group has {len(members)} members"
@@ -215,7 +221,7 @@ class AdvantageExplorer(Pictured, widgets.HBox):
 
     def _records(self, iteration: int) -> Sequence[Record]:
         if self._run and iteration not in self._recorded:
-            self._recorded[iteration] = self._run.rollouts(iteration)
+            self._recorded[iteration] = records_of(self._run.rollouts(iteration))
         return self._recorded[iteration]
 
     def _telling(self, iteration: int) -> tuple[int, int] | None:

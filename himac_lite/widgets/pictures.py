@@ -15,7 +15,7 @@ import numpy as np
 from himac_lite.tasks.sokoban import pixels
 from himac_lite.tasks.sokoban.rules import play
 from himac_lite.widgets.plots import NEGATIVE, POSITIVE, SYMBOLS, TEXT, Record, best_of, executed_blueprint, signed
-from himac_lite.widgets.replay import board_of
+from himac_lite.widgets.replay import board_of, is_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -79,7 +79,8 @@ def explorer_words(record: Record, advantages: Mapping[str, np.ndarray]) -> str:
 
 def explorer_picture(record: Record, advantages: Mapping[str, np.ndarray]) -> bytes:
     page, y = Canvas(900, 900), 8
-    page.board(740, 8, pixels.to_rgb(board_of(record), 20))
+    if not is_text(record):
+        page.board(740, 8, pixels.to_rgb(board_of(record), 20))
     limit = max([3.0, *(abs(a) for values in advantages.values() for a in values)])
     for group, values in advantages.items():
         members = record[group]["members"]

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import traitlets
 
-from himac_lite.errors import RunError
+from himac_lite.errors import RunError, checked
 from himac_lite.tasks.sokoban import render
 from himac_lite.tasks.sokoban.rules import Board
 from himac_lite.widgets import pictures
-from himac_lite.widgets.base import PACKED, browser_code
-from himac_lite.widgets.cards import CardPlayer, EpisodePlayer, Wanted, is_text
+from himac_lite.widgets.base import PACKED, browser_code, records_of
+from himac_lite.widgets.cards import CardPlayer, EpisodePlayer, Wanted, member_of
 from himac_lite.widgets.plots import SYMBOLS, Record, best_of, executed_blueprint, members_of, signed
-from himac_lite.widgets.replay import board_of, replay
+from himac_lite.widgets.replay import board_of, is_text, replay
 
 
+@checked
 def playback(
     record: Record, group: str = "micro", member: int | None = None, plan: int | None = None
 ) -> dict[str, Any]:
@@ -28,15 +28,12 @@ def playback(
     plan: the blueprint of the micro group, for records with several; by default z*.
     Raises RunError if the record has no such group or member.
     """
-    if group not in record:
-        raise RunError(f"this record has no {group!r} group; it has {' and '.join(g for g in SYMBOLS if g in record)}")
+    records_of(record)
+    if is_text(record):
+        raise RunError("this record is of a text-action task, which has no board; show it with RolloutPlayer(record)")
     plan = best_of(record) if plan is None else plan
-    members = members_of(record, group, plan)
-    if member is None:
-        member = best_of(record) if group == "macro" else int(np.argmax([m["return"] for m in members]))
-    if not 0 <= member < len(members):
-        raise RunError(f"there is no member {member}: this {group} group has {len(members)} members, counted from 0")
-    chosen, board = members[member], board_of(record)
+    member = member_of(record, group, member, plan)
+    chosen, board = members_of(record, group, plan)[member], board_of(record)
     played = replay(board, chosen)
     told = ("micro", member) if group == "micro" and plan < 0 else ("macro", member if group == "macro" else plan)
     text, reason = executed_blueprint(record, *told)
@@ -105,7 +102,7 @@ class RolloutPlayer(EpisodePlayer):
     """
 
     def __new__(cls, record: Record, *args: Any, **kwargs: Any) -> Any:
-        if is_text(record):
+        if is_text(*records_of([record])):
             return CardPlayer(record, *args, **kwargs)
         return super().__new__(cls, record, *args, **kwargs)
 

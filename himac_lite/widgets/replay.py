@@ -9,7 +9,7 @@ from typing import Any
 from himac_lite.errors import RunError
 from himac_lite.tasks.sokoban.rules import MOVES, Board, Outcome, board_from_level, step
 from himac_lite.types import Level
-from himac_lite.widgets.plots import Record
+from himac_lite.widgets.plots import SYMBOLS, Record, members_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,11 @@ class Replay:
     """Boxes on targets at the end."""
     sub_goal: tuple[int, ...]
     """The active sub-goal of each move, from 0."""
+
+
+def is_text(record: Record) -> bool:
+    """Whether a record is of a text-action task: some member has a transcript."""
+    return any("transcript" in member for group in SYMBOLS for member in members_of(record, group))
 
 
 def board_of(record: Record) -> Board:

@@ -6,6 +6,7 @@ iterations (see himac_lite/settings.py).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from threading import RLock
@@ -13,8 +14,8 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from himac_lite.errors import RunError
-from himac_lite.runs.folder import Run
+from himac_lite.errors import RunError, checked
+from himac_lite.runs.folder import Run, load_run
 from himac_lite.widgets import pictures
 from himac_lite.widgets.base import STYLE, Pictured, dropdown
 from himac_lite.widgets.credit import shared_words
@@ -64,21 +65,30 @@ def change(before: str, after: str) -> list[tuple[str, str]]:
     return [("=" if line in old else "+", line) for line in new] + [("−", line) for line in old if line not in new]
 
 
+@checked
 class CoEvolutionStrip(Pictured, widgets.VBox):
     """Columns of blueprints, one per iteration: the planner's blueprints for one level, and which became z*.
 
-    run: a run with probe levels, or with any level that was recorded twice. level: its number among these levels.
-    iterations: the iterations shown first; by default a selection.
-    Raises RunError if no level was recorded twice.
+    run: a run or its folder, with probe levels, or with any level that was recorded twice. level: its number among
+    these levels. iterations: the iterations shown first; by default a selection.
+    Raises RunError if no level was recorded twice, or if it has no such level or iteration.
     """
 
-    def __init__(self, run: Run, level: int = 0, iterations: Sequence[int] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, run: str | os.PathLike[str] | Run, level: int = 0, iterations: Sequence[int] | None = None, **kwargs: Any
+    ) -> None:
+        run = load_run(run)
         self._lock, self._found = RLock(), list(recurring(run).values())
         if not self._found:
             raise RunError(
                 f"{run.folder} recorded no level with blueprints twice; train with probe_levels of 1 or more "
                 "(himac-lite train --set probe_levels=2)"
             )
+        if not 0 <= level < len(self._found):
+            raise RunError(f"there is no level {level}; {run.folder} recorded {len(self._found)} twice, counted from 0")
+        if missing := sorted(set(iterations or ()) - self._found[level].keys()):
+            there = ", ".join(map(str, self._found[level]))
+            raise RunError(f"{run.folder} did not record level {level} at iteration {missing[0]}, but at {there}")
         titles = [
             (f"{p + 1}: {next(iter(of.values())).get('title') or 'untitled'}", p) for p, of in enumerate(self._found)
         ]

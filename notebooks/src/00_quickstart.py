@@ -204,7 +204,7 @@ if missing:
     print(f"Training needs {missing} (pip install 'himac-lite[qlora]'). All cells above work without.")
 else:
     folder = Path(tempfile.mkdtemp()) / "run"
-    live = widgets.TrainingDashboard(folder)
+    live = widgets.TrainingDashboard(folder, live=True)
     display(live)
     mine = himac_lite.train(config, folder, progress=live.refresh)
     live.refresh()

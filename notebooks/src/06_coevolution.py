@@ -168,7 +168,7 @@ from himac_lite import widgets
 config = replace(TRAIN_PRESETS["quick"], minutes=1.25, validate_every=5, validate_on=64, test_limit=128)
 config = course.brief(config)  # the tests shorten it
 place = Path(tempfile.mkdtemp())
-live = widgets.TrainingDashboard(place / "in-turn")
+live = widgets.TrainingDashboard(place / "in-turn", live=True)
 display(live)
 in_turn = himac_lite.train(config, place / "in-turn", progress=live.refresh)
 live.refresh()
@@ -180,7 +180,7 @@ live.refresh()
 # Only the variant differs: both roles are updated in one step, from rollouts of the same weights.
 
 # %%
-live = widgets.TrainingDashboard(place / "at-once")
+live = widgets.TrainingDashboard(place / "at-once", live=True)
 display(live)
 joint = replace(config, variant="joint_update")
 at_once = himac_lite.train(joint, place / "at-once", progress=live.refresh)

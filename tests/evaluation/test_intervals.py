@@ -31,7 +31,7 @@ def test_t_interval_covers():
 
 @pytest.mark.parametrize("values", [[], [[1.0]], [math.nan, 1.0]])
 def test_t_interval_wants_numbers(values):
-    with pytest.raises(ValueError, match="values must be finite"):
+    with pytest.raises(ValueError, match="values must"):
         t_interval(values)
 
 

@@ -34,10 +34,13 @@ from browser import (
     ROOT,
     SEEDS,
     STRIP,
+    WIDGETS,
     chromium,
+    crowding,
     drag,
     jupyter,
     open_and_run,
+    shut_down,
     until,
     write_notebook,
 )  # fmt: skip
@@ -105,7 +108,7 @@ def page(request: pytest.FixtureRequest, server: str, browser: Any) -> Iterator[
         "request",
         lambda r: opened.foreign.append(r.url) if not re.match(r"(blob|data|(http|ws)://127)", r.url) else None,
     )
-    open_and_run(opened, server, "all.ipynb", lab=request.param == "lab", wait=".js-plotly-plot >> nth=1")
+    open_and_run(opened, server, "all.ipynb", lab=request.param == "lab", wait=WIDGETS)
     yield opened
     opened.close()
 
@@ -373,18 +376,16 @@ def test_pictures_to_be_looked_at(folder, browser, dark):
     """All widgets at two widths in both themes; nothing wider than its cell."""
     with jupyter(folder, dark=dark) as address:
         page = browser.new_page(viewport={"width": 1280, "height": 1900})  # as high as the highest cell
-        open_and_run(page, address, "all.ipynb", wait=".js-plotly-plot >> nth=1")
+        open_and_run(page, address, "all.ipynb", wait=WIDGETS)
         page.keyboard.press("Control+b")  # the file browser's side bar
         for width in (1280, 800):
             page.set_viewport_size({"width": width, "height": 1900})
-            page.wait_for_timeout(1500)
             for number in range(1, 9):
                 where = cell(page, number)
-                page.wait_for_timeout(250)
-                where.screenshot(path=SHOTS / f"{'dark' if dark else 'light'}-{width}-{number}.png")
                 wide = """(c) => Math.max(...[...c.querySelectorAll('.jp-OutputArea-output, .hx-strip, .hx-strip section')]
                   .map((o) => o.scrollWidth - o.clientWidth))"""
-                assert where.evaluate(wide) <= 1, f"cell {number} is cut off at {width} pixels"
+                until(lambda where=where, wide=wide: max(1, where.evaluate(wide)), 1)  # figures follow the window
+                where.screenshot(path=SHOTS / f"{'dark' if dark else 'light'}-{width}-{number}.png")
         page.close()
 
 
@@ -395,13 +396,14 @@ def test_the_quickstart_shows_its_first_picture_soon(folder, server, browser):
     upto = next(n for n, source in enumerate(code) if "AdvantageExplorer" in source)
     write_notebook(folder / "first.ipynb", code[: upto + 1])
     page = browser.new_page(viewport={"width": 1280, "height": 900})
+    slow = crowding()
     open_and_run(page, server, "first.ipynb")
     begun = time.monotonic()
     page.wait_for_selector(".hx-a >> nth=3", timeout=60_000 * PATIENCE)
     took = time.monotonic() - begun
     print(f"\nnotebook 00: {took:.1f} s to the first picture")
-    assert took < 5 * PATIENCE
-    page.close()
+    assert took < 5 * PATIENCE * max(slow, crowding())
+    shut_down(page)
 
 
 def test_a_record_in_words_is_stepped_through_and_compared(browser, server, folder):
@@ -411,7 +413,7 @@ def test_a_record_in_words_is_stepped_through_and_compared(browser, server, fold
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     dialogs: list[str] = []
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-    open_and_run(page, server, "words.ipynb", wait=".himac-cards")
+    open_and_run(page, server, "words.ipynb", wait=(".himac-card-action >> nth=1",))
     where = page.locator(".himac-cards")
     actions = where.locator(".himac-card-action")
     assert actions.all_inner_texts() == ["start", "start"]

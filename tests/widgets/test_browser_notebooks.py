@@ -8,15 +8,13 @@ Trainings are shortened as in the other tests (HIMAC_FAST=1); HIMAC_PATIENCE=5 i
 
 from __future__ import annotations
 
-import re
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import CHROMIUM, PATIENCE, ROOT, chromium, jupyter, open_and_run
+from browser import CHROMIUM, ROOT, chromium, jupyter, open_and_run, run_to_the_end, shut_down, until
 
 pytest.importorskip("playwright")
 pytest.importorskip("jupyterlab")
@@ -58,17 +56,6 @@ FAULTS = """() => {
 }"""
 """What nobody wants on a screen, each with its cell's number (counted from 0, words included)."""
 
-PROMPTS = "() => [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')].map((p) => p.innerText)"
-
-
-def run_to_the_end(page: Any, seconds: float) -> None:
-    """Wait until no cell is waiting or running; every one then has its number."""
-    end = time.monotonic() + seconds * PATIENCE
-    while "[*]:" in (prompts := page.evaluate(PROMPTS)):
-        assert time.monotonic() < end, f"still running: {prompts}"
-        page.wait_for_timeout(500)
-    assert all(re.fullmatch(r"\[\d+\]:", prompt) for prompt in prompts), prompts
-
 
 def photograph(page: Any, stem: str) -> list[Path]:
     """The notebook from top to bottom, one picture a screenful."""
@@ -78,7 +65,7 @@ def photograph(page: Any, stem: str) -> list[Path]:
     height = int(last["y"] + last["height"] - panel.bounding_box()["y"])  # the panel can be scrolled past its end
     for k, top in enumerate(range(0, height, step)):
         panel.evaluate("(p, top) => p.scrollTo(0, top)", top)
-        page.wait_for_timeout(400)
+        page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
         taken.append(SHOTS / f"{stem}-{k + 1}.png")
         page.screenshot(path=taken[-1])
     return taken
@@ -105,12 +92,9 @@ def test_a_notebook_on_the_screen(lab, path):
     for old in SHOTS.glob(f"{theme}-{path.stem}-*.png"):
         old.unlink()
     page = browser.new_page(viewport={"width": 1280, "height": 1600})
-    open_and_run(page, address, f"{path.name}?reset")  # a workspace of its own, without the last one's tab
+    open_and_run(page, address, path.name)
     run_to_the_end(page, 300)
-    page.wait_for_timeout(1500)  # figures are drawn after the kernel has answered
+    until(lambda: page.evaluate(FAULTS), [])  # figures are drawn after the kernel has answered
     assert photograph(page, f"{theme}-{path.stem}")
     assert page.evaluate(FAULTS) == []
-    page.get_by_role("menuitem", name="Kernel").first.click()
-    page.locator('.lm-Menu-item:has-text("Shut Down Kernel")').first.click()
-    page.wait_for_timeout(500)
-    page.close()
+    shut_down(page)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from recorded_runs import records
 
-from himac_lite.widgets import AdvantageExplorer, RolloutPlayer
+from himac_lite.errors import RunError
+from himac_lite.widgets import AdvantageExplorer, RolloutPlayer, playback
 from himac_lite.widgets.cards import CardPlayer, cards, is_text
 from himac_lite.widgets.credit import level_data
 
@@ -24,9 +26,9 @@ BAD = ("click[<script>x</script>]", "Back [SEP] <b>mug</b>")
 RECORD = {
     "level": "{}", "title": "i need a mug", "optimal_moves": None,
     "macro": {"best": 0, "members": [
-        {"blueprint": "\nsearch for mug\nbuy it\nrest", "invalid": None, "tokens": [], "logp": [],
+        {"blueprint": "\nsearch for mug\nbuy it\nrest", "invalid": None, "tokens": [], "sampled": [], "logp": [],
          **member(1.0, ("search[mug]", "a [SEP] b"), BAD, goals=("search for mug", "buy it"))},
-        {"blueprint": "", "invalid": "EMPTY", "tokens": [], "logp": [], **member(0.0)},
+        {"blueprint": "", "invalid": "EMPTY", "tokens": [], "sampled": [], "logp": [], **member(0.0)},
     ]},
     "micro": {"blueprint": "\nsearch for mug\nbuy it", "members": [
         member(0.25, ("a", "b")), member(0.75, ("search[mug]", "page"), ("click[buy now]", "done"))]},
@@ -68,6 +70,24 @@ def test_the_explorer_reads_pages_as_states():
     assert data["macro"][0]["rets"] == {"recorded": 1.0, "success": 1.0, "shaped": 1.0}
     assert data["macro"][1]["rets"]["shaped"] == 0.0
     assert AdvantageExplorer(RECORD).advantages["micro"] == pytest.approx([-1, 1], abs=1e-4)
+
+
+def test_an_explorer_of_a_text_task_has_a_picture_without_a_board():
+    explorer = AdvantageExplorer(RECORD)
+    assert explorer.picture().startswith(b"\x89PNG")
+    assert "z1 (z*): return 1.00" in explorer.words()
+
+
+def test_a_player_refuses_what_it_cannot_show():
+    with pytest.raises(RunError, match="there is no member 9: this macro group has 2 members"):
+        RolloutPlayer(RECORD, "macro", 9)
+    with pytest.raises(RunError, match="there is no member 9"):
+        RolloutPlayer(RECORD, beside=("micro", 9))
+    with pytest.raises(RunError, match="which has no board"):
+        playback(RECORD)
+    for player, other in ((RolloutPlayer(RECORD), records()[0]), (RolloutPlayer(records()[0]), RECORD)):
+        with pytest.raises(RunError, match="another kind of task"):
+            player.show(other)
 
 
 def test_flat_play_has_no_blueprint():

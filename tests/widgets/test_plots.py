@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from recorded_runs import make_run
 
+from himac_lite.config import TRAIN_PRESETS
+from himac_lite.runs.folder import create_run
 from himac_lite.widgets import plots
 
 
 @pytest.fixture
 def run(tmp_path):
     return make_run(tmp_path / "first")
+
+
+def logged(folder, *lines):
+    """A run that logged these lines, and nothing else."""
+    run = create_run(folder, TRAIN_PRESETS["quick"], {})
+    for line in lines:
+        run.append_metrics(line)
+    return run
 
 
 def traces(figure):
@@ -39,26 +47,19 @@ def test_training_curves_have_every_line(run):
     assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
 
 
-def test_flat_runs_have_no_phase_a():
-    class Flat:
-        folder, results = None, {}
-
-        def metrics(self):
-            return [{"iteration": 1, "micro/success": 0.5}]
-
-    assert list(traces(plots.training_curves(Flat()))) == [
+def test_flat_runs_have_no_phase_a(tmp_path):
+    flat = logged(tmp_path / "flat", {"iteration": 1, "micro/success": 0.5})
+    assert list(traces(plots.training_curves(flat))) == [
         "flat episodes, sampled",
         "flat episodes, sampled, mean of 10",
     ]
     names = {"macro/kl": plots.PHASE_A, "micro/success": f"{plots.PHASE_B}, sampled"}
-    over = plots.seed_curves({"flat": [Flat()]}, names, "success")
+    over = plots.seed_curves({"flat": [flat]}, names, "success")
     assert [t.name for t in over.data] == ["flat episodes, sampled"]
 
 
-def test_beside_a_flat_run_the_other_keeps_its_phases(run):
-    flat = SimpleNamespace(
-        results={}, metrics=lambda: [{"iteration": 1, "micro/kl": 0.5}, {"iteration": 2, "micro/kl": 1}]
-    )
+def test_beside_a_flat_run_the_other_keeps_its_phases(run, tmp_path):
+    flat = logged(tmp_path / "flat", {"iteration": 1, "micro/kl": 0.5}, {"iteration": 2, "micro/kl": 1})
     run.append_metrics({"iteration": 3, "micro/kl": 0.5})
     figure = plots.seed_curves({"own": [run], "flat": [flat]}, {"micro/kl": plots.PHASE_B}, "KL")
     assert [t.name for t in figure.data] == ["own: phase B: executions", "flat: flat episodes"]
@@ -83,14 +84,11 @@ def test_groups_of_runs_stand_beside_base_and_random_policy(run, tmp_path):
     assert [t.name for t in other.data] == ["A"]
 
 
-def test_an_empty_run_is_a_figure_too():
-    class Empty:
-        folder, results = None, {}
-
-        def metrics(self):
-            return []
-
-    assert plots.training_curves(Empty()).layout.annotations[0].text == "nothing recorded yet"
+def test_an_empty_run_is_a_figure_too(tmp_path):
+    assert (
+        plots.training_curves(str(logged(tmp_path / "empty").folder)).layout.annotations[0].text
+        == "nothing recorded yet"
+    )
 
 
 def test_running_mean():

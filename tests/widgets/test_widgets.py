@@ -17,7 +17,7 @@ from recorded_runs import GOOD, LEVEL, WORDS, make_run, records
 from himac_lite import widgets
 from himac_lite.advantage import gigpo_advantage, group_advantage, group_advantage_over_steps
 from himac_lite.config import TRAIN_PRESETS
-from himac_lite.errors import RunError
+from himac_lite.errors import ConfigError, HimacError, RunError
 from himac_lite.runs import folder as runs
 from himac_lite.widgets import plots
 from himac_lite.widgets.base import browser_code, packed, unpacked
@@ -324,12 +324,51 @@ def test_dashboard_shows_scores_and_curves(run):
 
 
 def test_dashboard_follows_a_run_that_is_being_made(tmp_path):
-    dashboard = widgets.TrainingDashboard(tmp_path / "run")
+    dashboard = widgets.TrainingDashboard(tmp_path / "run", live=True)
     assert "no final scores yet" in dashboard.summary.value
     make_run(tmp_path / "run", results=False)
     dashboard.refresh(2, 40, {"iteration": 2})  # as a trainer reports its progress
     assert "2,000" in dashboard.summary.value
     assert len(plotted(dashboard)["data"]) == 5  # points and mean of both phases, validation
+
+
+@pytest.mark.parametrize("widget", [widgets.AdvantageExplorer, widgets.TrainingDashboard, widgets.CoEvolutionStrip])
+def test_what_is_not_a_run_is_refused(widget, tmp_path, run):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "nowhere", tmp_path / "empty", str(tmp_path / "file"), runs.Run(tmp_path / "nowhere")):
+        with pytest.raises(RunError, match=r"is not a run folder: it has no manifest.json"):
+            widget(path)
+    with pytest.raises(HimacError, match="must be "):
+        widget(None)
+
+
+def test_what_a_widget_cannot_show_is_refused(tmp_path, run):
+    for file in (run.folder / "rollouts").iterdir():
+        file.write_text("")  # as with record_levels=0
+    with pytest.raises(RunError, match="holds no recorded rollouts; train with record_levels of 1 or more"):
+        widgets.AdvantageExplorer(run)
+    for show in (widgets.AdvantageExplorer, widgets.RolloutPlayer, widgets.playback):
+        with pytest.raises(RunError, match=r"this record has no group; give a run, or one of run.rollouts"):
+            show({"level": "x"})
+    for empty in ([], {"a": []}):
+        with pytest.raises(RunError, match="no run to show: the list is empty"):
+            widgets.TrainingDashboard(empty)
+    with pytest.raises(ConfigError, match="window must lie between 1 and 50; it is 0"):
+        widgets.TrainingDashboard(run, window=0)
+    with pytest.raises(ConfigError, match="source must be the folder of the coming run"):
+        widgets.TrainingDashboard([run], live=True)
+    with pytest.raises(RunError, match="there is no member 0: this micro group has 0 members"):
+        widgets.RolloutPlayer(records()[0], plan=99)
+    with pytest.raises(RunError, match="no 'steps' group; it has macro and micro"):
+        widgets.RolloutPlayer(records()[0], "steps")
+
+
+def test_a_strip_refuses_levels_and_iterations_that_are_not_there(run):
+    with pytest.raises(RunError, match=r"there is no level 1; .* recorded 1 twice, counted from 0"):
+        widgets.CoEvolutionStrip(run, level=1)
+    with pytest.raises(RunError, match="did not record level 0 at iteration 7, but at 1, 2"):
+        widgets.CoEvolutionStrip(run, iterations=[1, 7])
 
 
 # The recorded runs

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from himac_lite.errors import LevelError
+from himac_lite.errors import ConfigError, LevelError, checked
 from himac_lite.tasks.sokoban.distances import distances
 from himac_lite.tasks.sokoban.geometry import Geometry
 from himac_lite.tasks.sokoban.levels import closed, hash_of_closed
@@ -28,6 +28,7 @@ _PER_LAYOUT = 4  # maximum number of levels per layout and bin
 _STATES = 200_000  # state limit of the solver for one candidate
 
 
+@checked
 def generate_bins(
     seed: np.random.Generator | np.random.SeedSequence | int,
     bins: Bins,
@@ -47,12 +48,14 @@ def generate_bins(
     Raises `LevelError` if the size has no room, if a bin is invalid, or if too few levels are found.
     Raises `TaskError` for a large layout without numba.
     """
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = size if isinstance(size, tuple) else (size, size)
     floor = (height - 2) * (width - 2)
     if min(height, width) < 3 or boxes < 1 or floor <= 2 * boxes:
         raise LevelError(f"no room for {boxes} boxes, {boxes} targets and a player on {height}x{width} with its border")
     if optimal not in ("moves", "pushes"):
-        raise ValueError(f"optimal must be 'moves' or 'pushes', not {optimal!r}")
+        raise ConfigError(f"optimal must be 'moves' or 'pushes', not {optimal!r}")
+    if isinstance(seed, int) and seed < 0:
+        raise ConfigError(f"seed must be at least 0, not {seed}")
     if not bins or not all(1 <= low <= high and n >= 0 for (low, high), n in bins.items()):
         raise LevelError(f"bins are (shortest, longest) optimal lengths from 1, and counts from 0, not {dict(bins)}")
     rng, seen = np.random.default_rng(seed), set(exclude)
@@ -79,7 +82,9 @@ def random_layout(rng: np.random.Generator, size: int | tuple[int, int], boxes: 
 
     Boxes and player are placeholders: the boxes stand on the targets, the player anywhere else.
     """
-    height, width = (size, size) if isinstance(size, int) else size
+    if not 0 <= max_density <= 1:
+        raise ConfigError(f"max_density must lie between 0 and 1; it is {max_density}")
+    height, width = size if isinstance(size, tuple) else (size, size)
     while True:
         wall = np.ones((height, width), bool)
         wall[1:-1, 1:-1] = rng.random((height - 2, width - 2)) < rng.uniform(0, max_density)

@@ -12,6 +12,7 @@ import gymnasium
 import numpy as np
 from gymnasium import error
 
+from himac_lite.errors import checked
 from himac_lite.tasks.sokoban import rules
 from himac_lite.tasks.sokoban.cells import texts_of_cells
 from himac_lite.tasks.sokoban.game import METADATA, TILE, Game
@@ -63,7 +64,8 @@ class SokobanEnv(Game, gymnasium.Env[Any, Any]):
 
     - `levels`: a split such as ``core/train``, an XSB file, or a list of `Level`
     - `reward`: ``sparse`` or ``gym_sokoban``
-    - `max_steps`: steps until truncation, at least 1
+    - `max_steps`: steps until truncation, at least 1; a smaller `max_episode_steps` of `gymnasium.make` or `make_vec`
+      truncates earlier
     - `observation`: ``symbolic``, ``text`` or ``rgb``
     - `render_mode`: ``ansi`` (coloured text), ``rgb_array`` (16 pixels per cell) or ``svg``
 
@@ -84,6 +86,7 @@ class SokobanEnv(Game, gymnasium.Env[Any, Any]):
             raise error.ResetNeeded("call reset() first")
         return self._board
 
+    @checked
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode, on level ``options["level"]`` if given."""
         super().reset(seed=seed)

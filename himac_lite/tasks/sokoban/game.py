@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
-from himac_lite.errors import ConfigError
+from himac_lite.errors import ConfigError, checked
 from himac_lite.tasks.sokoban import rules
 from himac_lite.tasks.sokoban.cells import pack
 from himac_lite.tasks.sokoban.levels import load_levels, parse_levels
@@ -27,8 +27,11 @@ CHOICES = {
 METADATA = {"render_modes": list(CHOICES["render_mode"][1:]), "render_fps": 4}
 TILE = 16
 """Pixels per cell in ``rgb`` observations and ``rgb_array`` frames."""
+LONGEST = 10**9
+"""Largest step limit of an episode."""
 
 
+@checked
 class Game:
     """Levels and settings of an environment. H×W is the size of the largest of the L levels."""
 
@@ -36,7 +39,7 @@ class Game:
 
     def __init__(
         self,
-        levels: str | os.PathLike[str] | Sequence[Level] = "core/train",
+        levels: str | os.PathLike[str] | Iterable[Any] = "core/train",
         reward: str = "sparse",
         max_steps: int = 50,
         observation: str = "symbolic",
@@ -45,14 +48,9 @@ class Game:
         for name, value in zip(CHOICES, (reward, observation, render_mode), strict=True):
             if value not in CHOICES[name]:
                 raise ConfigError(f"{name} must be one of {', '.join(map(str, CHOICES[name]))}, not {value!r}")
-        if max_steps < 1:
-            raise ConfigError(f"max_steps must be at least 1, not {max_steps}")
-        if isinstance(levels, str | os.PathLike):
-            self.levels = load_levels(levels)
-        elif not levels:
-            raise ConfigError("levels is empty; give a split such as 'core/train', an XSB file, or a list of Level")
-        else:
-            self.levels = [replace(v, rows=parse_levels(v.text, f"levels[{i}]")[0].rows) for i, v in enumerate(levels)]
+        if not 1 <= max_steps <= LONGEST:
+            raise ConfigError(f"max_steps must be at least 1 and at most {LONGEST}, not {max_steps}")
+        self.levels = load_levels(levels) if isinstance(levels, str | os.PathLike) else _own_levels(list(levels))
         self._reward, self._max_steps, self._observe, self.render_mode = reward, max_steps, observation, render_mode
         self._boards = [rules.board_from_level(level) for level in self.levels]
         self._start_cells, self._start_player = pack(self._boards)  # uint8 [L, H, W], int64 [L, 2]
@@ -79,3 +77,12 @@ class Game:
         if self.render_mode == "rgb_array":
             return rgb_of_cells(cells, TILE)
         return to_svg(board) if self.render_mode == "svg" else to_ansi(board) if self.render_mode else None
+
+
+def _own_levels(levels: list[Any]) -> list[Level]:
+    """A user's levels, each checked and enclosed like one of a file."""
+    others = [level for level in levels if not isinstance(level, Level)]
+    if others or not levels:
+        found = f"has {others[0]!r:.80}" if others else "is empty"
+        raise ConfigError(f"levels {found}; give a split such as 'core/train', an XSB file, or a list of Level")
+    return [replace(level, rows=parse_levels(level.text, f"levels[{i}]")[0].rows) for i, level in enumerate(levels)]

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from himac_lite import storage
-from himac_lite.errors import LevelError
+from himac_lite.errors import LevelError, checked
 from himac_lite.tasks.sokoban.binned import random_layout
 from himac_lite.tasks.sokoban.distances import MAX_STATES, DistanceTable, distances
 from himac_lite.tasks.sokoban.levels import PARTS, SPLITS, canonical_hash, closed, save_levels
@@ -38,6 +38,7 @@ def random_positions(
     return [(b, table.distance(b) or 0) for b in picked]
 
 
+@checked
 def generate(
     rng: np.random.Generator,
     n: int,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from himac_lite import storage
-from himac_lite.errors import LevelError, RunError
+from himac_lite.errors import ConfigError, LevelError, RunError, checked
 from himac_lite.tasks import PARTS
 from himac_lite.tasks.sokoban import files, slc
 from himac_lite.tasks.sokoban.files import enclosed, format_levels
@@ -44,6 +44,7 @@ SPLITS = {
 # Files
 
 
+@checked
 def parse_levels(text: str, source: str = "text", errors: str = "raise") -> list[Level]:
     """Every level of a text (docs/levels.md describes the formats).
 
@@ -54,6 +55,7 @@ def parse_levels(text: str, source: str = "text", errors: str = "raise") -> list
     return _collect(files.read_levels(text.splitlines(), source), errors)
 
 
+@checked
 def load_levels(
     path: str | os.PathLike[str], part: str | None = None, errors: str = "raise", max_side: int | None = None
 ) -> list[Level]:
@@ -71,6 +73,7 @@ def load_levels(
     return _collect(iter_levels(path, part, max_side), errors)
 
 
+@checked
 def iter_levels(
     path: str | os.PathLike[str], part: str | None = None, max_side: int | None = None
 ) -> Iterator[Level | LevelError]:
@@ -135,7 +138,7 @@ def _decoded(line: str) -> str:
 
 def _collect(found: Iterable[Level | LevelError], errors: str) -> list[Level]:
     if errors not in ("raise", "skip"):
-        raise ValueError(f"errors must be 'raise' or 'skip', not {errors!r}")
+        raise ConfigError(f"errors must be 'raise' or 'skip', not {errors!r}")
     levels = []
     for one in found:
         if isinstance(one, Level):
@@ -162,6 +165,7 @@ def _unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> Le
     return LevelError(f"cannot read levels from {os.fspath(path)!r} ({reason}); {allowed}", os.fspath(path))
 
 
+@checked
 def save_levels(levels: Iterable[Level], path: str | os.PathLike[str]) -> None:
     """Write levels as XSB text; a file that exists is replaced in one step.
 
@@ -172,6 +176,8 @@ def save_levels(levels: Iterable[Level], path: str | os.PathLike[str]) -> None:
         storage.write(Path(path), format_levels(levels))
     except RunError as error:
         raise LevelError(str(error), os.fspath(path)) from None
+    except ValueError:  # no name, or a null character in it
+        raise LevelError(f"cannot write levels to {os.fspath(path)!r}: name a file", os.fspath(path)) from None
 
 
 def refuse_unwritable(file: Path) -> None:
@@ -189,6 +195,7 @@ def refuse_unwritable(file: Path) -> None:
 # Symmetry
 
 
+@checked
 def symmetries(level: Level) -> list[Level]:
     """The level under the 8 symmetries of the square (4 rotations, with and without reflection), without titles."""
     out = []
@@ -207,6 +214,7 @@ def closed(level: Level) -> Level:
         raise LevelError(f"level: {error}") from None
 
 
+@checked
 def canonical_hash(level: Level) -> str:
     """SHA-256 of the smallest of the 8 symmetric texts: equal exactly for levels that are the same puzzle.
 

@@ -7,20 +7,22 @@ from itertools import pairwise
 
 import numpy as np
 
+from himac_lite.errors import ConfigError, checked
 from himac_lite.tasks.sokoban.cells import pack
 from himac_lite.tasks.sokoban.render import BROWN, FOREST, GREEN, ORANGE, THEME, UNIT, VERMILION
 from himac_lite.tasks.sokoban.rules import BOX, PLAYER, TARGET, WALL, Board
 
 
+@checked
 def to_rgb(board: Board, tile: int = 16) -> np.ndarray:
-    """uint8 [H·tile, W·tile, 3], `tile` pixels per cell. Raises `ValueError` for a tile below 1."""
+    """uint8 [H·tile, W·tile, 3], `tile` pixels per cell. Raises `ConfigError` for a tile below 1."""
     return rgb_of_cells(pack([board])[0][0], tile)
 
 
 def rgb_of_cells(cells: np.ndarray, tile: int = 16) -> np.ndarray:
     """uint8 cells [..., H, W] of WALL, TARGET, BOX and PLAYER bits → uint8 [..., H·tile, W·tile, 3]."""
     if tile < 1:
-        raise ValueError(f"tile must be at least 1 pixel, not {tile}")
+        raise ConfigError(f"tile must be at least 1 pixel, not {tile}")
     *batch, height, width = cells.shape
     tiles = np.moveaxis(sprites(tile)[cells], -3, -4)  # [..., H, tile, W, tile, 3]
     return np.ascontiguousarray(tiles).reshape(*batch, height * tile, width * tile, 3)

@@ -7,6 +7,7 @@ one.
 
 from __future__ import annotations
 
+from himac_lite.errors import ConfigError, checked
 from himac_lite.tasks.sokoban.rules import Board, rows_of
 from himac_lite.types import Cell
 
@@ -31,11 +32,13 @@ UNIT = 20
 _PAWN = "M4.6 17.4a5.4 6.2 0 0 1 10.8 0z"
 
 
+@checked
 def to_text(board: Board) -> str:
     """The XSB rows, joined by newlines, without one at the end."""
     return "\n".join(rows_of(board))
 
 
+@checked
 def to_ansi(board: Board) -> str:
     """`to_text` with ANSI colours: without the escape codes it equals `to_text`."""
 
@@ -59,18 +62,19 @@ def _style() -> str:
     return f"<style>@media (prefers-color-scheme:dark){{{rules('', True)}}}{pages}</style>"
 
 
+@checked
 def to_svg(board: Board, size: int | None = None, theme: str = "auto", coordinates: bool = False) -> str:
     """The board as one self-contained `<svg>` element, for inline display or a file.
 
     size: pixels of the longer side; None: the page decides.
     theme: ``auto`` (follows the system or the notebook: JupyterLab, VS Code, Colab), ``light`` or ``dark``.
     coordinates: write the row and column numbers of sub-goals on the left and the upper wall.
-    Raises `ValueError` for another theme or a size below 1.
+    Raises `ConfigError` for another theme or a size below 1.
     """
     if theme not in ("auto", "light", "dark"):
-        raise ValueError(f"theme must be 'auto', 'light' or 'dark', not {theme!r}")
+        raise ConfigError(f"theme must be 'auto', 'light' or 'dark', not {theme!r}")
     if size is not None and size < 1:
-        raise ValueError(f"size must be at least 1 pixel, not {size}")
+        raise ConfigError(f"size must be at least 1 pixel, not {size}")
     width, height = board.width * UNIT, board.height * UNIT
 
     def fill(part: str) -> str:

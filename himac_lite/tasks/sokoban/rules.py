@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from himac_lite.errors import LevelError
+from himac_lite.errors import LevelError, checked
 from himac_lite.types import Cell, Level
 
 MOVES = "udlr"
@@ -51,6 +51,7 @@ class Board:
         return len(self.boxes & self.targets)
 
 
+@checked
 def board_from_level(level: Level) -> Board:
     """The start position of a level. Raises `LevelError` without exactly one player."""
     cells = [((r, c), ch) for r, row in enumerate(level.rows) for c, ch in enumerate(row)]

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from himac_lite.errors import ConfigError, checked
 from himac_lite.tasks.sokoban import patience, plain
 from himac_lite.tasks.sokoban.distances import MAX_STATES, DistanceTable, distances
 from himac_lite.tasks.sokoban.geometry import Geometry
@@ -51,6 +52,7 @@ class Search:
     states: int
 
 
+@checked
 def solve(level: Level, optimal: str = "moves", max_states: int = MAX_STATES) -> Solution | None:
     """An optimal solution of a level, or None if there is none or the search needs more than `max_states` states.
 
@@ -59,6 +61,7 @@ def solve(level: Level, optimal: str = "moves", max_states: int = MAX_STATES) ->
     return search(level, optimal, max_states).solution
 
 
+@checked
 def search(
     level: Level,
     optimal: str = "moves",
@@ -68,7 +71,7 @@ def search(
 ) -> Search:
     """`solve` with all limits and the reason for the end. Without `seconds` the result is deterministic.
 
-    Raises `ValueError` for another `optimal`, and `TaskError` for a search that is too large without numba.
+    Raises `ConfigError` for another `optimal`, and `TaskError` for a search that is too large without numba.
     """
     board = board_from_level(level)
     found = _found(board, optimal, Limits(max_states, max_bytes, seconds))
@@ -76,6 +79,7 @@ def search(
     return Search(solution, found.outcome, found.states)
 
 
+@checked
 def optimal_length(level: Level, optimal: str = "moves", max_states: int = MAX_STATES) -> int | None:
     """The length of the solution that `solve` finds, without its moves."""
     return _found(board_from_level(level), optimal, Limits(max_states, MAX_BYTES)).cost
@@ -83,7 +87,7 @@ def optimal_length(level: Level, optimal: str = "moves", max_states: int = MAX_S
 
 def _found(board: Board, optimal: str, limits: Limits) -> Found:
     if optimal not in ("moves", "pushes"):
-        raise ValueError(f"optimal must be 'moves' or 'pushes', not {optimal!r}")
+        raise ConfigError(f"optimal must be 'moves' or 'pushes', not {optimal!r}")
     if len(board.boxes) > len(board.targets):
         return Found(Ending.UNSOLVABLE, None, 0)
     start = Start.of(board, optimal == "moves")

@@ -11,7 +11,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from himac_lite.errors import ConfigError
+from himac_lite.errors import ConfigError, checked
 from himac_lite.tasks.sokoban import batch
 from himac_lite.tasks.sokoban.cells import texts_of_cells, unpack
 from himac_lite.tasks.sokoban.game import METADATA, TILE, Game
@@ -21,6 +21,7 @@ from himac_lite.tasks.sokoban.rules import BOX, TARGET, Board
 _DRAWN = 32  # level numbers drawn at once for each board: the same numbers as single draws, much cheaper
 
 
+@checked
 class SokobanVectorEnv(Game, VectorEnv[Any, Any, np.ndarray]):
     """`num_envs` boards of `SokobanEnv` (N for short), stepped together. Other arguments, spaces and rewards are equal.
 
@@ -28,6 +29,8 @@ class SokobanVectorEnv(Game, VectorEnv[Any, Any, np.ndarray]):
       action, returns reward 0 and the first observation of a new episode. ``SAME_STEP``: the step that ends an episode
       returns the first observation of the next one, and the last observation in ``infos["final_obs"]`` and
       ``infos["final_info"]``. ``DISABLED``: the caller resets all boards, or some by ``{"reset_mask": bool [N]}``.
+    - `max_episode_steps`: as in `gymnasium.make`, a step limit beside `max_steps`; None or −1: no other limit.
+      `disable_env_checker` is accepted like there; a vector environment has no checker.
     - ``reset(seed=s)`` seeds board i with s + i; ``seed`` may be a list. ``options={"level": i}``: one number or N.
     - ``symbolic`` and ``rgb`` observations are arrays [N, …], ``text`` is a tuple of N strings; infos are arrays [N].
     """
@@ -39,11 +42,17 @@ class SokobanVectorEnv(Game, VectorEnv[Any, Any, np.ndarray]):
         num_envs: int = 1,
         *args: Any,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+        disable_env_checker: bool | None = None,
         **kwargs: Any,
     ) -> None:
         if num_envs < 1:
             raise ConfigError(f"num_envs must be at least 1, not {num_envs}")
         super().__init__(*args, **kwargs)
+        if max_episode_steps is not None and max_episode_steps != -1:
+            if max_episode_steps < 1:
+                raise ConfigError(f"max_episode_steps must be at least 1, or None or -1, not {max_episode_steps}")
+            self._max_steps = min(self._max_steps, max_episode_steps)
         self._mode = _autoreset_mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self._mode}
         self.num_envs = num_envs
@@ -60,15 +69,15 @@ class SokobanVectorEnv(Game, VectorEnv[Any, Any, np.ndarray]):
         self._over = np.zeros(num_envs, np.bool_)
         self._sizes = np.array([(board.height, board.width) for board in self._boards])
 
+    @checked
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode on every board, or on the boards of ``options["reset_mask"]``."""
         options = options or {}
-        seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)] if np.ndim(seed) == 0 else seed
-        given: Any = options.get("level")
-        levels = [given] * self.num_envs if np.ndim(given) == 0 else list(given)
-        for name, values in (("seed", seeds), ("options['level']", levels)):
-            if len(values) != self.num_envs:
-                raise ConfigError(f"{name} must be one number or {self.num_envs} of them, not {len(values)}")
+        seeds, levels = self._each("seed", seed), self._each("options['level']", options.get("level"))
+        if not all(s is None or (isinstance(s, int | np.integer) and s >= 0) for s in seeds):
+            raise ConfigError(f"seed must be an integer of at least 0, or {self.num_envs} of them, not {seed!r:.80}")
+        if isinstance(seed, int | np.integer):
+            seeds = [int(seed) + i for i in range(self.num_envs)]
         which = self._chosen(options.get("reset_mask"))
         for i in which.tolist():
             if seeds[i] is not None:
@@ -113,6 +122,14 @@ class SokobanVectorEnv(Game, VectorEnv[Any, Any, np.ndarray]):
         if self.render_mode is None:
             return None
         return tuple(self._frame(self._board(i), self._cells[i]) for i in range(self.num_envs))
+
+    def _each(self, name: str, given: Any) -> list[Any]:
+        """The value of each board: one for all, or N of them."""
+        given = given.tolist() if isinstance(given, np.ndarray) else given
+        values = list(given) if isinstance(given, list | tuple) else [given] * self.num_envs
+        if len(values) != self.num_envs:
+            raise ConfigError(f"{name} must be one number or {self.num_envs} of them, not {len(values)}")
+        return values
 
     def _chosen(self, mask: Any) -> np.ndarray:
         """The numbers of the boards to reset."""

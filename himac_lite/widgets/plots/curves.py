@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import cycle
@@ -11,18 +12,21 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
-from himac_lite.runs.folder import Run
+from himac_lite.advantage import as_floats
+from himac_lite.errors import ConfigError, checked
+from himac_lite.runs.folder import Run, load_run
 from himac_lite.widgets.plots.style import BLUE, GREEN, HEIGHT, LEGEND, PURPLE, ROW, TEXT, VERMILION, layout
 
 PHASE_A, PHASE_B, FLAT = "phase A: blueprints", "phase B: executions", "flat episodes"
 """Names in legends. A flat run has no planner, and its micro group has whole episodes."""
 
 
+@checked
 def running_mean(values: ArrayLike, window: int) -> np.ndarray:
     """Mean of the last `window` values at each point (of fewer at the start), with the length of `values`."""
     if window < 1:
-        raise ValueError(f"window must be at least 1, not {window}")
-    array = np.asarray(values, dtype=np.float64)
+        raise ConfigError(f"window must be at least 1, not {window}")
+    array = as_floats(values, "values", 1)
     return np.array([array[max(0, i + 1 - window) : i + 1].mean() for i in range(len(array))])
 
 
@@ -39,12 +43,14 @@ def _line(
     return go.Scatter(x=x, y=y, name=name, line=line, **{"mode": "lines", "hovertemplate": _PERCENT, **more})
 
 
-def training_curves(run: Run, window: int = 10) -> go.Figure:
+@checked
+def training_curves(run: str | os.PathLike[str] | Run, window: int = 10) -> go.Figure:
     """Success over iterations: sampled in phases A and B (points and running mean), and greedy on validation.
 
     Finished runs also show base model and random policy as horizontal lines, and the trained model as a star with its
     interval. window: iterations of the running mean.
     """
+    run = run if isinstance(run, Run) else load_run(run)
     metrics, results = run.metrics(), run.results
     flat, figure = _has_no_planner(metrics), go.Figure()
     for key, name, colour, symbol in (
@@ -96,6 +102,7 @@ def series(metrics: Iterable[Mapping[str, Any]], key: str) -> tuple[list[int], l
     return [x for x, _ in points], [y for _, y in points]
 
 
+@checked
 def metric_curves(
     metrics: Sequence[Mapping[str, Any]], names: Mapping[str, str], title: str, window: int = 10
 ) -> go.Figure:
@@ -121,6 +128,7 @@ def _over_iterations(figure: go.Figure, title: str) -> go.Figure:
 # Several runs: a group is the seeds of one variant
 
 
+@checked
 def seed_curves(
     groups: Mapping[str, Sequence[Run]], names: Mapping[str, str], title: str, window: int = 10, *,
     against: str = "iteration",

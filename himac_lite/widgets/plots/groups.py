@@ -10,25 +10,28 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
+from himac_lite.advantage import as_floats
+from himac_lite.errors import ConfigError, checked
 from himac_lite.types import Invalid
 from himac_lite.widgets.plots.style import LONGEST_LABEL, NEGATIVE, POSITIVE, TEXT, Record, layout, signed
 
 
+@checked
 def advantage_bars(
     returns: ArrayLike, advantages: ArrayLike, labels: Sequence[str] | None = None, best: int | None = None
 ) -> go.Figure:
     """The advantage of each member of a group as a bar from zero, with its return; z* has a star.
 
     returns, advantages: [N]. labels: N texts, by default z1, z2, …; they may come from a model. best: index of z*, or
-    None. Raises ValueError if the lengths differ or `best` is out of range.
+    None. Raises ConfigError if the lengths differ or `best` is out of range.
     """
-    return_n, advantage_n = np.asarray(returns, np.float64), np.asarray(advantages, np.float64)
+    return_n, advantage_n = as_floats(returns, "returns", 1), as_floats(advantages, "advantages", 1)
     names = [f"z{n + 1}" for n in range(len(return_n))] if labels is None else list(labels)
-    if return_n.ndim != 1 or return_n.shape != advantage_n.shape or len(names) != len(return_n) or not names:
+    if return_n.shape != advantage_n.shape or len(names) != len(return_n) or not names:
         shapes = f"{return_n.shape}, {advantage_n.shape}, {len(names)}"
-        raise ValueError(f"returns, advantages and labels must be of one length: {shapes}")
+        raise ConfigError(f"returns, advantages and labels must be of one length: {shapes}")
     if best is not None and not 0 <= best < len(names):
-        raise ValueError(f"best must be one of 0 … {len(names) - 1}, not {best}")
+        raise ConfigError(f"best must be one of 0 … {len(names) - 1}, not {best}")
     lines = [" ".join(name.split()) for name in names]
     cut = [line if len(line) <= LONGEST_LABEL else line[: LONGEST_LABEL - 1] + "…" for line in lines]
     shown = [("★ " if n == best else "") + escape(line, quote=False) for n, line in enumerate(cut)]

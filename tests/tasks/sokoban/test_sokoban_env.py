@@ -85,6 +85,42 @@ def test_make_vec_takes_the_batched_environment():
         assert env.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
 
 
+MODES = [None, "vector_entry_point", "sync", "async"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("limits", "length"),
+    [({"max_episode_steps": 5}, 5), ({"max_episode_steps": None}, 7), ({"max_episode_steps": -1}, 7),
+     ({"max_episode_steps": 9}, 7), ({"max_episode_steps": 5, "disable_env_checker": True}, 5)],
+)  # fmt: skip
+def test_a_limit_of_gymnasium_counts_in_every_mode(mode, limits, length):
+    """Beside max_steps=7; the upper row of the level is a dead end, so nothing is solved on the way."""
+    made = gymnasium.make_vec(ENV_ID, num_envs=2, vectorization_mode=mode, levels=[TWO_BOXES], max_steps=7, **limits)
+    made.reset()
+    lengths = [made.step(np.array([UP, UP]))[3].tolist() for _ in range(length)]
+    made.close()
+    assert lengths == [[False, False]] * (length - 1) + [[True, True]]
+    single = gymnasium.make(ENV_ID, levels=[TWO_BOXES], max_steps=7, **limits)
+    single.reset()
+    assert [single.step(UP)[3] for _ in range(length)] == [False] * (length - 1) + [True]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("limit", [0, -2, 2.5, "5"])
+def test_a_limit_that_is_none_is_refused_in_every_mode(mode, limit):
+    with pytest.raises((ConfigError, ValueError, TypeError), match="max_episode_steps"):
+        gymnasium.make_vec(ENV_ID, num_envs=2, vectorization_mode=mode, levels=[TWO_BOXES], max_episode_steps=limit)
+
+
+def test_the_spec_of_a_vector_environment_makes_it_again():
+    made = gymnasium.make_vec(ENV_ID, num_envs=2, levels=SMALL, max_episode_steps=5, render_mode="ansi")
+    again = gymnasium.make_vec(made.spec)
+    assert (again.num_envs, again.levels, again.render_mode) == (2, made.levels, "ansi")
+    again.reset()
+    assert [again.step([UP, UP])[3].all() for _ in range(5)] == [False] * 4 + [True]
+
+
 # Episodes by hand
 
 
