@@ -9,7 +9,7 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any
 
 from himac_lite.errors import ConfigError, checked
-from himac_lite.settings import Model, Pretrain, Rollout, Sft, Train, Update
+from himac_lite.settings import FLOAT32, PRECISIONS, Model, Pretrain, Rollout, Sft, Train, Update
 
 __all__ = [
     "TRAIN_PRESETS", "Model", "Pretrain", "Rollout", "Sft", "Train", "Update", "as_dict", "from_dict", "override",
@@ -112,6 +112,8 @@ def validate(config: Train) -> Train:
             raise ConfigError(f"{name} must be a plain Python name, not {getattr(config, name)!r}")
     if config.model.observation not in ("text", "rgb"):
         raise ConfigError(f"model.observation must be text or rgb, not {config.model.observation!r}")
+    if config.model.precision not in PRECISIONS:
+        raise ConfigError(f"model.precision must be auto, float32 or bfloat16, not {config.model.precision!r}")
     if config.rollout.static_cache not in ("auto", "on", "off"):
         raise ConfigError(f"rollout.static_cache must be auto, on or off, not {config.rollout.static_cache!r}")
     for name, (value, low, high) in bounds.items():
@@ -131,7 +133,8 @@ def from_dict(data: Mapping[str, Any]) -> Train:
         missing = sorted(parts.keys() - data.keys()) if isinstance(data, Mapping) else []
         if missing:
             raise ConfigError(f"{missing[0]} is missing")
-        return validate(_filled(Train(), data, "it"))
+        before = replace(Train(), model=Model(precision=FLOAT32))  # version 0.1 did not write its only precision
+        return validate(_filled(before, data, "it"))
     except ConfigError as error:
         raise ConfigError(f"the run's configuration cannot be read: {error}") from None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+AUTO, FLOAT32, BFLOAT16 = PRECISIONS = ("auto", "float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Pretrain:
@@ -36,6 +38,8 @@ class Pretrain:
     them."""
     micro_tokens: int = 4096
     """Tokens of one forward and backward pass: its activations stay in the cache. Micro-batches go to all cores."""
+    precision: str = AUTO
+    """Matrix products of the linear layers: float32, bfloat16, or auto (bfloat16 where the CPU has it)."""
     seed: int = 0
     """Seed of weights and demonstrations."""
 
@@ -58,6 +62,9 @@ class Model:
     """LoRA scale is alpha / rank."""
     four_bit: bool = True
     """Keep the base weights in NF4."""
+    precision: str = AUTO
+    """Matrix products of the linear layers on a CPU: float32, bfloat16 (faster, with noise in the log-probabilities), or
+    auto (bfloat16 where the CPU has instructions for it). A run keeps the precision that it began with."""
     checkpointing: bool = False
     """Recompute activations in the backward pass instead of storing them: less memory, a third more time."""
 

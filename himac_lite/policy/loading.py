@@ -22,7 +22,9 @@ from himac_lite.policy.distributed import ALONE, Team
 from himac_lite.policy.distributed import device as own_device
 from himac_lite.policy.model import OF_EXECUTOR, Policy, factors
 from himac_lite.policy.pictures import Pictures
+from himac_lite.policy.products import precision_here, round_products
 from himac_lite.policy.static_decoding import CudaGraphs, StaticDecoding
+from himac_lite.settings import BFLOAT16, FLOAT32
 from himac_lite.tasks.registry import WORLDS
 
 PATIENCE = 4.0
@@ -136,14 +138,15 @@ def auto_class(config: Any) -> Any:
 def load_policy(
     path: str, lora: LoraSettings = LoraSettings(), *, adapter: Path | None = None, start: Path | None = None,
     revision: str = "main", observation: str = "text", four_bit: bool = True, checkpointing: bool = False,
-    device: str | None = None, team: Team = ALONE, static_cache: str = "auto",
+    device: str | None = None, team: Team = ALONE, static_cache: str = "auto", precision: str = FLOAT32,
 ) -> Policy:  # fmt: skip
     """Load any causal LM (folder or hub id) in NF4 with a LoRA adapter on all its linear layers.
 
     adapter: a saved adapter to load instead of a fresh one. start: the start adapter of training, if not fresh; it is
     part of the reference, and it is loaded if `adapter` is None. revision: of a hub id. observation: ``text``, or
     ``rgb`` for a vision-language model. checkpointing: recompute activations in the backward pass. static_cache: decode
-    at fixed shapes, ``on``, ``off``, or ``auto`` (only on CUDA).
+    at fixed shapes, ``on``, ``off``, or ``auto`` (only on CUDA). precision: of the products on a CPU, as in
+    `settings.Model`.
     Raises ModelError with the path and the reason.
     """
     getLogger("bitsandbytes").setLevel(ERROR)  # it logs advice on optional kernels during its import
@@ -196,6 +199,7 @@ def load_policy(
     if start is not None:
         policy.start = _saved(policy, start) if adapter else [p.detach().clone() for p in policy.trainable()]
     if on_cpu:
+        policy.precision = precision_here(precision)
         _make_twin(policy)
     elif dtype is torch.float16:  # small gradients of activations would underflow
         policy.scaler = torch.amp.GradScaler("cuda")
@@ -263,6 +267,9 @@ def _make_twin(policy: Policy) -> None:
         else:
             setattr(twin_modules[owner], kind, p)
     policy.twin.tie_weights()  # the output layer is the embedding of the twin again
+    if policy.precision == BFLOAT16:
+        for model in (policy.twin, policy.reference):
+            round_products(model, policy.adapted)
 
 
 @contextlib.contextmanager

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from himac_lite.errors import RunError
 from himac_lite.policy.model import Policy
+from himac_lite.policy.parallel import map_in_order
 from himac_lite.settings import DEFAULT_TOKENS
 from himac_lite.types import Credited
 
@@ -68,6 +70,49 @@ def fitting(policy: Policy, setting: int, work: Callable[[int], int]) -> int:
                 ) from None
         policy.micro_tokens = tokens // 2
         torch.cuda.empty_cache()
+
+
+def scores(
+    policy: Policy, parts: Sequence[Sequence[Credited]], temperature: float, reference: bool = False
+) -> dict[int, tuple[float, ...]]:
+    """id of an item → log-probabilities of its generated tokens (0 if forced), for all items of these micro-batches."""
+
+    def of_part(part: Sequence[Credited]) -> list[list[float]]:
+        with torch.no_grad():
+            found = policy.log_probs([item.sequence for item in part], temperature, reference=reference)
+        values: list[list[float]] = torch.where(found.mask, found.logp, 0.0).tolist()
+        return values
+
+    spread = policy.team.spread(parts, lambda own: list(map_in_order(of_part, own, policy.workers)))
+    return {
+        id(item): tuple(row[: len(item.sequence.ids) - item.sequence.prompt_len])
+        for part, rows in zip(parts, spread, strict=True)
+        for item, row in zip(part, rows, strict=True)
+    }
+
+
+def rescored(
+    policy: Policy, steps: Sequence[Sequence[Sequence[Credited]]], tokens: int, temperature: float
+) -> list[list[list[Credited]]]:
+    """The same minibatches of groups; the behaviour's log-probabilities are those of the update before its first step.
+
+    With bfloat16 products the log-probabilities depend on the shapes of the batch. Therefore every group is scored in
+    the micro-batches of its first minibatch. tokens: largest number of tokens of a micro-batch.
+    """
+    items: dict[int, Credited] = {}
+    parts: list[list[Credited]] = []
+    for groups in steps:
+        fresh = [item for group in groups for item in group if id(item) not in items]
+        items |= {id(item): item for item in fresh}
+        parts += micro_batches(fresh, tokens, shared=not policy.checkpointing)
+    known = scores(policy, parts, temperature)
+
+    def again(item: Credited) -> Credited:
+        s = item.sequence
+        return replace(item, sequence=replace(s, logp=(*s.logp[: s.prompt_len], *known[id(item)])))
+
+    renewed = {name: again(item) for name, item in items.items()}
+    return [[[renewed[id(item)] for item in group] for group in groups] for groups in steps]
 
 
 def group_at_fault(policy: Policy, groups: Sequence[Sequence[Credited]], accumulate: Accumulate) -> str:

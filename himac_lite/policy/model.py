@@ -23,8 +23,10 @@ from himac_lite.policy.distributed import ALONE, Team
 from himac_lite.policy.forward import logits_after, logits_at_once
 from himac_lite.policy.parallel import cores
 from himac_lite.policy.pictures import Pictures, Seeing
+from himac_lite.policy.products import round_again
 from himac_lite.policy.prompts import Speech
 from himac_lite.policy.static_decoding import StaticDecoding
+from himac_lite.settings import BFLOAT16, FLOAT32
 from himac_lite.types import Role, Sampling, TokenSequence
 
 OF_EXECUTOR = "executor"
@@ -41,6 +43,7 @@ class Policy(Speech):
     start: LoRA parameters of the start adapter; None for a fresh one, which changes nothing.
     micro_tokens: tokens per micro-batch that fit in memory; 0: use the setting.
     checkpointing: recompute activations in the backward pass.
+    precision: of the twin's and the reference's products (`products`).
     """
 
     peft_model: Any
@@ -58,6 +61,7 @@ class Policy(Speech):
     micro_tokens: int = 0
     scaler: Any = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
     team: Team = ALONE
+    precision: str = FLOAT32
     _stale: bool = True
     _text_cache: dict[str, list[int]] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
@@ -245,6 +249,8 @@ class Policy(Speech):
                     if begun:  # the reference already contains the start adapter
                         own = own - begun[id(b)] @ begun[id(a)]
                     p.copy_(base[name] + s * own)
+                if self.precision == BFLOAT16:
+                    round_again(self.twin)
                 self._stale = False
         return self.twin
 

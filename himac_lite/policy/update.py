@@ -15,10 +15,9 @@ import torch
 
 from himac_lite.errors import RunError
 from himac_lite.objective import clip_fraction, kl, policy_loss
-from himac_lite.policy.microbatches import fitting, group_at_fault, micro_batches, micro_tokens
+from himac_lite.policy.microbatches import fitting, group_at_fault, micro_batches, micro_tokens, rescored, scores
 from himac_lite.policy.model import Policy
-from himac_lite.policy.parallel import map_in_order
-from himac_lite.settings import Update
+from himac_lite.settings import FLOAT32, Update
 from himac_lite.types import Credited
 
 Sums = dict[str, float]
@@ -41,7 +40,10 @@ def learn(
         groups = with_reference(policy, groups, settings, temperature)
     totals: Sums = {}
     tokens = 0
-    for minibatch in minibatches(groups, settings, rng):
+    steps: Sequence[Sequence[Sequence[Credited]]] = list(minibatches(groups, settings, rng))
+    if policy.precision != FLOAT32:
+        steps = rescored(policy, steps, micro_tokens(policy, settings.micro_tokens), temperature)
+    for minibatch in steps:
         batch = [item for group in minibatch for item in group]
         counted = accumulate(policy, batch, settings, temperature, totals)
         norm = step(policy, optimizer, settings.grad_clip, totals["loss"])
@@ -125,17 +127,7 @@ def with_reference(
     """The same groups with the reference's log-probabilities, which no step changes."""
     items = [item for group in groups for item in group]
     parts = list(micro_batches(items, micro_tokens(policy, settings.micro_tokens)))
-
-    def scores(part: list[Credited]) -> list[list[float]]:
-        found = policy.log_probs([item.sequence for item in part], temperature, reference=True)
-        values: list[list[float]] = found.logp.tolist()
-        return values
-
-    known: dict[int, tuple[float, ...]] = {}
-    spread = policy.team.spread(parts, lambda own: list(map_in_order(scores, own, policy.workers)))
-    for part, rows in zip(parts, spread, strict=True):
-        for item, row in zip(part, rows, strict=True):
-            known[id(item)] = tuple(row[: len(item.sequence.ids) - item.sequence.prompt_len])
+    known = scores(policy, parts, temperature, reference=True)
     return [[replace(item, reference=known[id(item)]) for item in group] for group in groups]
 
 
