@@ -63,8 +63,8 @@ class Model:
     four_bit: bool = True
     """Keep the base weights in NF4."""
     precision: str = AUTO
-    """Matrix products of the linear layers on a CPU: float32, bfloat16 (faster, with noise in the log-probabilities), or
-    auto (bfloat16 where the CPU has instructions for it). A run keeps the precision that it began with."""
+    """Matrix products of the linear layers on a CPU: float32, bfloat16 (faster, noisier log-probabilities), or auto
+    (bfloat16 where the CPU has instructions for it). A run keeps the precision that it began with."""
     checkpointing: bool = False
     """Recompute activations in the backward pass instead of storing them: less memory, a third more time."""
 

@@ -17,9 +17,10 @@ from himac_lite.policy.decoding import ROWS
 from himac_lite.policy.distributed import device as own_device
 from himac_lite.policy.loading import auto_class, compute_dtype, read_model
 from himac_lite.policy.parallel import cores
+from himac_lite.policy.products import precision_here
 from himac_lite.policy.prompts import Speech
 from himac_lite.policy.static_decoding import LEAST_ROWS, power_of_two, rounded
-from himac_lite.settings import DEFAULT_TOKENS, Train
+from himac_lite.settings import BFLOAT16, DEFAULT_TOKENS, Train
 from himac_lite.types import Role, SubGoal
 
 NF4_BYTES = 0.5 + 4 / 64
@@ -137,6 +138,8 @@ def estimate(
     if on_cpu:  # the reference, the twin's own weights, and gradients of merged weights
         weights += 4 * (2 * shape.linear + shape.rest)
         gradients = 4 * shape.linear * (1 + workers)
+        if precision_here(model.precision) == BFLOAT16:  # the rounded weights of both
+            weights += 2 * 2 * shape.linear
     rows, length = min(rollout.levels * rollout.group, ROWS * workers), tokens.sequence + 32
     static = rollout.static_cache == "on" or (rollout.static_cache == "auto" and not on_cpu)
     if static:

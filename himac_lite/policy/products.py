@@ -32,8 +32,9 @@ class _Product(torch.autograd.Function):
     """x·Wᵀ by bfloat16 products, and its gradients by bfloat16 products, all returned in float32."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
-        x16 = x.bfloat16()
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, x16: torch.Tensor, rounded: torch.Tensor
+    ) -> torch.Tensor:
         ctx.save_for_backward(x16, rounded)
         return linear(x16, rounded).float()
 
@@ -42,11 +43,22 @@ class _Product(torch.autograd.Function):
         (x16, rounded), g16 = ctx.saved_tensors, gradients[0].bfloat16()
         of_x = (g16 @ rounded).float() if ctx.needs_input_grad[0] else None
         of_weight = (g16.flatten(0, -2).T @ x16.flatten(0, -2)).float() if ctx.needs_input_grad[1] else None
-        return of_x, of_weight, None
+        return of_x, of_weight, None, None
+
+
+def _in_bfloat16(x: torch.Tensor) -> torch.Tensor:
+    """x rounded, once for all layers that read it: queries, keys and values share their input."""
+    kept: torch.Tensor | None = getattr(x, "in_bfloat16", None)
+    if kept is None:
+        kept = x.in_bfloat16 = x.detach().bfloat16()  # type: ignore[attr-defined]
+    return kept
 
 
 class RoundedLinear(torch.nn.Module):
-    """A linear layer in float32 that multiplies in bfloat16. weight: its parameter; rounded: the copy it computes with."""
+    """A linear layer in float32 that multiplies in bfloat16.
+
+    weight: the parameter. rounded: its values in bfloat16; call `round_again` after a change of the parameter.
+    """
 
     def __init__(self, layer: torch.nn.Linear) -> None:
         super().__init__()
@@ -55,18 +67,19 @@ class RoundedLinear(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if torch.is_grad_enabled():
-            y: torch.Tensor = _Product.apply(x, self.weight, self.rounded)
+            y: torch.Tensor = _Product.apply(x, self.weight, _in_bfloat16(x), self.rounded)
         else:
-            y = linear(x.bfloat16(), self.rounded).float()
+            y = linear(_in_bfloat16(x), self.rounded).float()
         return y if self.bias is None else y + self.bias
 
 
 def round_products(model: Any, weights: Iterable[str]) -> None:
-    """Replace the linear layers of these weights by `RoundedLinear`s with the same parameters."""
+    """Replace the linear layers of these weights, once, by `RoundedLinear`s with the same parameters."""
     for name in weights:
         parent, _, own = name.removesuffix(".weight").rpartition(".")
         module = model.get_submodule(parent)
-        setattr(module, own, RoundedLinear(getattr(module, own)))
+        if not isinstance(layer := getattr(module, own), RoundedLinear):
+            setattr(module, own, RoundedLinear(layer))
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from himac_lite.errors import RunError
 from himac_lite.objective import clip_fraction, kl, policy_loss
 from himac_lite.policy.microbatches import fitting, group_at_fault, micro_batches, micro_tokens, rescored, scores
 from himac_lite.policy.model import Policy
-from himac_lite.settings import FLOAT32, Update
+from himac_lite.settings import BFLOAT16, Update
 from himac_lite.types import Credited
 
 Sums = dict[str, float]
@@ -41,7 +41,7 @@ def learn(
     totals: Sums = {}
     tokens = 0
     steps: Sequence[Sequence[Sequence[Credited]]] = list(minibatches(groups, settings, rng))
-    if policy.precision != FLOAT32:
+    if policy.precision == BFLOAT16:
         steps = rescored(policy, steps, micro_tokens(policy, settings.micro_tokens), temperature)
     for minibatch in steps:
         batch = [item for group in minibatch for item in group]

@@ -17,6 +17,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,10 @@ from himac_lite.errors import ConfigError, RunError, TaskError
 from himac_lite.policy.adapter import read_state, write_state
 from himac_lite.policy.loading import load_policy
 from himac_lite.policy.parallel import map_in_order, one_thread_a_worker, summed_gradients
+from himac_lite.policy.products import RoundedLinear, precision_here, round_again, round_products
 from himac_lite.pretraining import Batch, Recipe, alfworld, sokoban, webshop
 from himac_lite.rollout import evaluate as evaluation
-from himac_lite.settings import Pretrain
+from himac_lite.settings import BFLOAT16, FLOAT32, PRECISIONS, Pretrain
 from himac_lite.tasks import marks
 from himac_lite.tasks.registry import for_task, load_items, task_of
 from himac_lite.tasks.sokoban import language
@@ -112,8 +114,11 @@ class Training:
         self.steps: int = getattr(settings, self.stage.steps)
         self.done = 0
         self.masters = {name: p.detach().clone() for name, p in model.named_parameters()}
-        linear = {f"{n}.weight" for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-        self.linears = linear - {"lm_head.weight"}
+        kinds = torch.nn.Linear, RoundedLinear
+        self.linears = {f"{n}.weight" for n, m in model.named_modules() if isinstance(m, kinds)} - {"lm_head.weight"}
+        self.precision = precision_here(settings.precision)
+        if self.precision == BFLOAT16:
+            round_products(model, self.linears)
         hidden = [p for name, p in self.masters.items() if name in self.linears]
         rest = [p for name, p in self.masters.items() if name not in self.linears]
         muon, adam = settings.lr_muon * self.stage.rate, settings.lr_adam * self.stage.rate
@@ -144,7 +149,7 @@ class Training:
             running = 0.98 * running + 0.02 * loss if running else loss
             on_step(self.done, running, tokens / (time.monotonic() - start))
             if keep is not None and (self.done % every == 0 or self.done == self.steps):
-                write_state(keep, self.optimizers, self.masters, {"done": str(self.done)})
+                write_state(keep, self.optimizers, self.masters, {"done": str(self.done), "precision": self.precision})
         self._show(self.masters)
 
     def step(self, ids: np.ndarray, learn: np.ndarray) -> float:
@@ -172,13 +177,17 @@ class Training:
         with torch.no_grad():
             for name, p in self.model.named_parameters():
                 p.copy_(weights[name])
+            round_again(self.model)
 
     def _load(self, file: Path) -> None:
         """Raises `RunError` for a state that is damaged, or of another model, recipe or version."""
         try:
-            done = read_state(file, self.optimizers, self.masters).get("done", "")
+            about = read_state(file, self.optimizers, self.masters)
+            done, before = about.get("done", ""), about.get("precision", FLOAT32)
             if not done.isdecimal() or not 0 < int(done) <= self.steps:
                 raise RunError(f"{file} has {done[:20] or 'no'} steps, this stage {self.steps}")
+            if before != self.precision:
+                raise RunError(f"{file} was begun with precision={before[:20]}; set that")
         except RunError as error:
             raise RunError(
                 f"cannot resume: {error}; delete it to repeat this stage, or {file.parent.parent} to start again"
@@ -211,6 +220,9 @@ def pretrain(
     same call resumes from there, to the same result.
     """
     one_thread_a_worker()
+    if settings.precision not in PRECISIONS:
+        raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, not {settings.precision!r}")
+    settings = replace(settings, precision=precision_here(settings.precision))
     recipe = recipe_of(recipe) if isinstance(recipe, str) else recipe
     tokenizer = _tokenizer(recipe, settings.seed)
     model = make_model(settings, tokenizer, recipe.positions, recipe.rope_theta)

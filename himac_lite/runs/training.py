@@ -26,6 +26,7 @@ from himac_lite.policy.distributed import team
 from himac_lite.policy.loading import LoraSettings, load_policy, resolve_model, weights_sha256
 from himac_lite.policy.model import Policy
 from himac_lite.policy.parallel import one_thread_a_worker
+from himac_lite.policy.products import precision_here
 from himac_lite.rollout.evaluate import Score, evaluate
 from himac_lite.rollout.rules import Rules
 from himac_lite.runs import folder as runs
@@ -59,6 +60,7 @@ def load_for(config: Train, checkpoint: Checkpoint | None = None, each_role: boo
         adapter=checkpoint.folder if checkpoint else None, start=Path(model.adapter) if model.adapter else None,
         revision=model.revision, observation=model.observation, four_bit=model.four_bit,
         checkpointing=model.checkpointing, team=team(), static_cache=config.rollout.static_cache,
+        precision=model.precision,
     )  # fmt: skip
 
 
@@ -246,6 +248,9 @@ def train(
             runs.refuse_existing(out)
         variant, played = choose(hierarchy, config.variant), registry.choose(world, config.task)
         config = replace(config, variant=variant.name)
+        if not torch.cuda.is_available():  # the manifest records the precision in use
+            used = crew.agree(precision_here(config.model.precision))
+            config = replace(config, model=replace(config.model, precision=used))
     if played.name != config.task:
         raise ConfigError(f"the configuration is of task {config.task}; make it with for_task(config, {played.name})")
     config = configs.validate(config)
