@@ -160,9 +160,7 @@ def test_runs_of_earlier_versions_were_in_float32():
 
 
 @pytest.mark.parametrize("precision", [FLOAT32, BFLOAT16])
-def test_runs_repeat_bit_for_bit_and_resume_in_their_precision(
-    tiny_model, toy_file, tmp_path, monkeypatch, precision
-):
+def test_runs_repeat_bit_for_bit_and_resume_in_their_precision(tiny_model, toy_file, tmp_path, monkeypatch, precision):
     config = Train(
         train_levels=toy_file, validation_levels=toy_file, test_levels=toy_file, test_limit=1,
         iterations=2, validate_every=0, probe_levels=0, record_levels=0, checkpoint_every=1,
