@@ -62,9 +62,10 @@ class Model:
     """LoRA scale is alpha / rank."""
     four_bit: bool = True
     """Keep the base weights in NF4."""
-    precision: str = AUTO
-    """Matrix products of the linear layers on a CPU: float32, bfloat16 (faster, noisier log-probabilities), or auto
-    (bfloat16 where the CPU has instructions for it). A run keeps the precision that it began with."""
+    precision: str = FLOAT32
+    """Matrix products of the linear layers on a CPU: float32, bfloat16, or auto (bfloat16 where the CPU has its
+    instructions). bfloat16 adds noise to log-probabilities and gains little for a model of this size. A run keeps the
+    precision that it began with."""
     checkpointing: bool = False
     """Recompute activations in the backward pass instead of storing them: less memory, a third more time."""
 
