@@ -69,7 +69,13 @@ def records() -> list[dict]:
 
 
 def score(success: float) -> dict:
-    return {"success": success, "ci95": [success - 0.1, success + 0.1], "n": 50, "by_length": {}}
+    return {"success": success, "ci95": [success - 0.1, success + 0.1], "n": 50, "by_length": {}, "mean_steps": 20.0}
+
+
+RESULTS = {
+    "levels": "core/test", "mode": "himac", "iterations": 2, "env_steps": 2000, "tokens": 5, "seconds": 60.0,
+    "base": score(0.3), "random": score(0.1), "trained": score(0.6),
+}  # fmt: skip
 
 
 def make_run(folder: Path, results: bool = True) -> runs.Run:
@@ -82,5 +88,5 @@ def make_run(folder: Path, results: bool = True) -> runs.Run:
     run.record(1, [records()[1]])
     run.record(2, records())
     if results:
-        run.write_results({"base": score(0.3), "random": score(0.1), "trained": score(0.6)})
+        run.write_results(RESULTS)
     return run

@@ -111,7 +111,14 @@ class Run:
     def results(self) -> dict[str, Any]:
         """Scores at the end of the run; empty while it is unfinished."""
         file = self.folder / "results.json"
-        return storage.read_json(file) if file.exists() else {}
+        if not file.exists():
+            return {}
+        found = storage.read_json(file)
+        try:
+            records.check_results(found)
+        except RunError as error:
+            raise RunError(f"{file}: {error}; delete it, and --resume {self.folder} scores the run again") from None
+        return found
 
     def metrics(self) -> list[dict[str, Any]]:
         """One dict per iteration (see docs/metrics.md)."""

@@ -120,6 +120,27 @@ def check(record: Mapping[str, Any]) -> None:
             raise RunError("macro: 'best' should be the index of a member, or -1")
 
 
+_RESULTS: dict[str, tuple[type, ...]] = {
+    "levels": (str,), "mode": (str,), "iterations": (int,), "env_steps": (int,), "tokens": (int,),
+    "seconds": (int, float),
+}  # fmt: skip
+_SCORE: dict[str, tuple[type, ...]] = {
+    "success": (int, float), "ci95": (list,), "n": (int,), "by_length": (dict,), "mean_steps": (int, float),
+}  # fmt: skip
+
+
+def check_results(results: Mapping[str, Any]) -> None:
+    """Raise RunError if final scores lack a field that tables show, or have another type there."""
+    _have(results, _RESULTS, "the results")
+    for who in ("trained", "base", "random"):
+        score = results.get(who)
+        _have(score, _SCORE, who)
+        if [type(end) in (int, float) for end in score["ci95"]] != [True, True]:
+            raise RunError(f"{who}: 'ci95' should be two numbers")
+        for name, part in score["by_length"].items():
+            _have(part, {"n": (int,), "success": (int, float)}, f"{who}, optimal length {name[:40]!r}")
+
+
 def _have(found: Any, wanted: Mapping[str, tuple[type, ...]], where: str) -> None:
     if not isinstance(found, Mapping):
         raise RunError(f"{where} should be an object")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import needs_training, one_line, planned
+from recorded_runs import RESULTS
 
 from himac_lite.config import Rollout, Train, as_dict
 from himac_lite.errors import ConfigError, RunError
@@ -65,19 +66,37 @@ def test_the_hash_of_levels_depends_on_every_cell_and_the_order():
     assert levels_hash([LEVEL]) == levels_hash([Level(LEVEL.rows, "another title")])
 
 
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        ({"trained": {}}, "trained: 'success' should be int or float"),
+        ({"random": None}, "random should be an object"),
+        ({"base": RESULTS["base"] | {"ci95": [0.1]}}, "base: 'ci95' should be two numbers"),
+        ({"base": RESULTS["base"] | {"by_length": {"0-8": 1}}}, "base, optimal length '0-8' should be an object"),
+        ({"tokens": "many"}, "the results: 'tokens' should be int"),
+    ],
+)  # fmt: skip
+def test_final_scores_without_what_tables_show_are_refused(run, edit, said):
+    run.write_results(RESULTS | edit)
+    with pytest.raises(RunError) as error:
+        _ = run.results
+    assert said in one_line(error)
+    assert "results.json" in str(error.value)
+
+
 def test_metrics_records_results_and_checkpoints_come_back(run):
     run.append_metrics({"iteration": 1, "loss": 0.25})
     run.append_metrics({"iteration": 2, "loss": 0.125})
     run.record(2, [{"level": "x"}, {"level": "y"}])
     run.record(11, [])
     run.save_checkpoint(2, {"env_steps": 30}, saver(), keep=2)
-    run.write_results({"trained": {"success": 0.5}})
+    run.write_results(RESULTS)
     again = load_run(run.folder)
     assert again.metrics() == [{"iteration": 1, "loss": 0.25}, {"iteration": 2, "loss": 0.125}]
     assert again.recorded_iterations() == [2, 11]
     assert again.rollouts(2) == [{"level": "x"}, {"level": "y"}]
     assert again.rollouts(3) == []
-    assert again.results == {"trained": {"success": 0.5}}
+    assert again.results == RESULTS
     checkpoint = again.latest_checkpoint()
     assert (checkpoint.iteration, checkpoint.state["env_steps"]) == (2, 30)
     assert (checkpoint.folder / "adapter.bin").read_text() == "weights"
@@ -271,7 +290,7 @@ def test_a_full_disk_is_one_line_and_what_was_there_is_kept(run, what, file_limi
     run.append_metrics({"iteration": 1, "text": "y" * (20_000 if what == "rewind" else 10)})
     run.record(1, [{"text": "before"}])
     run.save_checkpoint(1, {"env_steps": 1}, saver("before"), keep=1)
-    run.write_results({"before": True})
+    run.write_results(RESULTS)
     before = tree(run.folder)
     with file_limit(10_000), pytest.raises(RunError) as error:
         actions(run)[what]()
@@ -285,7 +304,7 @@ def test_a_full_disk_is_one_line_and_what_was_there_is_kept(run, what, file_limi
     assert [m["iteration"] for m in run.metrics()] == [1]
     assert run.rollouts(1) == [{"text": "before"}]
     assert run.latest_checkpoint().iteration == 1
-    assert run.results == {"before": True}
+    assert run.results == RESULTS
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
