@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from himac_lite import storage
+from himac_lite.cli.console import say
 from himac_lite.errors import ConfigError, LevelError
 from himac_lite.types import Level
 
@@ -62,7 +63,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         refuse_unwritable(given.out)
     found, lines = given.verb(given)
     if not given.json:
-        print("\n".join(lines))
+        say("\n".join(lines))
     return found  # type: ignore[no-any-return]
 
 
