@@ -84,13 +84,13 @@ def _check_environment() -> None:
 
 def _import_failed(error: Exception) -> str | None:
     """A line about a dependency that raised this error while it was imported; None for any other error."""
-    names: list[str] = []
+    packages, importing = [], False
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        names.append(frame.f_globals.get("__name__", ""))
-        if names[-1].startswith("himac_lite"):
-            names = []
-    packages = list(dict.fromkeys(name.partition(".")[0] for name in names if not name.startswith("importlib.")))
-    if "importlib._bootstrap" not in names or not packages:
+        packages.append(frame.f_globals.get("__name__", "").partition(".")[0])
+        importing |= frame.f_code.co_name == "<module>"
+        if packages[-1] in ("himac_lite", "__main__"):
+            packages, importing = [], False
+    if not importing:
         return None
     said, prefixes = first_line(error), tuple(f"{name.upper()}_" for name in packages)
     suspects = [n for n, value in os.environ.items() if n.startswith(prefixes) or (value and repr(value) in said)]

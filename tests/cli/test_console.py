@@ -121,6 +121,14 @@ def test_a_wrong_environment_is_one_line(tmp_path: Path) -> None:
 
 @needs_shell
 @needs_training
+def test_libraries_add_nothing_to_what_the_doctor_says(tmp_path: Path) -> None:
+    done = shell("himac doctor", tmp_path)
+    assert done.stdout.endswith("himac-lite train will work here.\n")
+    assert done.stderr == ""
+
+
+@needs_shell
+@needs_training
 @pytest.mark.parametrize("variable", ["HF_HUB_DOWNLOAD_TIMEOUT", "TQDM_MININTERVAL"])
 def test_a_library_that_the_environment_breaks_is_one_line(tmp_path: Path, variable: str) -> None:
     done = shell("himac train --iterations 0 --out run", tmp_path, **{variable: "soon"})

@@ -274,7 +274,10 @@ LAUNCHED = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "l
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        *(("WORLD_SIZE", value, "WORLD_SIZE in the environment must be a whole number") for value in ("0", "-1", "two")),
+        *(
+            ("WORLD_SIZE", value, "WORLD_SIZE in the environment must be a whole number")
+            for value in ("0", "-1", "two")
+        ),
         ("WORLD_SIZE", "1.5", "from 1 to 2147483647, not '1.5': unset it"),
         ("RANK", "2", "RANK in the environment must be a whole number from 0 to 1, not '2'"),
         ("LOCAL_RANK", "first", "LOCAL_RANK in the environment must be a whole number from 0 to 1, not 'first'"),
