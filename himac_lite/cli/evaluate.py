@@ -66,7 +66,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     else:
         variant = hierarchy.choose(given.variant, config.variant).value
         policy, mode = load_policy(training.resolve_model(given.what)), given.mode or training.mode_of(variant)
-        list(lengths(task, levels, _say))  # for the scores by length
+        list(lengths(task, levels, note))  # for the scores by length
         scored = base = evaluation.evaluate(
             None if mode == "random" else policy, task, levels, mode, rules=variant.test_rules
         )

@@ -9,7 +9,6 @@ import argparse
 import hashlib
 import json
 import statistics
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from himac_lite import storage
-from himac_lite.cli.console import say
+from himac_lite.cli.console import note, say
 from himac_lite.errors import ConfigError, LevelError
 from himac_lite.types import Level
 
@@ -149,7 +148,7 @@ def solve(given: argparse.Namespace) -> Answer:
         else:
             entry["reason"] = f"{search.outcome.value} ({search.states:,} states)"
             line = f"{name}: {entry['reason']}"
-        print(line, file=sys.stderr if given.json else sys.stdout, flush=True)
+        (note if given.json else say)(line)
         entries.append(entry)
         if given.out and found:
             other = solver.optimal_length(level, "pushes" if given.optimal == "moves" else "moves")
