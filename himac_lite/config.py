@@ -12,8 +12,8 @@ from himac_lite.errors import ConfigError, checked
 from himac_lite.settings import FLOAT32, PRECISIONS, Model, Pretrain, Rollout, Sft, Train, Update
 
 __all__ = [
-    "TRAIN_PRESETS", "Model", "Pretrain", "Rollout", "Sft", "Train", "Update", "as_dict", "from_dict", "override",
-    "validate",
+    "TRAIN_PRESETS", "Model", "Pretrain", "Rollout", "Sft", "Train", "Update", "as_dict", "flat", "from_dict",
+    "override", "validate",
 ]  # fmt: skip
 
 
@@ -124,6 +124,12 @@ def validate(config: Train) -> Train:
 
 def as_dict(config: Any) -> dict[str, Any]:
     return asdict(config)
+
+
+def flat(config: Any) -> dict[str, Any]:
+    """Setting → value; a part's settings are named like ``update.lr``."""
+    parts = {name: v if isinstance(v, dict) else {"": v} for name, v in as_dict(config).items()}
+    return {f"{name}.{inner}".strip("."): value for name, part in parts.items() for inner, value in part.items()}
 
 
 def from_dict(data: Mapping[str, Any]) -> Train:

@@ -7,6 +7,8 @@ import importlib
 from typing import Any
 
 from himac_lite.bench import BENCHMARKS
+from himac_lite.cli.console import say
+from himac_lite.cli.options import no_less
 
 HELP = "measure speed and a named alternative in the same run"
 
@@ -20,8 +22,9 @@ def arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
+    no_less(given, runs=1)
     module = importlib.import_module(f"himac_lite.bench.{given.what}")
     report = module.bench(runs=given.runs, quick=given.quick)
     if not given.json:
-        print(report.text())
+        say(report.text())
     return report.as_dict()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from himac_lite import __version__
+from himac_lite.cli.console import say
 from himac_lite.config import TRAIN_PRESETS
 from himac_lite.errors import HimacError, RunError
 from himac_lite.processors import cores
@@ -53,15 +54,15 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     problems = [f"{c.name}: {c.advice}" for c in checks if c.ok is False]
     found = {c.name: c.value for c in checks} | {"ok": not problems, "problems": problems}
     if given.json:
-        print(json.dumps(found))
+        say(json.dumps(found))
     else:
         for c in checks:
             mark = {True: "ok", False: "NO", None: "  "}[c.ok]
-            print(f"{mark} {c.name:15} {_shown(c.value)}" + (f"  ({c.advice})" if c.ok is False else ""))
+            say(f"{mark} {c.name:15} {_shown(c.value)}" + (f"  ({c.advice})" if c.ok is False else ""))
     if problems:
         raise RunError(f"the default run will not work here: {'; '.join(problems)}")
     if not given.json:
-        print("himac-lite train will work here.")
+        say("himac-lite train will work here.")
     return found
 
 

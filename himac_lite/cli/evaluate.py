@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
+from himac_lite.cli.console import note, say
+from himac_lite.cli.options import no_less, refuse
 from himac_lite.cli.train import OWN
 from himac_lite.config import Train
-from himac_lite.errors import ConfigError
 from himac_lite.tasks.registry import WORLDS, choose, for_task, lengths, load_items
 
 HELP = "score a run or a model on levels"
@@ -22,27 +22,29 @@ def arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--levels", help="split or file in the task's format (default: core/test, webshop/test …)")
     p.add_argument("--mode", choices=("himac", "flat", "random"), default=None, help="default: that of the variant")
     p.add_argument(
-        "--checkpoint", choices=("last", "best"), default="last", help="of a run: the newest, or best in validation"
+        "--checkpoint", choices=("last", "best"), help="of a run: the newest (default), or best in validation"
     )
     p.add_argument("--limit", type=int, help="score only the first LIMIT levels")
     p.add_argument("--json", action="store_true", help="print one JSON object")
     p.set_defaults(run=run)
 
 
-def _say(text: str) -> None:
-    print(f"himac-lite: {text}", file=sys.stderr)
-
-
 def run(given: argparse.Namespace) -> dict[str, Any]:
+    no_less(given, limit=1)
+    is_run = (Path(given.what) / "manifest.json").is_file()
+    if not is_run:
+        refuse(given, "a model", f"{given.what} is not a run folder", "checkpoint")
+    if given.mode == "random":
+        refuse(given, "--mode random", "no model plays", "checkpoint")
+    if given.mode in ("flat", "random"):
+        refuse(given, f"--mode {given.mode}", "no blueprint is executed", "variant")
     from himac_lite import hierarchy
     from himac_lite.runs import folder as runs
 
-    if given.limit is not None and given.limit < 1:
-        raise ConfigError(f"--limit must be at least 1, not {given.limit}")
-    run = runs.load_run(given.what) if (Path(given.what) / "manifest.json").is_file() else None
+    run = runs.load_run(given.what) if is_run else None
     config = run.config if run else Train()
     other = given.task and choose(given.task, config.task).name != config.task
-    world = (run.world(given.task, _say) if run and not other else choose(given.task, config.task)).value
+    world = (run.world(given.task, note) if run and not other else choose(given.task, config.task)).value
     config = config if run and not other else for_task(config, world)
     source = given.levels or for_task(Train(), world).test_levels
     levels = load_items(world, source, "test")[: given.limit]
@@ -56,14 +58,15 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     one_thread_a_worker()
     task = training.make_task(config, world)
     if run:
+        which = given.checkpoint or "last"
         scores = scoring.score_run(
-            run, levels, task, mode=given.mode, hierarchy=given.variant, checkpoint=given.checkpoint, say=_say
+            run, levels, task, mode=given.mode, hierarchy=given.variant, checkpoint=which, say=note
         )
         scored, base, random = (scores[who] for who in ("trained", "base", "random"))
     else:
         variant = hierarchy.choose(given.variant, config.variant).value
         policy, mode = load_policy(training.resolve_model(given.what)), given.mode or training.mode_of(variant)
-        list(lengths(task, levels, _say))  # for the scores by length
+        list(lengths(task, levels, note))  # for the scores by length
         scored = base = evaluation.evaluate(
             None if mode == "random" else policy, task, levels, mode, rules=variant.test_rules
         )
@@ -72,13 +75,13 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     result |= {"levels": source, "model": given.what}
     if not given.json:
         low, high = scored.ci95
-        print(f"{given.what} on {source}, greedy, {scored.mode}, n = {scored.n}")
-        print(f"  success  {100 * scored.success:5.1f} %  (95 % interval {100 * low:.1f}–{100 * high:.1f})")
+        say(f"{given.what} on {source}, greedy, {scored.mode}, n = {scored.n}")
+        say(f"  success  {100 * scored.success:5.1f} %  (95 % interval {100 * low:.1f}–{100 * high:.1f})")
         if config.rollout.progress_share > 0:
-            print(f"  score    {100 * scored.mean_progress:5.1f}")
-        print(f"  base     {100 * base.success:5.1f} %\n  random   {100 * random.success:5.1f} %")
+            say(f"  score    {100 * scored.mean_progress:5.1f}")
+        say(f"  base     {100 * base.success:5.1f} %\n  random   {100 * random.success:5.1f} %")
         for name, part in scored.by_length.items():
-            print(f"  optimal length {name:6} {100 * part['success']:5.1f} %  (n = {part['n']})")
+            say(f"  optimal length {name:6} {100 * part['success']:5.1f} %  (n = {part['n']})")
         if scored.blueprint_valid is not None:
-            print(f"  valid blueprints {100 * scored.blueprint_valid:.1f} %")
+            say(f"  valid blueprints {100 * scored.blueprint_valid:.1f} %")
     return result

@@ -9,7 +9,6 @@ import argparse
 import hashlib
 import json
 import statistics
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from himac_lite import storage
+from himac_lite.cli.console import note, say
 from himac_lite.errors import ConfigError, LevelError
 from himac_lite.types import Level
 
@@ -62,7 +62,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         refuse_unwritable(given.out)
     found, lines = given.verb(given)
     if not given.json:
-        print("\n".join(lines))
+        say("\n".join(lines))
     return found  # type: ignore[no-any-return]
 
 
@@ -148,7 +148,7 @@ def solve(given: argparse.Namespace) -> Answer:
         else:
             entry["reason"] = f"{search.outcome.value} ({search.states:,} states)"
             line = f"{name}: {entry['reason']}"
-        print(line, file=sys.stderr if given.json else sys.stdout, flush=True)
+        (note if given.json else say)(line)
         entries.append(entry)
         if given.out and found:
             other = solver.optimal_length(level, "pushes" if given.optimal == "moves" else "moves")

@@ -6,7 +6,9 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-HELP = "estimate the memory that a training needs"
+from himac_lite.cli.console import say
+
+HELP = "estimate the memory that a training needs; takes the options of train, whether or not they cost memory"
 
 
 def arguments(p: argparse.ArgumentParser) -> None:
@@ -31,5 +33,5 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     levels, task = load_items(world, config.train_levels, "train"), training.make_task(config, world)
     found = memory.before_loading(training.resolve_model(config.model.path), config, task, levels, variant.planner)
     if not given.json:
-        print(found.line())
+        say(found.line())
     return asdict(found) | {"total": found.total}

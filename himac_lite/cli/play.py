@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from himac_lite.cli.console import say
 from himac_lite.errors import ConfigError
 
 HELP = "play levels in the terminal"
@@ -29,12 +30,12 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError(f"--level must be from 1 to {len(levels)}, not {given.level}")
     session = Session(levels, given.level - 1)
     terminal = sys.stdin.isatty()
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # empty means unset: https://no-color.org
 
     def show() -> None:
         if not given.json:
             clear = "\033[H\033[2J" if colour else ""
-            print(f"{clear}{session.screen(colour)}", flush=True)
+            say(f"{clear}{session.screen(colour)}")
 
     show()
     for key in _keys(terminal):

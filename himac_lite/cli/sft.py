@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from himac_lite import storage
-from himac_lite.config import TRAIN_PRESETS, Sft, Train, override
+from himac_lite.cli.console import say
+from himac_lite.cli.options import no_less, with_settings
+from himac_lite.config import TRAIN_PRESETS, Sft, Train
 from himac_lite.errors import ConfigError
 from himac_lite.tasks.registry import WORLDS, for_task, load_items
 
@@ -16,7 +18,7 @@ HELP = "fine-tune an adapter on expert demonstrations, for `train --adapter`"
 
 
 def arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--task", choices=WORLDS, default="sokoban", help="which task is demonstrated (default: sokoban)")
+    p.add_argument("--task", choices=WORLDS, help="which task is demonstrated (default: sokoban)")
     p.add_argument(
         "--preset", choices=TRAIN_PRESETS, default="qwen2.5-0.5b", help="whose model (default: qwen2.5-0.5b)"
     )
@@ -35,6 +37,7 @@ def arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
+    no_less(given, validate=0)
     config = _config(given)
     storage.refuse_unwritable(given.out)
     levels = load_items(config.task, config.levels, "train")
@@ -52,21 +55,21 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     settings = replace(settings, model=config.model, update=update)
     task = training.make_task(settings)
     crew, quiet = distributed.team(), given.json
-    say = print if crew.writes and not quiet else lambda _: None
+    tell = say if crew.writes and not quiet else lambda _: None
     one_thread_a_worker()
     needed = memory.before_loading(training.resolve_model(config.model.path), settings, task, levels, planner=True)
-    say(needed.line())
-    sft.refuse_unsolved(task, levels, say)
+    tell(needed.line())
+    sft.refuse_unsolved(task, levels, tell)
     policy = training.load_for(settings)
     policy.micro_tokens = crew.least(config.micro_tokens or needed.micro_tokens)
-    losses = sft.fine_tune(policy, task, levels, config, given.out, say)
+    losses = sft.fine_tune(policy, task, levels, config, given.out, tell)
     result: dict[str, Any] = {"out": str(given.out), "steps": config.steps, "loss": losses[-1] if losses else None}
     for mode in ("himac", "flat") if held_out else ():
         score = evaluation.evaluate(policy, task, held_out, mode)
         result[mode] = score.success
-        say(f"{family}, validation, greedy, {mode}: {100 * score.success:.1f} % of {score.n} levels")
+        tell(f"{family}, validation, greedy, {mode}: {100 * score.success:.1f} % of {score.n} levels")
     more = "" if config.task == "sokoban" else f"--task {config.task} "
-    say(f"next: himac-lite train {more}--model {config.model.path} --adapter {given.out}")
+    tell(f"next: himac-lite train {more}--model {config.model.path} --adapter {given.out}")
     distributed.leave()
     given.json = given.json and crew.writes
     return result
@@ -81,15 +84,13 @@ def _config(given: argparse.Namespace) -> Sft:
     model = TRAIN_PRESETS[given.preset].model
     if given.model:
         model = replace(model, path=given.model, revision="main")
-    levels = given.levels or for_task(Train(), given.task).train_levels
-    config = Sft(task=given.task, levels=levels, model=model)
+    task = given.task or "sokoban"
+    levels = given.levels or for_task(Train(), task).train_levels
+    config = Sft(task=task, levels=levels, model=model)
     chosen = {"steps": given.steps, "seed": given.seed}
     config = replace(config, **{name: value for name, value in chosen.items() if value is not None})
-    for pair in given.set:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"--set wants NAME=VALUE, not {pair!r}")
-        config = override(config, name, value)
+    options = {"task": "task", "levels": "levels", "model.path": "model", "steps": "steps", "seed": "seed"}
+    config = with_settings(config, given, options)
     for name, low in (("steps", 1), ("batch", 3), ("save_every", 1), ("micro_tokens", 0), ("seed", 0)):
         if getattr(config, name) < low:
             raise ConfigError(f"{name} must be at least {low}; it is {getattr(config, name)}")

@@ -121,7 +121,12 @@ def cells(
         files[name] = own
     counts = {v: whole.get(v, 3) if seeds is None else 1 if v in PROMPTED else seeds for v in files}
     task_file = task if task and ":" in task else None
-    return [Cell(v, s, files[v], task_file) for s in range(max(counts.values())) for v, n in counts.items() if s < n]
+    return [
+        Cell(v, s, files[v], task_file)
+        for s in range(max(counts.values(), default=0))
+        for v, n in counts.items()
+        if s < n
+    ]
 
 
 def reproduce(

@@ -94,11 +94,9 @@ def _known(kind: type[T], data: Mapping[str, Any]) -> T:
 
 def settings_of(config: configs.Train, levels: Mapping[str, str], model: str) -> dict[str, Any]:
     """What all rows of a folder share, flat: the settings except `_BOOKKEEPING`; hashes of levels and model."""
-    out: dict[str, Any] = {f"sha256 of {part} levels": digest for part, digest in levels.items()}
-    for name, value in configs.as_dict(config).items():
-        parts = {f"{name}.{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {name: value}
-        out |= {k: v for k, v in parts.items() if k not in _BOOKKEEPING}
-    return {**out, "sha256 of the model": model}
+    hashes = {f"sha256 of {part} levels": digest for part, digest in levels.items()}
+    shared = {name: value for name, value in configs.flat(config).items() if name not in _BOOKKEEPING}
+    return {**hashes, **shared, "sha256 of the model": model}
 
 
 def keep_settings(folder: Path, settings: Mapping[str, Any], begun: bool) -> None:

@@ -25,7 +25,7 @@ from himac_lite.widgets.plots.style import LEGEND, ROW
 _COLOURS = (plots.BLUE, plots.VERMILION, plots.GREEN, plots.PURPLE, plots.TEXT)
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
-FAST = os.environ.get("HIMAC_FAST") == "1"
+FAST = os.environ.get("HIMAC_FAST", "") not in ("", "0")
 """Set by the tests: notebooks then use few levels and one iteration."""
 _GRID = "rgba(128,128,128,.25)"
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from himac_lite.errors import RunError, first_line
+from himac_lite.errors import ConfigError, RunError, first_line
 from himac_lite.policy.parallel import gradient_of, map_in_order, summed_gradients
 from himac_lite.types import Sampling
 
@@ -150,12 +150,20 @@ class Team:
 
 
 ALONE = Team()
+LAUNCH = "accelerate launch -m himac_lite train …"
 
 
 def team() -> Team:
-    """The processes that `accelerate launch` started, otherwise `ALONE`."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """The processes that `accelerate launch` started, otherwise `ALONE`.
+
+    Raises `ConfigError` for an environment that no launcher makes: the backend would wait for half an hour.
+    """
+    size = _from_environment("WORLD_SIZE", 1, 2**31 - 1) or 1
+    if size == 1:
         return ALONE
+    for name, low, high in (("RANK", 0, size - 1), ("LOCAL_RANK", 0, size - 1), ("MASTER_PORT", 1, 65_535)):
+        _launched(name, _from_environment(name, low, high))
+    _launched("MASTER_ADDR", os.environ.get("MASTER_ADDR", "").strip() or None)
     from accelerate import PartialState
 
     with _together():
@@ -173,7 +181,23 @@ def device() -> str:
     """The device of this process: its own GPU, or the CPU."""
     if not torch.cuda.is_available():
         return "cpu"
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return f"cuda:{_from_environment('LOCAL_RANK', 0, torch.cuda.device_count() - 1) or 0}"
+
+
+def _from_environment(name: str, low: int, high: int) -> int | None:
+    """A whole number from the environment; None if the variable is unset or empty."""
+    text = os.environ.get(name, "").strip()
+    if text and not (text.isdecimal() and low <= int(text) <= high):
+        raise ConfigError(
+            f"{name} in the environment must be a whole number from {low} to {high}, not {text!r:.80}: unset it, or "
+            f"start several processes with {LAUNCH}"
+        )
+    return int(text) if text else None
+
+
+def _launched(name: str, value: object) -> None:
+    if value is None:
+        raise ConfigError(f"WORLD_SIZE is set, but {name} is not: unset it, or start several processes with {LAUNCH}")
 
 
 def shares(keys: Sequence[Hashable], size: int) -> list[list[int]]:

@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +148,6 @@ def load_policy(
     `settings.Model`.
     Raises ModelError with the path and the reason.
     """
-    getLogger("bitsandbytes").setLevel(ERROR)  # it logs advice on optional kernels during its import
     from peft import LoraConfig, PeftModel, get_peft_model
     from transformers import BitsAndBytesConfig
 

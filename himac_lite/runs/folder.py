@@ -185,6 +185,14 @@ class Run:
     def write_results(self, results: Mapping[str, Any]) -> None:
         storage.write(self.folder / "results.json", json.dumps(results, indent=1) + "\n")
 
+    def set_config(self, config: Train) -> None:
+        """Write a new budget to the manifest, so that a later resume knows it."""
+        if config != self.config:
+            self._write_manifest({**self.manifest, "config": configs.as_dict(config)})
+
+    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        storage.write(self.folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+
     def save_checkpoint(self, iteration: int, state: Mapping[str, Any], save: Any, keep: int) -> None:
         """Write a checkpoint beside and rename it; `save(folder)` writes the tensors.
 
@@ -200,8 +208,7 @@ class Run:
         else:  # the run is of an earlier version, which did not seal its checkpoints
             sealed = {n: storage.sha256(self.folder / "checkpoints" / n / "state.json") for n in there}
         sealed[name] = digest
-        text = json.dumps({**manifest, "checkpoints": sealed}, indent=1) + "\n"
-        storage.write(self.folder / "manifest.json", text)
+        self._write_manifest({**manifest, "checkpoints": sealed})
 
     def prune(self, keep: int) -> None:
         """Drop all checkpoints but the last `keep` and the best."""
@@ -246,6 +253,8 @@ class ReadOnlyRun(Run):
 
     def write_results(self, results: Mapping[str, Any]) -> None: ...
 
+    def set_config(self, config: Train) -> None: ...
+
     def save_checkpoint(self, iteration: int, state: Mapping[str, Any], save: Any, keep: int) -> None: ...
 
     def prune(self, keep: int) -> None: ...
@@ -277,7 +286,7 @@ def create_run(
         (folder / "rollouts").mkdir(parents=True, exist_ok=True)
         (folder / "checkpoints").mkdir(exist_ok=True)
         storage.write(folder / "metrics.jsonl", "")
-        storage.write(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+        Run(folder)._write_manifest(manifest)
     return Run(folder)
 
 

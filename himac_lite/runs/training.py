@@ -29,8 +29,8 @@ from himac_lite.policy.parallel import one_thread_a_worker
 from himac_lite.policy.products import precision_here
 from himac_lite.rollout.evaluate import Score, evaluate
 from himac_lite.rollout.rules import Rules
+from himac_lite.runs import budget, health, probe, records
 from himac_lite.runs import folder as runs
-from himac_lite.runs import health, probe, records
 from himac_lite.runs.checkpoints import Checkpoint, Say
 from himac_lite.runs.curriculum import curriculum, level_sets, long_enough, read_levels
 from himac_lite.runs.folder import Run
@@ -130,14 +130,7 @@ class Training:
 
     @property
     def share(self) -> float:
-        """The share of the budget that is spent, by the limit that is nearest: 1 or more at the end."""
-        config = self.learner.config
-        parts = [self.iteration / config.iterations if config.iterations else 1.0]
-        if config.minutes is not None:
-            parts.append(self.seconds / (60 * config.minutes) if config.minutes else 1.0)
-        if config.env_steps is not None:
-            parts.append(self.env_steps / config.env_steps if config.env_steps else 1.0)
-        return max(parts)
+        return budget.share(self.learner.config, {name: getattr(self, name) for name in saving.COUNTERS})
 
     @property
     def spent(self) -> bool:
@@ -229,19 +222,20 @@ def train(
 ) -> Run:  # fmt: skip
     """Train to the end of the budget and score the result. Returns the run.
 
-    out: a new run folder or, with `resume`, an unfinished one. A resumed run keeps its own configuration; only the
-    budget is taken from `config`. progress: called after each iteration. hierarchy: a variant of your own, as a value
-    or ``FILE.py:NAME``, in place of the preset `config.variant`. world: a task of your own in the same way; `config`
-    is then made with `tasks.registry.for_task`. To resume a run of your own variant or task, give the same again.
-    say: called with one line per message.
+    out: a new run folder or, with `resume`, an existing one. A resumed run keeps its configuration; `config` may
+    change only the budget. A run that has its scores and no budget left is returned as it is. progress: called after
+    each iteration. hierarchy: a variant of your own, as a value or ``FILE.py:NAME``, in place of the preset
+    `config.variant`. world: a task of your own in the same way; `config` is then made with `tasks.registry.for_task`.
+    To resume a run of your own variant or task, give the same again. say: called with one line per message.
     Raises `HimacError`s with one clear line. KeyboardInterrupt leaves a run that can be resumed.
     """
     out, checkpoint, crew = Path(out), None, team()
     say = say if crew.writes else lambda _: None
     if resume:
         run = runs.load_run(out)
-        config = replace(run.config, iterations=config.iterations, minutes=config.minutes, env_steps=config.env_steps)
         variant, played = run.hierarchy(hierarchy), run.world(world)
+        config = config if hierarchy is None else replace(config, variant=run.config.variant)
+        config = budget.continued(out, run.config, configs.validate(config))
         checkpoint = run.latest_checkpoint(say)
     else:
         if crew.writes:
@@ -254,6 +248,13 @@ def train(
     if played.name != config.task:
         raise ConfigError(f"the configuration is of task {config.task}; make it with for_task(config, {played.name})")
     config = configs.validate(config)
+    spent = saving.counters(checkpoint.state, checkpoint.folder) if checkpoint else {}
+    if len(set(crew.gather(spent.get("iteration")))) > 1:
+        raise RunError(f"the processes see different checkpoints of {out}: its folder must be the same for all of them")
+    if spent and (limits := budget.reached(config, spent)):
+        say(f"{out} has spent its budget, {limits}; a larger one continues it: {budget.OPTIONS}")
+        if crew.agree(bool(run.results)):
+            return run
     task, levels = make_task(config, played.value), read_levels(config, played.value)
     one_thread_a_worker()
     say(f"loading {config.model.path} in {'4 bit' if config.model.four_bit else 'full precision'} with LoRA")
@@ -265,9 +266,6 @@ def train(
         _refuse_other_files(run, config, levels)
     learner = make_learner(config, variant.value, task, checkpoint)
     learner.policy.micro_tokens = crew.least(config.update.micro_tokens or needed.micro_tokens)
-    spent = saving.counters(checkpoint.state, checkpoint.folder) if checkpoint else {}
-    if len(set(crew.gather(spent.get("iteration")))) > 1:
-        raise RunError(f"the processes see different checkpoints of {out}: its folder must be the same for all of them")
     if crew.writes and not resume:
         made_from = {"hierarchy": variant.origin, "world": played.origin, "base_sha256": weights_sha256(path)}
         made_from |= {"rules": variant.value.rule_names}
@@ -275,6 +273,7 @@ def train(
     crew.gather(None)  # the folder is there
     training = Training(Run(out) if crew.writes else runs.ReadOnlyRun(out), learner, levels, **spent)
     with training.run.alone():
+        training.run.set_config(config)
         training.run.rewind(training.iteration)
         training.to_the_end(progress, say)
     if peak := memory.measured_peak(learner.policy.device):

@@ -94,7 +94,7 @@ def test_pretrain_takes_its_own_folder_only(
     from himac_lite.pretraining import driver
 
     made: list[Path] = []
-    monkeypatch.setattr(driver, "pretrain", lambda recipe, settings, out: made.append(out))
+    monkeypatch.setattr(driver, "pretrain", lambda recipe, settings, out, say: made.append(out))
     assert str(tmp_path) in fails(capsys, "pretrain", "--out", str(tmp_path))
     (tmp_path / "unfinished").mkdir()  # what an interrupted pretraining leaves
     assert cli.main(["pretrain", "--out", str(tmp_path)]) == 0

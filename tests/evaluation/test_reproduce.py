@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -401,6 +402,27 @@ def test_the_command_lists_and_refuses(tmp_path, capsys):
     assert "--workers must be at least 1, not 0" in capsys.readouterr().err
     assert cli.main([*argv[:2], "--set", "seed=3"]) == 2
     assert "all runs share" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("grid", ["ablations", "efficiency", "webshop", "alfworld"])
+def test_the_shipped_rows_are_found_from_any_folder(tmp_path, monkeypatch, capsys, grid):
+    from himac_lite.storage import data_dir
+
+    monkeypatch.chdir(tmp_path)
+    here, shipped = (folder / ("reproduce" if grid in ("ablations", "efficiency") else grid) for folder in
+                     (Path("data/runs"), data_dir() / "runs"))  # fmt: skip
+    assert cli.main(["reproduce", grid, "--list"]) == 0
+    table = capsys.readouterr().out
+    assert table.startswith(f"{shipped}:\nvariant ")
+    assert cli.main(["reproduce", grid, "--list", "--out", str(here)]) == 0  # a folder that is named is the only one
+    assert capsys.readouterr().out.startswith(f"no such row in {here} yet")
+    reproduce.write_rows(here, [row("himac", 0, "1101")])  # own rows come first
+    assert cli.main(["reproduce", grid, "--list"]) == 0
+    assert capsys.readouterr().out.startswith(f"{here}:\n")
+    monkeypatch.setattr("himac_lite.storage.data_dir", lambda: tmp_path / "nowhere")
+    shutil.rmtree("data")
+    assert cli.main(["reproduce", grid, "--list"]) == 0
+    assert capsys.readouterr().out.startswith(f"no such row in {here} or {tmp_path / 'nowhere'}")
 
 
 def test_records_of_single_runs_make_rows_too():

@@ -19,6 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from himac_lite import cli
 from himac_lite.coevolution import Learner, adapt, credit_actions, iterate, optimizers_for
 from himac_lite.config import Rollout, Train, Update
 from himac_lite.hierarchy import preset
@@ -262,3 +263,41 @@ def test_a_rank_that_does_not_write_writes_nothing(tmp_path: Path):
     run.rewind(0)
     assert list(tmp_path.iterdir()) == []
     assert replace(ALONE, rank=1, size=2).writes is False
+
+
+# ---- what the environment says --------------------------------------------------------------------------------------
+
+
+LAUNCHED = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        *(
+            ("WORLD_SIZE", value, "WORLD_SIZE in the environment must be a whole number")
+            for value in ("0", "-1", "two")
+        ),
+        ("WORLD_SIZE", "1.5", "from 1 to 2147483647, not '1.5': unset it"),
+        ("RANK", "2", "RANK in the environment must be a whole number from 0 to 1, not '2'"),
+        ("LOCAL_RANK", "first", "LOCAL_RANK in the environment must be a whole number from 0 to 1, not 'first'"),
+        ("MASTER_PORT", "65536", "MASTER_PORT in the environment must be a whole number from 1 to 65535"),
+        *((name, "", f"WORLD_SIZE is set, but {name} is not") for name in LAUNCHED if name != "WORLD_SIZE"),
+    ],
+)
+def test_an_environment_that_no_launcher_makes_is_one_line(monkeypatch, tmp_path, capsys, name, value, words):
+    monkeypatch.chdir(tmp_path)
+    for known, usual in {**LAUNCHED, name: value}.items():
+        monkeypatch.setenv(known, usual)
+    assert cli.main(["train", "--out", "run"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert "accelerate launch" in line
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("value", ["", " ", "1"])
+def test_an_empty_world_size_is_none(monkeypatch, value):
+    monkeypatch.setenv("WORLD_SIZE", value)
+    monkeypatch.setenv("RANK", "")
+    assert team() is ALONE

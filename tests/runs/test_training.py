@@ -411,11 +411,39 @@ def test_going_on_further_than_was_planned(constant, tmp_path):
     same(train(constant, tmp_path / "run", resume=True), straight)
 
 
-def test_only_the_budget_of_a_resumed_run_may_change(config, whole, tmp_path):
+def test_only_the_budget_of_a_resumed_run_may_change(config, whole):
+    for other in ({"seed": 99}, {"variant": "flat_grpo"}, {"update": replace(config.update, lr=0.5)}):
+        with pytest.raises(ConfigError, match="only the budget of a run may change") as error:
+            train(replace(config, iterations=9, **other), whole.folder, resume=True)
+        assert ", ".join(other).replace("update", "update.lr") in one_line(error)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--iterations", "2"), ("--env-steps", "2"), ("--minutes", "1e-9")])
+def test_a_new_budget_replaces_the_one_that_is_spent(constant, tmp_path, capsys, option, value):
+    run = train(replace(constant, iterations=1), tmp_path / "run")
+    spent = run.results["env_steps"]
+    value = str(spent + 1) if option == "--env-steps" else value
+    assert cli.main(["train", "--resume", str(run.folder), option, value]) == 0
+    done = 1 if option == "--minutes" else 2  # that many minutes had passed already
+    assert [line["iteration"] for line in run.metrics()] == [*range(1, done + 1)]
+    said = "has spent its budget" in capsys.readouterr().err
+    assert (said, run.results["iterations"]) == (done == 1, done)
+    if done == 2:  # the next resume knows the new budget
+        limit = getattr(run.config, option[2:].replace("-", "_"))
+        assert (limit, run.config.seed) == (int(value), constant.seed)
+        assert cli.main(["train", "--resume", str(run.folder)]) == 0
+        assert "has spent its budget, " in (err := capsys.readouterr().err)
+        assert "--iterations N, --minutes M or --env-steps N" in err
+
+
+def test_a_smaller_budget_ends_an_unfinished_run(constant, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path / "run", progress=interrupt_after(2))
-    other = replace(config, seed=99, variant="flat_grpo", update=Update(lr=0.5))
-    same(train(other, tmp_path / "run", resume=True), whole)
+        train(replace(constant, checkpoint_every=1), tmp_path / "run", progress=interrupt_after(2))
+    said: list[str] = []
+    config = replace(load_run(tmp_path / "run").config, iterations=1)
+    run = train(config, tmp_path / "run", resume=True, say=said.append)
+    assert "has spent its budget, 2 of 1 iterations; a larger one continues it" in said[0]
+    assert run.results["trained"]["n"] == 4  # scored, because it had no scores
 
 
 def test_the_learning_rate_falls_with_the_budget_and_goes_on_where_it_was(config, tmp_path, monkeypatch):
@@ -437,8 +465,10 @@ def test_the_learning_rate_falls_with_the_budget_and_goes_on_where_it_was(config
     assert rates == pytest.approx([0.004, 0.003, 0.002, 0.0012])
 
 
-def test_a_finished_run_resumed_is_only_scored_again(config, whole, tmp_path):
+def test_a_finished_run_resumed_stays_as_it_is(config, whole, tmp_path):
     shutil.copytree(whole.folder, tmp_path / "run")
+    same(train(config, tmp_path / "run", resume=True), whole)
+    (tmp_path / "run" / "results.json").unlink()  # killed while it was scored
     same(train(config, tmp_path / "run", resume=True), whole)
 
 
