@@ -429,7 +429,7 @@ def test_impossible_requests_are_refused_at_once(arguments, message):
 
 # The frozen splits
 
-FILES = [f"{split}-{part}.xsb" for split in SPLITS for part in PARTS]
+FILES = [f"{split}-{part}.xsb" for split, spec in SPLITS.items() for part in spec.parts]
 MANIFEST = json.loads((data_dir() / "levels" / "manifest.json").read_text("utf-8"))
 
 
@@ -444,7 +444,7 @@ def test_a_split_is_the_frozen_one(file):
     spec, entry = SPLITS[split], MANIFEST[file]
     found = load_levels(split, part)
     assert hashlib.sha256((data_dir() / "levels" / file).read_bytes()).hexdigest() == entry["sha256"]
-    assert len(found) == entry["levels"] == spec.counts[PARTS.index(part)]
+    assert len(found) == entry["levels"] == spec.parts[part]
     assert [one.optimal_moves for one in found] == entry["optimal_moves"]
     assert [one.optimal_pushes for one in found] == entry["optimal_pushes"]
     assert {(len(one.rows), len(one.rows[0]), one.n_boxes) for one in found} == {(spec.size, spec.size, spec.boxes)}
@@ -455,18 +455,18 @@ def test_a_split_is_the_frozen_one(file):
 def test_no_level_is_in_two_places():
     """Up to symmetry and unreachable floor, over all splits and parts, and within each."""
     seen: dict[str, str] = {}
-    for split in SPLITS:
-        for part in PARTS:
+    for split, spec in SPLITS.items():
+        for part in spec.parts:
             for number, one in enumerate(load_levels(split, part), 1):
                 key, here = canonical_hash(one), f"{split}/{part} {number}"
                 assert key not in seen, f"{here} is {seen[key]}"
                 seen[key] = here
-    assert len(seen) == sum(sum(spec.counts) for spec in SPLITS.values())
+    assert len(seen) == sum(sum(spec.parts.values()) for spec in SPLITS.values())
 
 
-def test_held_out_are_exactly_validation_and_test():
+def test_held_out_is_everything_but_train():
     held = held_out_hashes()
-    assert len(held) == sum(sum(spec.counts[1:]) for spec in SPLITS.values())
+    assert len(held) == sum(sum(spec.parts.values()) - spec.parts["train"] for spec in SPLITS.values())
     assert canonical_hash(load_levels("hard/validation")[7]) in held
     assert canonical_hash(load_levels("core/train")[7]) not in held
 
@@ -475,7 +475,7 @@ def test_held_out_are_exactly_validation_and_test():
 def test_frozen_lengths_are_optimal(split):
     """A sample of 50, by the forward search; the backward search, which froze them, must agree too."""
     rng = np.random.default_rng(0)
-    every = [one for part in PARTS for one in load_levels(split, part)]
+    every = [one for part in SPLITS[split].parts for one in load_levels(split, part)]
     for i in rng.choice(len(every), 50, replace=False):
         one = every[i]
         assert solve(one).moves == one.optimal_moves, one.title
