@@ -31,7 +31,7 @@ def arguments(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument(
         "--prove", action="store_true",
-        help="make nothing: compare every batch of Sokoban's recipe with the held-out levels; exit code 1 if one is seen",
+        help="make nothing: compare every batch of Sokoban's recipe with all held-out levels; exit code 1 for a hit",
     )  # fmt: skip
     p.set_defaults(run=run)
 
@@ -76,5 +76,5 @@ def _listed(hits: Sequence[Hit]) -> Iterator[str]:
         by_level[hit.level].append(hit)
     for level, seen in sorted(by_level.items()):
         first = seen[0]
-        where = f"after {first.pushes} pushes of the" if first.pushes else "in the prompt of the"
+        where = f"after push {first.pushes} of the" if first.pushes else "in the prompt of the"
         yield f"{level}: seen {len(seen)} times, first {where} {first.role} demonstration in {first.place}"

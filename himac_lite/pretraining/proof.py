@@ -178,9 +178,7 @@ def prove(stages: Sequence[tuple[str, int, Iterator[Batch]]], say: Callable[[str
     return proof
 
 
-def _compared(
-    batches: Iterable[np.ndarray], forbidden: dict[str, str]
-) -> Iterator[list[tuple[str, int, list[Hit]]]]:
+def _compared(batches: Iterable[np.ndarray], forbidden: dict[str, str]) -> Iterator[list[tuple[str, int, list[Hit]]]]:
     """`compare` of each batch in order: here, or with several cores in processes while this one makes batches."""
     workers = cores() - 1
     if not workers:

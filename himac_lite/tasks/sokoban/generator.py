@@ -110,7 +110,7 @@ def _with_pushes(level: Level) -> Level:
 
 ROOT_SEED = 20260301
 RESERVE = 768
-"""Levels that the holdout is chosen from. Pretraining avoids them all, so a later choice does not change its batches."""
+"""Levels that the holdout is chosen from. Pretraining avoids them all, so the choice changes none of its batches."""
 
 
 def level_key(level: Level) -> Key:

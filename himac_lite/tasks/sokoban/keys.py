@@ -50,7 +50,7 @@ def position_key(board: Board) -> Key:
 def _layout(
     height: int, width: int, walls: frozenset[Cell], targets: frozenset[Cell]
 ) -> tuple[list[_View], Key, list[int]]:
-    """The smallest image of a layout, the views that give it (several for a symmetric layout), and the floor of each."""
+    """The views that give the smallest image of a layout (several if it is symmetric), the image, the floor of each."""
     views = _views(height, width)
     images = [(*view.size, view.bits(walls), view.bits(targets)) for view in views]
     least = min(images)

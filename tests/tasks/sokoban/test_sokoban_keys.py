@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sokoban_boards import boards
 
 from himac_lite.tasks.sokoban.keys import position_key
 from himac_lite.tasks.sokoban.levels import symmetries
 from himac_lite.tasks.sokoban.rules import Board, board_from_level, rows_of
 from himac_lite.tasks.sokoban.solver import reachable
 from himac_lite.types import Level
-from sokoban_boards import boards
 
 
 def board(*rows: str) -> Board:
@@ -25,7 +25,7 @@ def key(*rows: str) -> tuple[int, ...]:
 
 
 def test_a_key_by_hand():
-    # Of the images, those on their side have the fewest rows: 3 rows of 5 cells and a gap, so (r, c) has the bit 6r + c.
+    # Of the images, those on their side have the fewest rows: 3 rows of 5 cells and a gap; (r, c) has the bit 6r + c.
     # Walls: the first row 0 to 4, the ends 6 and 10, the last row 12 to 16. The least has its target at the lowest bit:
     # target 7, player 8, box 9. The player can walk to the target, so its region begins at 7.
     walls = sum(1 << i for i in (0, 1, 2, 3, 4, 6, 10, 12, 13, 14, 15, 16))
