@@ -99,7 +99,7 @@ def read(given: argparse.Namespace) -> Answer:
 def generate(given: argparse.Namespace) -> Answer:
     """Write new levels to an XSB file. The same arguments give the same file on every machine.
 
-    No level of a frozen validation or test split is among them, up to symmetry.
+    No validation, test or holdout level of a frozen split is among them, up to symmetry.
     """
     import numpy as np
 
@@ -166,11 +166,12 @@ def split(given: argparse.Namespace) -> Answer:
 
     Raises `LevelError` for an unknown name and for a file that differs from the frozen one.
     """
-    from himac_lite.tasks.sokoban.levels import PARTS, SPLITS, load_levels
+    from himac_lite.tasks.sokoban.levels import SPLITS, load_levels
 
     base, _, part = given.name.partition("/")
-    if base not in SPLITS or (part and part not in PARTS):
-        allowed = f"{', '.join(SPLITS)}, or one part: {base if base in SPLITS else 'core'}/{'|'.join(PARTS)}"
+    known = base if base in SPLITS else "core"
+    if base != known or (part and part not in SPLITS[known].parts):
+        allowed = f"{', '.join(SPLITS)}, or one part: {known}/{'|'.join(SPLITS[known].parts)}"
         raise LevelError(f"unknown split {given.name!r}; say {allowed}")
     if given.write is not None:
         from himac_lite.tasks.sokoban.generator import make_splits
@@ -183,7 +184,7 @@ def split(given: argparse.Namespace) -> Answer:
     except (OSError, ValueError) as error:
         raise LevelError(f"cannot read {folder / 'manifest.json'}; install himac-lite again ({error})") from None
     parts, lines = {}, []
-    for which in [part] if part else PARTS:
+    for which in [part] if part else SPLITS[base].parts:
         file = folder / f"{base}-{which}.xsb"
         found = load_levels(base, which)
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -12,7 +12,7 @@ import numpy as np
 from himac_lite.pretraining import Batch
 from himac_lite.pretraining.lessons import padded
 from himac_lite.tasks.sokoban import language
-from himac_lite.tasks.sokoban.rules import MOVES, NAMES, STEP, Outcome
+from himac_lite.tasks.sokoban.rules import MOVES, NAMES, STEP, Board, Outcome
 from himac_lite.types import Cell, Role
 
 _VOCABULARY = {piece: i for i, piece in enumerate(language.vocabulary())}
@@ -28,6 +28,8 @@ class Demonstration:
     size: int
     ids: tuple[int, ...]
     learn: tuple[bool, ...]
+    boards: tuple[Board, ...] = ()
+    """The board of the prompt, and the board after every push that the sequence makes or plans."""
 
 
 def symmetric_batches(

@@ -1,4 +1,4 @@
-"""The driver: batches as in version 0.1, NF4, the loss; neither cores nor micro-batches nor interruptions matter."""
+"""The driver: frozen batches, NF4, the loss; neither cores nor micro-batches nor interruptions matter."""
 
 from __future__ import annotations
 
@@ -55,14 +55,17 @@ def digest(batches: Iterator[Batch], count: int) -> str:
 
 
 @pytest.mark.parametrize(("task", "expected"), [
-    ("sokoban", ["18e73a7dff8b1470", "a97acc57b658197d", "9c6de2e95abc0ce6"]),
+    ("sokoban", ["9994cd01378805d5", "0260724b9c68ee32", "10027beca38322f6"]),
     ("webshop", ["15329ac4b653f354", "9cc704d3c4767b22", "e2392fa25fbbccbe", "8324ce87c7a56245"]),
     ("alfworld", [
         "fff1934733ba87d6", "3d6ae716f16b41ec", "8855332382140df8", "568386c769255437", "8a0cee3babc4d938",
     ]),
 ])  # fmt: skip
-def test_the_first_batches_are_those_of_version_0_1(task: str, expected: list[str], monkeypatch: pytest.MonkeyPatch):
-    """The shipped models were made from these; the digests were taken from version 0.1, with the same small pool."""
+def test_the_first_batches_never_change(task: str, expected: list[str], monkeypatch: pytest.MonkeyPatch):
+    """The text-action digests were taken from version 0.1, with the same small pool.
+
+    Sokoban's are newer: since then a demonstration that passes through a held-out position is dropped.
+    """
     monkeypatch.setattr(lessons, "POOL", 0)
     recipe = recipe_of(task)
     settings = recipe.settings if task == "sokoban" else replace(recipe.settings, batch_tokens=1024)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Set
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from himac_lite.pretraining.sokoban import (
     EXPERT,
     Demonstration,
     Mixture,
+    Shares,
     demonstrate,
     flat_demonstration,
     greedy_pushes,
@@ -27,10 +29,12 @@ from himac_lite.pretraining.sokoban import (
 )
 from himac_lite.pretraining.tokenizers import build_tokenizer
 from himac_lite.tasks.sokoban import language
-from himac_lite.tasks.sokoban.levels import canonical_hash, held_out_hashes, parse_levels, symmetries
+from himac_lite.tasks.sokoban.generator import held_out_keys, level_key, reserve
+from himac_lite.tasks.sokoban.keys import Key, position_key
+from himac_lite.tasks.sokoban.levels import held_out_levels, parse_levels, symmetries
 from himac_lite.tasks.sokoban.pushes import execute_push, legal_pushes
-from himac_lite.tasks.sokoban.rules import MOVES, NAMES, Board, Outcome, board_from_level, rows_of, step
-from himac_lite.tasks.sokoban.solver import distances, solve
+from himac_lite.tasks.sokoban.rules import MOVES, NAMES, STEP, Board, Outcome, board_from_level, play, rows_of, step
+from himac_lite.tasks.sokoban.solver import distances, reachable, solve
 from himac_lite.tasks.sokoban.task import Push, SokobanTask, pushes_of
 from himac_lite.types import Level, Role, SubGoal
 
@@ -268,11 +272,11 @@ def test_novice_plans_by_hand():
 
 # ---- streams -----------------------------------------------------------------------------------------------------
 
-MIXED = Mixture(short=(0.5, 0.2, 0.2, 0.1), long=(0.1, 0.3, 0.4, 0.2), threshold=9, detours=0.1)
+MIXED = Mixture(Shares(0.5, 0.2, 0.2, 0.1), Shares(0.1, 0.3, 0.4, 0.2), threshold=9, detours=0.1)
 
 
-def take(n: int, seed: int = 0, mixture: Mixture = MIXED, exclude: set[str] = frozenset(), **keywords: Any) -> Any:
-    return list(itertools.islice(stream(np.random.default_rng(seed), mixture, 0.05, exclude, **keywords), n))
+def take(n: int, seed: int = 0, mixture: Mixture = MIXED, held_out: Set[Key] = frozenset(), **keywords: Any) -> Any:
+    return list(itertools.islice(stream(np.random.default_rng(seed), mixture, 0.05, held_out, **keywords), n))
 
 
 @pytest.mark.parametrize("mixture", [EXPERT, MIXED], ids=["expert", "mixed"])
@@ -301,34 +305,72 @@ def test_a_stream_depends_on_its_seed_alone():
     assert take(60, seed=1) != take(60, seed=2)
 
 
-def test_excluded_levels_never_appear():
-    def levels(demonstrations: list[Demonstration]) -> set[str]:
-        starts = [read(d.ids).board for d in demonstrations if d.role is not Role.EXECUTOR]
-        return {canonical_hash(Level(rows_of(b))) for b in starts}
+def keys(demonstrations: list[Demonstration]) -> set[Key]:
+    """The keys of all boards that demonstrations show or pass through, read from their tokens."""
+    return {position_key(board) for made in demonstrations for board in passed(read(made.ids))}
 
-    seen = levels(take(150))
-    assert len(seen) > 30
-    excluded = set(sorted(seen)[::2])
-    left = levels(take(150, exclude=excluded))
-    assert not left & excluded
-    assert left & seen  # the others still do
-    # A level is excluded with all its symmetric images.
-    one = read(take(1)[0].ids).board
-    turned = {canonical_hash(level) for level in symmetries(Level(rows_of(one)))}
+
+def passed(game: Read) -> list[Board]:
+    """The board of the prompt and the board after every push."""
+    boards = [game.board]
+    if game.role is Role.PLANNER:
+        for box, direction, target in plan_of(game):
+            while box != target:
+                ahead = tuple(a + b for a, b in zip(box, STEP[direction[0]], strict=True))
+                moves = execute_push(boards[-1], (box, direction, ahead))
+                if moves is None:
+                    return boards
+                boards.append(play(boards[-1], moves))
+                box = ahead
+        return boards
+    for name in re.findall(r"\n(up|down|left|right) ", game.rest):
+        board, outcome = step(boards[-1], name[0])
+        boards[-1:] = [boards[-1], board] if outcome is Outcome.PUSHED else [board]
+    return boards
+
+
+@pytest.mark.parametrize("mixture", [EXPERT, MIXED], ids=["expert", "mixed"])
+def test_a_demonstration_knows_every_board_that_it_passes_through(mixture):
+    made = take(300, mixture=mixture)
+    for one in made:
+        assert list(map(position_key, one.boards)) == list(map(position_key, passed(read(one.ids))))
+    for role in (Role.PLANNER, Role.EXECUTOR, Role.FLAT):
+        assert max(len(one.boards) for one in made if one.role is role) >= 4
+
+
+@pytest.mark.parametrize("role", [Role.PLANNER, Role.EXECUTOR, Role.FLAT])
+@pytest.mark.parametrize("at", [0, 1, -1], ids=["in the prompt", "after a push", "at the end"])
+def test_a_demonstration_through_a_held_out_position_is_dropped(role, at):
+    """And no other one: those that are left come in the same order."""
+    made = take(200)
+    held_out = {position_key(d.boards[at]) for d in made if d.role is role and len(d.boards) > 2}
+    kept = [d for d in made if not keys([d]) & held_out]
+    assert 0 < len(kept) < len(made)
+    assert take(len(kept), held_out=held_out) == kept
+
+
+def test_a_held_out_position_is_dropped_in_every_image_and_with_the_player_elsewhere(tables):
+    """What `stream` compares is the key; here a turned level with its player elsewhere holds out a demonstration."""
+    one = next(d for d in take(200) if d.role is Role.EXECUTOR)
+    board = replace(one.boards[0], player=sorted(reachable(one.boards[0]))[0])
+    turned = {position_key(board_from_level(image)) for image in symmetries(Level(rows_of(board)))}
     assert len(turned) == 1
-    assert canonical_hash(Level(rows_of(one))) in turned
+    assert one not in take(200, held_out=turned)
 
 
-def test_pretraining_sees_no_held_out_level():
+def test_pretraining_passes_through_no_held_out_position():
     """Warmup levels are few: without the exclusion some turn up."""
-    held_out = held_out_hashes()
-    assert len(held_out) == 2 * 512 + 768 + 768  # core, warmup, hard: validation and test
+    held_out = held_out_keys()
+    splits = {level_key(level) for level in held_out_levels()}
+    reserved = set(map(level_key, reserve()))
+    assert held_out == splits | reserved
 
-    def shown(exclude: set[str]) -> set[str]:
-        made = take(600, exclude=exclude, warmup_share=1.0)
-        return {canonical_hash(Level(rows_of(read(d.ids).board))) for d in made if d.role is not Role.EXECUTOR}
+    def shown(held_out: Set[Key]) -> set[Key]:
+        return keys(take(600, held_out=held_out) + take(300, held_out=held_out, warmup_share=1.0))
 
-    assert shown(set()) & held_out
+    without = shown(frozenset())
+    assert without & splits
+    assert without & reserved
     assert not shown(held_out) & held_out
 
 
@@ -365,7 +407,7 @@ def writers(board: Board, table: Any, length: int, mixture: Mixture, n: int) -> 
 @pytest.mark.parametrize("length", [9, 10], ids=["short", "long"])
 def test_the_shares_of_a_mixture_are_kept(tables, length):
     """The first board: greedy and hasty plans lead through a wall, and no three pushes solve it."""
-    shares = MIXED.short if length == 9 else MIXED.long
+    shares = astuple(MIXED.short if length == 9 else MIXED.long)
     n = 600
     optimal, _ = tables[0].play(BOARDS[0], np.random.default_rng(0))
     assert len(pushes_of(BOARDS[0], optimal)) >= 3
@@ -380,8 +422,8 @@ def test_the_shares_of_a_mixture_are_kept(tables, length):
 
 
 def test_detours_are_steps_aside_that_are_learnt(tables):
-    only = Mixture(long=(0.0, 0.0, 0.0, 1.0), threshold=0, detours=0.0)
-    sloppy = Mixture(long=(0.0, 0.0, 0.0, 1.0), threshold=0, detours=0.5)
+    only = Mixture(long=Shares(0.0, 0.0, 0.0, 1.0), threshold=0, detours=0.0)
+    sloppy = Mixture(long=Shares(0.0, 0.0, 0.0, 1.0), threshold=0, detours=0.5)
 
     def moves(mixture: Mixture) -> float:
         rng, total = np.random.default_rng(0), []

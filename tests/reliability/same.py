@@ -34,12 +34,12 @@ def main() -> None:
     from himac_lite.tasks import marks
     from himac_lite.tasks.sokoban import language
     from himac_lite.tasks.sokoban.generator import generate
-    from himac_lite.tasks.sokoban.levels import PARTS, SPLITS, canonical_hash, load_levels
+    from himac_lite.tasks.sokoban.levels import SPLITS, canonical_hash, load_levels
     from himac_lite.tasks.sokoban.rules import board_from_level
     from himac_lite.types import Sampling, SubGoal
 
     one_thread_a_worker()
-    levels = {f"{split}/{part}": load_levels(split, part) for split in SPLITS for part in PARTS}
+    levels = {f"{split}/{part}": load_levels(split, part) for split, spec in SPLITS.items() for part in spec.parts}
     some, config = levels["core/train"][:2], Train()
     rng = np.random.default_rng(np.random.SeedSequence([config.seed, 1, 3]))
     policy = load_policy(training.resolve_model("sokoban-base"))

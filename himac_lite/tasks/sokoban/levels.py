@@ -32,6 +32,15 @@ class SplitSpec:
     counts: tuple[int, int, int]
     seed: int
     max_density: float = 0.25
+    holdout_seed: int | None = None
+    """Chooses the levels of the part ``holdout``, which is as large as ``test``; None: there is no such part."""
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Part → number of levels."""
+        return dict(zip(PARTS, self.counts, strict=True)) | (
+            {} if self.holdout_seed is None else {"holdout": self.counts[-1]}
+        )
 
 
 SPLITS = {
@@ -154,8 +163,9 @@ def _file_of(path: str | os.PathLike[str], part: str | None) -> Path:
     split, _, own_part = name.partition("/")
     if split not in SPLITS or Path(name).is_file():
         return Path(name)
-    if (own_part or part) not in PARTS:
-        raise LevelError(f"unknown split {name!r}; say {split}/train, {split}/validation or {split}/test")
+    if (own_part or part) not in SPLITS[split].parts:
+        *names, last = (f"{split}/{known}" for known in SPLITS[split].parts)
+        raise LevelError(f"unknown split {name!r}; say {', '.join(names)} or {last}")
     return storage.data_dir() / "levels" / f"{split}-{own_part or part}.xsb"
 
 
@@ -229,5 +239,11 @@ def hash_of_closed(level: Level) -> str:
 
 
 def held_out_hashes() -> set[str]:
-    """Canonical hashes of all validation and test levels, which training and pretraining must not contain."""
-    return {canonical_hash(level) for split in SPLITS for part in PARTS[1:] for level in load_levels(split, part)}
+    """Canonical hashes of all validation, test and holdout levels, which training must not contain."""
+    return {canonical_hash(level) for level in held_out_levels()}
+
+
+def held_out_levels() -> list[Level]:
+    """The levels of every part of every split but ``train``."""
+    parts = [(split, part) for split, spec in SPLITS.items() for part in spec.parts if part != "train"]
+    return [level for split, part in parts for level in load_levels(split, part)]

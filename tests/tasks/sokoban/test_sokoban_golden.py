@@ -11,11 +11,11 @@ import hashlib
 import numpy as np
 import pytest
 
-from himac_lite.pretraining.sokoban import EXPERT, Mixture, stream
+from himac_lite.pretraining.sokoban import EXPERT, Mixture, Shares, stream
 from himac_lite.tasks.sokoban.generator import generate
 from himac_lite.tasks.sokoban.levels import format_levels
 
-MIXED = Mixture((0.5, 0.2, 0.2, 0.1), (0.1, 0.3, 0.3, 0.3), 9, 0.1)
+MIXED = Mixture(Shares(0.5, 0.2, 0.2, 0.1), Shares(0.1, 0.3, 0.3, 0.3), 9, 0.1)
 DEMONSTRATIONS = [
     (1, EXPERT, "7d8bf68b362cf6f2f29993685d4a739e80577353b55048c31bc113aeb859bbc4"),
     (2, MIXED, "9990d53ab7fa517efe39e4f9ed003a385170556529fd2295b36b00dcff1f9f83"),

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ from sokoban_boards import puzzles
 from himac_lite import cli
 from himac_lite.errors import LevelError
 from himac_lite.storage import data_dir
-from himac_lite.tasks.sokoban import levels
-from himac_lite.tasks.sokoban.generator import generate
+from himac_lite.tasks.registry import load_items
+from himac_lite.tasks.sokoban import generator, levels
+from himac_lite.tasks.sokoban.generator import RESERVE, generate, holdout, level_key, reserve
 from himac_lite.tasks.sokoban.levels import (
     PARTS,
     SPLITS,
@@ -169,7 +171,7 @@ def test_a_missing_file_and_a_folder(tmp_path):
 
 @pytest.mark.parametrize(("name", "part"), [("core/tset", None), ("core", None), ("core", "dev"), ("core/", None)])
 def test_an_unknown_part_of_a_split(name, part):
-    with pytest.raises(LevelError, match=f"unknown split '{name}'; say core/train, core/validation or core/test"):
+    with pytest.raises(LevelError, match=f"unknown split '{name}'; say core/train, core/validation"):
         load_levels(name, part)
 
 
@@ -429,7 +431,7 @@ def test_impossible_requests_are_refused_at_once(arguments, message):
 
 # The frozen splits
 
-FILES = [f"{split}-{part}.xsb" for split in SPLITS for part in PARTS]
+FILES = [f"{split}-{part}.xsb" for split, spec in SPLITS.items() for part in spec.parts]
 MANIFEST = json.loads((data_dir() / "levels" / "manifest.json").read_text("utf-8"))
 
 
@@ -444,7 +446,7 @@ def test_a_split_is_the_frozen_one(file):
     spec, entry = SPLITS[split], MANIFEST[file]
     found = load_levels(split, part)
     assert hashlib.sha256((data_dir() / "levels" / file).read_bytes()).hexdigest() == entry["sha256"]
-    assert len(found) == entry["levels"] == spec.counts[PARTS.index(part)]
+    assert len(found) == entry["levels"] == spec.parts[part]
     assert [one.optimal_moves for one in found] == entry["optimal_moves"]
     assert [one.optimal_pushes for one in found] == entry["optimal_pushes"]
     assert {(len(one.rows), len(one.rows[0]), one.n_boxes) for one in found} == {(spec.size, spec.size, spec.boxes)}
@@ -455,27 +457,72 @@ def test_a_split_is_the_frozen_one(file):
 def test_no_level_is_in_two_places():
     """Up to symmetry and unreachable floor, over all splits and parts, and within each."""
     seen: dict[str, str] = {}
-    for split in SPLITS:
-        for part in PARTS:
+    for split, spec in SPLITS.items():
+        for part in spec.parts:
             for number, one in enumerate(load_levels(split, part), 1):
                 key, here = canonical_hash(one), f"{split}/{part} {number}"
                 assert key not in seen, f"{here} is {seen[key]}"
                 seen[key] = here
-    assert len(seen) == sum(sum(spec.counts) for spec in SPLITS.values())
+    assert len(seen) == sum(sum(spec.parts.values()) for spec in SPLITS.values())
 
 
-def test_held_out_are_exactly_validation_and_test():
+def test_held_out_is_everything_but_train():
     held = held_out_hashes()
-    assert len(held) == sum(sum(spec.counts[1:]) for spec in SPLITS.values())
+    assert len(held) == sum(sum(spec.parts.values()) - spec.parts["train"] for spec in SPLITS.values())
     assert canonical_hash(load_levels("hard/validation")[7]) in held
     assert canonical_hash(load_levels("core/train")[7]) not in held
+
+
+def test_the_reserve_never_changes():
+    """Pretraining avoids it: with other levels a base model could not be made again."""
+    chosen = reserve()
+    assert hashlib.sha256(format_levels(chosen).encode()).hexdigest()[:16] == "600d11a73d7fff90"
+    assert len({level_key(one) for one in chosen}) == len(chosen) == RESERVE
+    assert not {level_key(one) for one in chosen} & {level_key(one) for p in PARTS for one in load_levels("core", p)}
+    # As many of each number of walls and length as in the draws of `core`: close to core/train, of 4,096 draws.
+    for kind in (lambda one: one.text.count("#"), lambda one: one.optimal_moves):
+        own, drawn = (np.mean([kind(one) for one in some]) for some in (chosen, load_levels("core/train")))
+        spread = np.std([kind(one) for one in load_levels("core/train")])
+        assert abs(own - drawn) < 4 * spread * np.sqrt(1 / RESERVE + 1 / 4096)
+
+
+def test_a_holdout_is_chosen_from_the_reserve_by_its_seed():
+    first, again, other = holdout(1), holdout(1), holdout(2)
+    assert first == again != other
+    assert len(first) == 512
+    assert len({one.rows for one in first} & {one.rows for one in reserve()}) == 512
+    assert all(solve(one, "pushes").pushes == one.optimal_pushes for one in first[:20])
+
+
+def test_the_holdout_is_a_part_as_soon_as_it_has_a_seed(tmp_path, monkeypatch, capsys):
+    """A small `core` with a seed, made by the command that makes the frozen one."""
+    reserve()  # of the frozen splits
+    core = replace(SPLITS["core"], counts=(4, 2, 3), holdout_seed=None)
+    splits = {"core": core}
+    for module in (levels, generator):
+        monkeypatch.setattr(module, "SPLITS", splits)
+    with pytest.raises(LevelError, match="say core/train, core/validation or core/test"):
+        load_levels("core/holdout")
+    assert "one part: core/train|validation|test" in refused(capsys, "split", "core/holdout")
+    splits["core"] = replace(core, holdout_seed=5)
+    monkeypatch.setattr("himac_lite.storage.data_dir", lambda: tmp_path)
+    found = asked(capsys, "split", "core", "--write", tmp_path / "levels")
+    assert {part: entry["n"] for part, entry in found["parts"].items()} == {
+        "train": 4, "validation": 2, "test": 3, "holdout": 3,
+    }  # fmt: skip
+    chosen = load_items("sokoban", "core/holdout")
+    assert [one.rows for one in chosen] == [one.rows for one in holdout(5)]
+    assert chosen[2].title == "core/holdout 3"
+    assert {canonical_hash(one) for one in chosen} < held_out_hashes()
+    assert asked(capsys, "split", "core/holdout")["parts"]["holdout"]["n"] == 3
+    assert asked(capsys, "read", "core/holdout")["n"] == 3
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_frozen_lengths_are_optimal(split):
     """A sample of 50, by the forward search; the backward search, which froze them, must agree too."""
     rng = np.random.default_rng(0)
-    every = [one for part in PARTS for one in load_levels(split, part)]
+    every = [one for part in SPLITS[split].parts for one in load_levels(split, part)]
     for i in rng.choice(len(every), 50, replace=False):
         one = every[i]
         assert solve(one).moves == one.optimal_moves, one.title
@@ -578,11 +625,7 @@ def test_generate_writes_what_it_says(tmp_path, capsys):
 
 def test_split(capsys):
     found = asked(capsys, "split", "core")
-    assert {part: entry["n"] for part, entry in found["parts"].items()} == {
-        "train": 4096,
-        "validation": 512,
-        "test": 512,
-    }
+    assert {part: entry["n"] for part, entry in found["parts"].items()} == SPLITS["core"].parts
     only = asked(capsys, "split", "core/test")
     assert only["parts"] == {"test": found["parts"]["test"]}
     assert found["parts"]["test"]["sha256"] == MANIFEST["core-test.xsb"]["sha256"]
