@@ -35,11 +35,15 @@ class Demonstration:
 def symmetric_batches(
     demonstrations: Iterator[Demonstration], batch_tokens: int, rng: np.random.Generator
 ) -> Iterator[Batch]:
-    """Full batches of about `batch_tokens` tokens, of similar length, padded with 0; the rest of a pool is dropped."""
+    """Full batches of about `batch_tokens` tokens, of similar length, padded with 0.
+
+    What does not fill a batch stays for the next pool: otherwise lengths that are rare would never be learnt.
+    """
+    rest: list[Demonstration] = []
     while True:
-        pool = list(itertools.islice(demonstrations, 8 * batch_tokens // 80))
+        pool = rest + list(itertools.islice(demonstrations, 8 * batch_tokens // 80))
         pool.sort(key=lambda d: -(-len(d.ids) // _BUCKET))
-        made = []
+        made, rest = [], []
         while pool:
             length = -(-len(pool[0].ids) // _BUCKET) * _BUCKET
             count = max(1, batch_tokens // length)
@@ -47,6 +51,8 @@ def symmetric_batches(
             pool = pool[len(group) :]
             if len(group) == count:
                 made.append(_collate(group, length, rng))
+            else:
+                rest += group
         for i in rng.permutation(len(made)):
             yield made[i]
 

@@ -542,6 +542,13 @@ def test_batches_of_pretraining_are_games_too():
     )
 
 
+def test_rare_lengths_are_learnt_too():
+    """A pool of 819 has about 45 sequences over 96 tokens, too few for a batch of 73; they wait for the next pool."""
+    rng = np.random.default_rng(1)
+    found = itertools.islice(symmetric_batches(stream(rng, EXPERT, 0.05, set()), 8192, rng), 40)
+    assert max(ids.shape[1] for ids, _ in found) > 96
+
+
 def test_the_oracle_of_the_task_speaks_as_the_experts_do():
     task = SokobanTask()
     for level, board in zip(LEVELS, BOARDS, strict=True):
