@@ -8,6 +8,7 @@ from pathlib import Path
 
 from himac_lite.config import Train, flat
 from himac_lite.errors import ConfigError
+from himac_lite.settings import AUTO
 
 BUDGET = ("iterations", "minutes", "env_steps")
 """The settings that may change when a run is resumed."""
@@ -17,6 +18,8 @@ OPTIONS = "--iterations N, --minutes M or --env-steps N (in Python: in config)"
 def continued(run: Path, saved: Train, config: Train) -> Train:
     """The saved configuration of a run with the budget of `config`. Raises `ConfigError` if more than that differs."""
     was, now = flat(saved), flat(config)
+    if now["model.precision"] == AUTO:  # a run keeps the precision that it began with
+        now["model.precision"] = was["model.precision"]
     if other := [f"{name}={was[name]}" for name in was if name not in BUDGET and was[name] != now[name]]:
         raise ConfigError(
             f"{run} was begun with {', '.join(other)}; only the budget of a run may change ({', '.join(BUDGET)}): "

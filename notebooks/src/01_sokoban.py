@@ -83,9 +83,10 @@ from himac_lite import widgets
 
 def as_record(level, moves, success, title):
     """One episode in the form of a run's records, for the player."""
-    segment = {"end": "success" if success else "truncated", "steps": len(moves), "subgoal": ""}
-    member = {"return": float(success), "advantage": 0.0, "success": success, "moves": moves}
-    member["segments"] = [segment]
+    steps = len(moves)
+    segment = {"end": "success" if success else "truncated", "steps": steps, "subgoal": ""}
+    member = {"return": float(success), "advantage": 0.0, "success": success}
+    member |= {"moves": moves, "steps": steps, "segments": [segment]}
     return {"level": level.text, "title": title, "micro": {"members": [member]}}
 
 

@@ -167,7 +167,7 @@ def test_the_gallery_names_a_number_that_is_not_there(capsys, tmp_path):
 
 def test_recorded_runs_are_the_ones_that_are_shown(capsys):
     for name, (config, kept) in record.RUNS.items():
-        assert validate(config) is config
+        assert validate(config) == config
         assert max(kept) <= config.iterations
         folder = data_dir() / "runs" / name
         assert [int(file.stem) for file in sorted((folder / "rollouts").glob("*.jsonl"))] == list(kept)

@@ -229,7 +229,7 @@ def test_only_the_newest_rollouts_are_kept_if_so_wished(run):
     for i in range(6):
         run.record(i, [{"i": i}])
     assert run.recorded_iterations() == [0, 1, 2, 3, 4, 5]
-    run.record(6, [], keep=3)
+    run.record(6, [{"i": 6}], keep=3)
     assert run.recorded_iterations() == [4, 5, 6]
 
 
