@@ -241,14 +241,14 @@ def _python_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "load_run": (himac_lite.load_run, {"path": "run"}),
         "train": (himac_lite.train, {"config": small, "out": "new", "hierarchy": "my.py:mine"}),
         "override": (override, {"config": Train(), "path": "update.lr", "value": "1e-3"}),
-        "group_advantage": (advantage.group_advantage, {"return_pn": returns, "epsilon": 1e-6}),
+        "group_advantage": (advantage.group_advantage, {"return_pn": returns, "eps": 1e-6, "baseline": "mean"}),
         "make": (gymnasium.make, {"id": "himac_lite/Sokoban-v0", "levels": "toy.xsb", "max_steps": 10}),
         "make_vec": (
             gymnasium.make_vec,
             {"id": "himac_lite/Sokoban-v0", "num_envs": 2, "levels": "toy.xsb", "max_episode_steps": 5},
         ),
         "AdvantageExplorer": (widgets.AdvantageExplorer, {"source": "run"}),
-        "RolloutPlayer": (widgets.RolloutPlayer, {"source": "run"}),
+        "RolloutPlayer": (widgets.RolloutPlayer, {"record": himac_lite.load_run("run").rollouts(4)[0]}),
         "TrainingDashboard": (widgets.TrainingDashboard, {"source": "run"}),
         "CoEvolutionStrip": (widgets.CoEvolutionStrip, {"run": "run"}),
     }
@@ -321,6 +321,15 @@ def outcome(example: Example) -> str:
     return {0: "done", 130: "interrupted"}.get(int(str(code)), "refused")
 
 
+def unedited() -> Iterator[Example]:
+    """Every command and call as it is: each is valid."""
+    for command in COMMANDS:
+        words = command.format(small=SMALL).split()
+        yield Example(command, lambda words=words: cli.main(words), True)
+    for name, (function, keywords) in _python_calls().items():
+        yield Example(name, lambda f=function, k=keywords: f(**k), False)
+
+
 def run(count: int, folder: Path) -> tuple[collections.Counter[str], list[Fault]]:
     """How `count` examples ended, and the faults, in a folder that `make_workspace` made. Each leaves it as it was."""
     counts: collections.Counter[str] = collections.Counter()
@@ -343,6 +352,10 @@ def run(count: int, folder: Path) -> tuple[collections.Counter[str], list[Fault]
         warnings.simplefilter("ignore")
         sys.stdin = io.StringIO("")
         try:
+            for example in unedited():
+                if (ended := outcome(example)) != "done":
+                    faults.append(Fault(f"{example.what}, without an edit: {ended}"))
+                _restore(folder, kept)
             check()
         finally:
             sys.stdin = sys.__stdin__
