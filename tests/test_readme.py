@@ -70,6 +70,14 @@ def test_one_version_everywhere():
         assert found[1] == version, f"{name} says {found[1]}, himac_lite.__version__ is {version}"
 
 
+def test_every_test_that_a_page_names_exists():
+    sources = "".join(file.read_text("utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
+    for page in (ROOT / "docs").glob("*.md"):
+        named = set(re.findall(r"`(test_\w+)`", page.read_text("utf-8")))
+        assert not {name for name in named if f"def {name}(" not in sources}, page.name
+        assert named or page.name != "cases.md"
+
+
 def test_the_changelog_knows_where_every_module_went():
     """A row's left side is a module that is gone, its right side one that is there."""
     table = (ROOT / "CHANGELOG.md").read_text("utf-8").partition("| old module | new module |")[2].partition("\n\n")[0]

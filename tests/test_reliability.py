@@ -71,6 +71,11 @@ def test_levels_prompts_seeds_and_samples_are_the_same_in_every_process():
     assert one == other
 
 
+def test_what_is_one_edit_away_from_valid_is_refused_in_one_line():
+    """The full length: docs/reliability.md."""
+    assert " 0 faults" in command("edits.py", "--examples", "150")
+
+
 def test_ten_thousand_hostile_strings():
     printed = command("strings.py", "--strings", "10000", "--seed", "1")
     assert "no exception" in printed
