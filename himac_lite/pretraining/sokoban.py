@@ -1,14 +1,16 @@
-"""Sokoban: demonstrations from the solver, of mixed quality so that something is left to learn, and the recipe.
+"""Sokoban: demonstrations from the solver and from beginners, so that something is left to learn, and the recipe.
 
 Three kinds of sequence share one model: blueprints (planner), segments (executor) and flat play. An *expert* writes
-optimal ones. *Novices* make mistakes that a beginner makes:
+optimal ones. A *beginner* finishes what it begins and errs on the way:
 
-- greedy: pushes every box along straight lines to its nearest target, whatever stands in the way;
-- hasty: does so with the nearest box and forgets the others (in flat play it then paces to and fro);
-- useless: a few legal pushes that serve nothing (in flat play it then wanders).
+- in a blueprint it plans every box along straight lines to its nearest target, whatever stands in the way, so that
+  pushes are impossible or lead into a deadlock;
+- in flat play it does so as far as it can be done, and then wanders;
+- in a long segment it stops one move too early, or it makes detours.
 
-`Mixture` says how often each writes, for short and for long levels: the demonstrators are careful with short levels and
-sloppy with long ones. Reinforcement learning then has to shift probability between modes that are all there already.
+`Mixture` says how often beginners demonstrate, for short and for long levels: they are careful with short levels.
+Reinforcement learning then has to shift probability between modes that are all there already. No demonstrator forgets
+a box: a plan that stops early is repaired by any rule that plans again, which is not learning.
 
 A demonstration that passes through a held-out position is dropped, and the next one takes its place.
 """
@@ -16,7 +18,7 @@ A demonstration that passes through a held-out position is dropped, and the next
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -40,31 +42,21 @@ _VOCABULARY = {piece: i for i, piece in enumerate(language.vocabulary())}
 
 
 @dataclass(frozen=True)
-class Shares:
-    """How often each demonstrator writes a blueprint or plays flat; the sum is 1."""
-
-    expert: float = 1.0
-    greedy: float = 0.0
-    """Plans every box; its pushes may be impossible or lead into a deadlock."""
-    hasty: float = 0.0
-    """The plan stops after one box."""
-    useless: float = 0.0
-    """The plan stops after one to three possible pushes."""
-
-
-@dataclass(frozen=True)
 class Mixture:
-    """Who demonstrates in a stage, and how well."""
+    """How often beginners demonstrate in a stage; the rest is the expert's."""
 
-    short: Shares = Shares()
-    """Levels with an optimal length up to `threshold`."""
-    long: Shares = Shares()
-    """The others."""
+    short: float = 0.0
+    """Share of beginners' blueprints and flat episodes at levels with an optimal length up to `threshold`."""
+    long: float = 0.0
+    """The same at the others."""
     threshold: int = 9
     detours: float = 0.0
-    """Probability of a detour at each step of a novice's flat play and of a sloppy segment, learnt from as well."""
+    """Probability of a detour at each step of a beginner's flat play and of a sloppy segment, learnt from as well."""
     sloppy_segments: float = 0.2
     """Share of the executor's segments that make detours."""
+    early_segments: float = 0.0
+    """Share of the executor's segments of at least `early_from` moves that end one move too early."""
+    early_from: int = 8
     any_push: float = 0.5
     """Share of segments whose sub-goal is any legal push, so that the executor does what it is told, not what it would
     have planned; the others have the solver's next push."""
@@ -132,9 +124,11 @@ def flat_demonstration(board: Board, moves: str, learn: list[bool]) -> Demonstra
 
 
 def segment_demonstration(
-    board: Board, push: Push, rng: np.random.Generator, noise: float, learn_noise: bool
+    board: Board, push: Push, rng: np.random.Generator, noise: float, learn_noise: bool, early: float = 0.0
 ) -> Demonstration | None:
     """The executor's demonstration of one sub-goal; None where it cannot be done.
+
+    With probability `early` it ends one move too early.
 
     With probability `noise` a step of the walk is a random move that touches no box; it counts in the loss only if
     `learn_noise`, so that the executor learns to recover from a slip without learning to slip.
@@ -156,15 +150,17 @@ def segment_demonstration(
             plan = execute_push(here, push)
     if plan is None or len(moves) > 40:
         return None
+    if early and rng.random() < early:
+        moves, learn = moves[:-1], learn[:-1]
     ids, flags, boards = _played(board, moves, learn)
-    if not here.solved:
+    if not boards[-1].solved:
         ids.append(_VOCABULARY[marks.SUB_DONE])
         flags.append(True)
     return _demonstration(Role.EXECUTOR, boards, subgoal_of(push), ids, flags)
 
 
-def _novice_play(board: Board, plan: list[Push], rng: np.random.Generator, detours: float, pace: bool) -> str:
-    """Flat play that follows a plan as far as it can be done, then wanders at random or paces to and fro."""
+def _beginner_play(board: Board, plan: list[Push], rng: np.random.Generator, detours: float) -> str:
+    """Flat play that follows a plan as far as it can be done, then wanders at random."""
     moves = ""
     for push in plan:
         part = execute_push(board, push)
@@ -183,8 +179,7 @@ def _novice_play(board: Board, plan: list[Push], rng: np.random.Generator, detou
         free = _free_moves(board)
         if not free:
             break
-        back = _opposite(moves[-1]) if moves else free[0]
-        move = (back if back in free else free[0]) if pace else free[int(rng.integers(len(free)))]
+        move = free[int(rng.integers(len(free)))]
         board, _ = step(board, move)
         moves += move
     return moves
@@ -198,15 +193,15 @@ def _opposite(move: str) -> str:
     return MOVES[MOVES.index(move) ^ 1]
 
 
-# Beginners' plans
+# A beginner's plan
 
 
-def greedy_pushes(board: Board, only_first: bool = False) -> list[Push]:
+def beginner_pushes(board: Board) -> list[Push]:
     """A beginner's plan: nearest box first, sideways and then up or down, through whatever stands there."""
     plan: list[Push] = []
     targets = set(board.targets - board.boxes)
     boxes = sorted(board.boxes - board.targets, key=lambda b: (manhattan(b, board.player), b))
-    for box in boxes[:1] if only_first else boxes:
+    for box in boxes:
         target = min(targets, key=lambda t: (manhattan(t, box), t))
         targets.remove(target)
         corner = (box[0], target[1])
@@ -217,19 +212,6 @@ def greedy_pushes(board: Board, only_first: bool = False) -> list[Push]:
     return plan
 
 
-def useless_pushes(board: Board, rng: np.random.Generator) -> list[Push]:
-    """One to three legal pushes of random boxes in random directions."""
-    plan: list[Push] = []
-    for _ in range(int(rng.integers(1, 4))):
-        legal = legal_pushes(board)
-        if not legal:
-            break
-        push = legal[int(rng.integers(len(legal)))]
-        plan.append(push)
-        board = after_push(board, push)
-    return plan
-
-
 # Streams
 
 
@@ -237,27 +219,17 @@ def demonstrate(
     board: Board, length: int, table: DistanceTable, rng: np.random.Generator, mixture: Mixture, noise: float
 ) -> Iterator[Demonstration]:
     """One blueprint, one flat episode and one segment for one position of optimal length `length`."""
-    shares = astuple(mixture.short if length <= mixture.threshold else mixture.long)
-    optimal, _ = table.play(board, rng)
-    expert = pushes_of(board, optimal)
+    beginners = mixture.short if length <= mixture.threshold else mixture.long
+    expert = pushes_of(board, table.play(board, rng)[0])
 
-    def plan_by(writer: int) -> list[Push]:
-        return (
-            expert,
-            greedy_pushes(board) or expert,
-            greedy_pushes(board, only_first=True) or expert,
-            useless_pushes(board, rng) or expert,
-        )[writer]
+    yield plan_demonstration(board, (rng.random() < beginners and beginner_pushes(board)) or expert)
 
-    yield plan_demonstration(board, plan_by(int(rng.choice(4, p=shares))))
-
-    writer = int(rng.choice(4, p=shares))
-    if writer == 0:
-        yield flat_demonstration(board, *table.play(board, rng, noise, limit=32))
-    else:
-        moves = _novice_play(board, plan_by(writer), rng, mixture.detours, pace=writer == 2)[:32]
+    if rng.random() < beginners:
+        moves = _beginner_play(board, beginner_pushes(board) or expert, rng, mixture.detours)[:32]
         if moves:
             yield flat_demonstration(board, moves, [True] * len(moves))
+    else:
+        yield flat_demonstration(board, *table.play(board, rng, noise, limit=32))
 
     here = board
     for push in expert[: int(rng.integers(len(expert)))]:
@@ -268,7 +240,9 @@ def demonstrate(
     else:
         told = pushes_of(here, table.play(here, rng)[0])[0]
     sloppy = mixture.detours > 0 and rng.random() < mixture.sloppy_segments
-    made = segment_demonstration(here, told, rng, mixture.detours if sloppy else noise, learn_noise=sloppy)
+    long = len(execute_push(here, told) or "") >= mixture.early_from
+    early = mixture.early_segments if long else 0.0
+    made = segment_demonstration(here, told, rng, mixture.detours if sloppy else noise, sloppy, early)
     if made:
         yield made
 
@@ -306,21 +280,12 @@ def solution(level: Level, rng: np.random.Generator, who: str = "expert") -> Sol
     return Solution(tuple(parts), tuple(map(MOVES.index, found.lurd.lower())))
 
 
-MIXED = Mixture(
-    short=Shares(expert=0.8, greedy=0.1, hasty=0.05, useless=0.05),
-    long=Shares(expert=0.33, greedy=0.15, hasty=0.37, useless=0.15),
-    threshold=9, detours=0.05,
-)  # fmt: skip
-SLOPPY = Mixture(
-    short=Shares(expert=0.8, greedy=0.05, hasty=0.1, useless=0.05),
-    long=Shares(expert=0.40, greedy=0.02, hasty=0.54, useless=0.04),
-    threshold=8, detours=0.05,
-)  # fmt: skip
+BEGINNERS = Mixture(short=0.1, long=0.55, threshold=6, detours=0.05, early_segments=0.7)
 """Chosen on `core/validation` (docs/experiments.md)."""
 STAGES = (
     Stage("expert demonstrations", "expert_steps", EXPERT, settled=False),
-    Stage("mixed demonstrations", "mixed_steps", MIXED),
-    Stage("bad habits", "habit_steps", SLOPPY, rate=1 / 3),
+    Stage("expert demonstrations, settled", "settle_steps", EXPERT),
+    Stage("beginners", "habit_steps", BEGINNERS, rate=1 / 3),
 )
 
 
@@ -342,7 +307,7 @@ RECIPE = Recipe(
     "It saw blueprints, segments and flat play on fresh random levels (7x7 with two boxes, a few 6x6 with one).\n"
     "No demonstration passes through the start of a validation, test or holdout level, up to symmetry and the player's "
     "walk: `himac-lite pretrain --prove` makes every batch again and compares.\n"
-    "The demonstrators were careful with short levels and sloppy with long ones.\n"
+    "Beginners demonstrated beside the solver in the last stage: they finish their plans and push wrongly.\n"
     "The vocabulary has boards up to 10x10; the model was shown 7x7 and 6x6 only.",
     Pretrain(), STAGES, _tokenizer, _batches, solution,
 )  # fmt: skip
