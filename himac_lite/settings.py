@@ -11,13 +11,13 @@ AUTO, FLOAT32, BFLOAT16 = PRECISIONS = ("auto", "float32", "bfloat16")
 class Pretrain:
     """How a base model is made (`himac-lite pretrain`). The stages are in the recipe of its task."""
 
-    width: int = 192
+    width: int = 128
     """Hidden size; a multiple of 64 (the block of NF4)."""
-    inner: int = 320
+    inner: int = 0
     """Width of the feed-forward layers, a multiple of 64; 0: three times `width`."""
     layers: int = 8
     """Transformer blocks."""
-    heads: int = 6
+    heads: int = 4
     """Attention heads."""
     batch_tokens: int = 24_576
     """Tokens of a batch, padding included."""
@@ -25,12 +25,12 @@ class Pretrain:
     """Batches of expert demonstrations, at a constant learning rate."""
     drill_steps: int = 0
     """Batches of short demonstrations after that, at the same learning rate (ALFWorld)."""
-    mixed_steps: int = 0
-    """Batches of mixed demonstrations, the learning rate down to zero, through NF4 (text-action tasks)."""
-    settle_steps: int = 600
-    """Sokoban: batches of expert demonstrations, the learning rate down to zero, through NF4. Text-action tasks: batches
-    with fewer beginners again, at a lower learning rate."""
-    habit_steps: int = 200
+    mixed_steps: int = 500
+    """Batches of mixed demonstrations, the learning rate down to zero, through NF4."""
+    settle_steps: int = 0
+    """Sokoban: batches of expert demonstrations, the learning rate down to zero, through NF4. Text-action tasks:
+    batches with fewer beginners again, at a lower learning rate."""
+    habit_steps: int = 150
     """Batches of the last stage: bad habits, at a lower learning rate, through NF4."""
     lr_muon: float = 3e-3
     """Learning rate of the hidden matrices (Muon, RMS-matched to AdamW)."""

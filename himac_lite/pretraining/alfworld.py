@@ -233,7 +233,7 @@ RECIPE = text_recipe(
     about="They play small household games of this package's generator, none of validation or test.\n"
     "These games are not the ALFWorld benchmark.",
     settings=Pretrain(
-        width=192, inner=576, layers=4, heads=6, batch_tokens=8192, expert_steps=1200, drill_steps=300, mixed_steps=450,
+        width=192, layers=4, heads=6, batch_tokens=8192, expert_steps=1200, drill_steps=300, mixed_steps=450,
         settle_steps=350, habit_steps=150,
     ),
     solution=solution,

@@ -68,7 +68,8 @@ def make_model(settings: Pretrain, tokenizer: Any = None, positions: int = 512, 
     end = tokenizer.eos_token_id if tokenizer else language.vocabulary().index(marks.END)
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=-(-size // 64) * 64, hidden_size=settings.width, intermediate_size=settings.inner or 3 * settings.width,
+            vocab_size=-(-size // 64) * 64, hidden_size=settings.width,
+            intermediate_size=settings.inner or 3 * settings.width,
             num_hidden_layers=settings.layers, num_attention_heads=settings.heads, num_key_value_heads=settings.heads,
             max_position_embeddings=positions, tie_word_embeddings=True, rope_theta=rope_theta,
             attn_implementation="sdpa", pad_token_id=0, eos_token_id=end, bos_token_id=None,

@@ -186,7 +186,7 @@ RECIPE = text_recipe(
     task="webshop",
     about="They buy for goals in the generated catalogue of this package (`webshop/train`).",
     settings=Pretrain(
-        width=192, inner=576, layers=4, heads=6, batch_tokens=8192, expert_steps=1100, mixed_steps=500, settle_steps=450,
+        width=192, layers=4, heads=6, batch_tokens=8192, expert_steps=1100, mixed_steps=500, settle_steps=450,
         habit_steps=250,
     ),
     solution=solution,
