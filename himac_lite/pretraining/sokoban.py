@@ -309,5 +309,5 @@ RECIPE = Recipe(
     "walk: `himac-lite pretrain --prove` makes every batch again and compares.\n"
     "Beginners demonstrated beside the solver in the last stage: they finish their plans and push wrongly.\n"
     "The vocabulary has boards up to 10x10; the model was shown 7x7 and 6x6 only.",
-    Pretrain(), STAGES, _tokenizer, _batches, solution,
+    Pretrain(width=192, inner=320, heads=6, settle_steps=600, habit_steps=200), STAGES, _tokenizer, _batches, solution,
 )  # fmt: skip
