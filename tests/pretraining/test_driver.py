@@ -27,8 +27,8 @@ from himac_lite.pretraining.driver import (
 )
 from himac_lite.tasks.registry import WORLDS
 
-TINY = Pretrain(width=64, layers=1, heads=2, batch_tokens=1024, micro_tokens=512, expert_steps=5, mixed_steps=5)
-EXPERTS, MIXED = 0, 1
+TINY = Pretrain(width=64, layers=1, heads=2, batch_tokens=1024, micro_tokens=512, expert_steps=5, settle_steps=5)
+EXPERTS, SETTLED = 0, 1
 """The first stage of Sokoban's recipe is not settled, the second is."""
 
 
@@ -42,7 +42,6 @@ def first_batch() -> Batch:
 
 def test_every_task_has_a_recipe():
     assert [recipe_of(task).task for task in WORLDS] == list(WORLDS)
-    assert recipe_of("sokoban").settings == Pretrain()
     with pytest.raises(ConfigError, match="sokoban, webshop, alfworld"):
         recipe_of("chess")
 
@@ -104,7 +103,7 @@ def test_gradient_does_not_depend_on_the_micro_batches():
         torch.testing.assert_close(cut, whole, atol=1e-3, rtol=1e-4)
 
 
-@pytest.mark.parametrize("number", [EXPERTS, MIXED])
+@pytest.mark.parametrize("number", [EXPERTS, SETTLED])
 def test_an_interrupted_stage_ends_with_the_same_bits(tmp_path: Path, number: int):
     whole = training(number)
     whole.run(lambda *_: None)
@@ -137,7 +136,10 @@ def test_an_interrupted_stage_ends_with_the_same_bits(tmp_path: Path, number: in
 ])  # fmt: skip
 def test_a_stage_is_trained_as_its_recipe_says(number: int, factors: list[float]):
     """Unsettled: weights are used as they are. Settled: linear layers are seen through NF4."""
-    stages = (Stage("a", "expert_steps", sokoban.EXPERT, settled=False), Stage("b", "mixed_steps", sokoban.MIXED, 0.5))
+    stages = (
+        Stage("a", "expert_steps", sokoban.EXPERT, settled=False),
+        Stage("b", "settle_steps", sokoban.BEGINNERS, 0.5),
+    )
     recipe, settings = replace(recipe_of("sokoban"), stages=stages), replace(TINY, lr_muon=4e-3, lr_adam=8e-3)
     one, rates = Training(make_model(settings), recipe, settings, number), []
     before = {name: p.clone() for name, p in one.masters.items()}
@@ -198,7 +200,7 @@ def test_any_number_of_cores_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch
     ends = []
     for cores in (1, 2, 3):
         monkeypatch.setattr(parallel, "cores", lambda cores=cores: cores)
-        stage = training(MIXED, replace(TINY, micro_tokens=256))
+        stage = training(SETTLED, replace(TINY, micro_tokens=256))
         stage.step(ids, learn)
         ends.append(np.concatenate([p.detach().numpy().ravel() for p in stage.model.parameters()]))
     assert all((end == ends[0]).all() for end in ends)

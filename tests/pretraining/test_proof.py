@@ -19,7 +19,7 @@ from himac_lite.tasks.sokoban.rules import board_from_level
 from himac_lite.types import Level
 
 PIECES = language.vocabulary()
-SHORT = {"expert_steps": 7, "mixed_steps": 1, "habit_steps": 1, "batch_tokens": 8192}
+SHORT = {"expert_steps": 7, "settle_steps": 1, "habit_steps": 1, "batch_tokens": 8192}
 
 
 def text_of(ids: tuple[int, ...]) -> str:
