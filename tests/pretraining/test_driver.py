@@ -54,7 +54,7 @@ def digest(batches: Iterator[Batch], count: int) -> str:
 
 
 @pytest.mark.parametrize(("task", "expected"), [
-    ("sokoban", ["9994cd01378805d5", "0260724b9c68ee32", "10027beca38322f6"]),
+    ("sokoban", ["ca98c2085de5a5ab", "dcfb98d3a2787f59", "4cdfa4bb5f750c06"]),
     ("webshop", ["15329ac4b653f354", "9cc704d3c4767b22", "e2392fa25fbbccbe", "8324ce87c7a56245"]),
     ("alfworld", [
         "fff1934733ba87d6", "3d6ae716f16b41ec", "8855332382140df8", "568386c769255437", "8a0cee3babc4d938",
