@@ -133,8 +133,7 @@ def iterate(
         plans, means = divide_plans(arena, hierarchy, levels, plans, n, update_planner)
         arena, metrics = divided(arena), metrics | means
     if phase != PLANNER_ONLY:
-        share = 1.0 if live is None else hierarchy.spend(*live)
-        levels = levels[: max(1, round(share * len(levels)))]
+        levels = levels[: max(1, round(hierarchy.share(live) * len(levels)))]
         micro = adapt(arena, levels, n, plans[: len(levels)])
         micro_adv = hierarchy.advantages("micro", returns_of(micro))
         actions = credit_actions(micro, micro_adv, hierarchy.credit, above_p)

@@ -157,6 +157,16 @@ class Hierarchy:
         """Who learns in an iteration, from 0: one of `PHASES`. Raises ConfigError if the schedule returns another."""
         return _phase(self.schedule(iteration) if callable(self.schedule) else self.schedule)
 
+    def share(self, live: tuple[float, float] | None) -> float:
+        """The share of the levels whose z* is executed in phase B, by `spend`; 1 while `live` is not known.
+
+        Raises ConfigError if the function returns anything but a number from 0 to 1.
+        """
+        share = 1.0 if live is None else self.spend(*live)
+        if not 0 <= share <= 1:
+            raise ConfigError(f"spend={getattr(self.spend, '__name__', self.spend)} returned {share!r}, not a share")
+        return float(share)
+
     def advantages(self, level: str, return_pn: np.ndarray) -> np.ndarray:
         """Advantages float64 [P, N] of returns [P, N], by `macro_advantage` or `micro_advantage`.
 

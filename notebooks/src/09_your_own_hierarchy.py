@@ -4,7 +4,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/himac-lite/himac-lite/blob/main/notebooks/09_your_own_hierarchy.ipynb)
 # [![Open on Binder](https://mybinder.org/badge_logo.svg)](https://mybinder.org/v2/gh/himac-lite/himac-lite/main?labpath=notebooks/09_your_own_hierarchy.ipynb)
 #
-# **The question.** HiMAC is one point in a space with eleven axes: who learns when, how a blueprint is scored, how a sub-goal ends, who gets the credit …
+# **The question.** HiMAC is one point in a space with fourteen axes: who learns when, how a blueprint is scored, how a sub-goal ends, who gets the credit …
 # What does it take to try another point?
 # At most twenty lines, in one cell.
 # Here are three variants, trained on the same levels with the same environment steps, and compared.

@@ -125,6 +125,13 @@ def test_phase_b_is_spent_where_executions_differ(policy, toy_levels, live, grou
     assert (len(step.macro), len(step.micro)) == (4, groups)
 
 
+@pytest.mark.parametrize("share", [float("nan"), 1.5, -0.1])
+def test_a_wrong_share_is_named(policy, toy_levels, share):
+    learner = learner_of(policy, Hierarchy(spend=lambda macro, micro: share))
+    with pytest.raises(ConfigError, match=f"spend=<lambda> returned {share!r}, not a share"):
+        coevolution.iterate(learner, toy_levels[:4], np.random.SeedSequence(5), live=(0.5, 0.5))
+
+
 @pytest.mark.parametrize("own", [True, False], ids=["per_phase", "shared"])
 def test_the_first_step_of_phase_b_with_and_without_the_moments_of_phase_a(policy, toy_levels, monkeypatch, own):
     """With a state a phase, phase B learns as if the gradients of phase A had never entered the moments."""
