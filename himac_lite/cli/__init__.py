@@ -41,8 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    given = _parser().parse_args(argv)
+    given = argparse.Namespace()
     try:
+        given = _parser().parse_args(argv)
         _check_environment()
         result = given.run(given)
         if getattr(given, "json", False) and not getattr(given, "prints", False):

@@ -202,6 +202,7 @@ def test_without_numba_the_shipped_model_trains(tmp_path):
     assert len((tmp_path / "run/metrics.jsonl").read_text("utf-8").splitlines()) == 2
 
 
+@needs_training
 def test_without_numba_pretraining_is_refused_before_its_work(tmp_path):
     code, out, error = command("pretrain", "--out", str(tmp_path / "base"))
     assert (code, out, error) == (2, "", f"himac-lite: {HOW} 'himac-lite[fast]'\n")
