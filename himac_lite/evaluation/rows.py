@@ -151,7 +151,11 @@ def read_rows(folder: Path) -> list[Row]:
     file, out = folder / "rows.jsonl", []
     if not file.exists():
         return []
-    for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"cannot read {file}: {error}") from None
+    for number, line in enumerate(lines, 1):
         try:
             data = json.loads(line)
             data = data if "spent" in data else _nested(data)

@@ -159,6 +159,9 @@ def test_a_broken_line_is_named(tmp_path):
         (tmp_path / "rows.jsonl").write_text(text + broken)
         with pytest.raises(RunError, match=r"rows.jsonl, line 2: "):
             read_rows(tmp_path)
+    (tmp_path / "rows.jsonl").write_text(text, "utf-16")
+    with pytest.raises(RunError, match=r"cannot read .*rows.jsonl: 'utf-8' codec"):
+        read_rows(tmp_path)
 
 
 def test_a_setting_of_another_version_is_no_difference(tmp_path):

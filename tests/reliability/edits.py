@@ -42,7 +42,7 @@ COMMANDS = (
     "reproduce ablations --variants himac,my.py:mine --seeds 1 --out none --list",
     "evaluate run --limit 1", "evaluate run --levels toy.xsb --checkpoint best --json",
     "evaluate tiny --levels toy.xsb",
-    "evaluate tiny --levels toy.xsb --mode random --variant flat_grpo --limit 2",
+    "evaluate tiny --levels toy.xsb --variant flat_grpo --limit 2",
     "evaluate tiny --levels toy.xsb --variant my.py:mine --limit 1",
     "export run --out new.jsonl --rollouts --format prompt-completion --solved", "export run --out new --dtype float32",
     "memory --model tiny --levels toy.xsb --json", "memory --set rollout.group=4 --iterations 3",
@@ -353,7 +353,7 @@ def run(count: int, folder: Path) -> tuple[collections.Counter[str], list[Fault]
         sys.stdin = io.StringIO("")
         try:
             for example in unedited():
-                if (ended := outcome(example)) != "done":
+                if (ended := outcome(example)) == "refused":
                     faults.append(Fault(f"{example.what}, without an edit: {ended}"))
                 _restore(folder, kept)
             check()

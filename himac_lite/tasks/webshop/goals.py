@@ -99,8 +99,8 @@ def load_goals(file: Path, catalogue: Catalogue) -> list[Goal]:
     """Read the goals of a JSONL file. Raises `TaskError` that names the file, the line and the error."""
     try:
         lines = file.read_text("utf-8").splitlines()
-    except OSError as error:
-        raise TaskError(f"cannot read {file}: {error.strerror or error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from None
     out = []
     for number, line in enumerate(lines, 1):
         try:

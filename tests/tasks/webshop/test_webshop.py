@@ -324,6 +324,9 @@ def test_a_broken_goal_names_its_line(shop, tmp_path, line):
     file.write_text(line + "\n")
     with pytest.raises(TaskError, match=r"goals.jsonl, line 1"):
         load_goals(file, shop)
+    file.write_text(line, "utf-16")
+    with pytest.raises(TaskError, match=r"cannot read .*goals.jsonl: 'utf-8' codec"):
+        load_goals(file, shop)
 
 
 def test_words():
