@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from threading import RLock
 from typing import Any
 
@@ -19,7 +20,7 @@ import traitlets
 from himac_lite.errors import RunError, checked
 from himac_lite.runs.folder import Run, load_run
 from himac_lite.widgets import pictures
-from himac_lite.widgets.base import PACKED, Pictured, browser_code, dropdown, records_of
+from himac_lite.widgets.base import PACKED, Pictured, browser_code, records_of
 from himac_lite.widgets.credit import Dials, Member, comparable, credit, level_data
 from himac_lite.widgets.player import RolloutPlayer
 from himac_lite.widgets.plots import SYMBOLS, Record, best_of
@@ -34,9 +35,13 @@ CHOICES: dict[str, dict[str, Any]] = {
 """Control → menu entry → value in `Dials`."""
 SET = ("eps", "omega", "size", "toy_on")
 """Sliders and checkboxes."""
-TITLES = {
-    "baseline": "baseline b", "scale": "scale s", "ddof": "ddof", "over": "statistics over", "reward": "return",
-}  # fmt: skip
+TITLES = {"baseline": "baseline b", "scale": "scale s", "ddof": "ddof", "over": "over", "reward": "return"}
+PANELS: dict[str, tuple[str, ...]] = {
+    "level": ("iteration", "level"),
+    "advantage": ("baseline", "ddof", "scale", "eps", "over", "omega"),
+    "experiment": ("reward", "size", "toy_on"),
+}
+"""Heading of a group of controls → its controls, row by row where the group has two columns."""
 
 SENTENCES = {
     "all": "Advantages of two linked groups",
@@ -44,7 +49,9 @@ SENTENCES = {
     "micro": "Micro group: # sampled executions of #",
     "flat": "Flat group: # episodes, without a plan",
     "spread": " · mean #, std #",
-    "moves": "moves; capitals push a box",
+    "moves": "moves, capitals push",
+    "macro key": "more likely|less likely|★ z*",
+    "micro key": "more likely|less likely|✓ <sub_done> · ◷ budget used up · ★ solved · ✂ out of steps",
     "head": "return|− advantage +",
     "equal": "All # returns are #: nothing to compare. Every advantage is exactly 0: the group teaches nothing and is "
     "left out of the update.",
@@ -57,8 +64,6 @@ SENTENCES = {
     "out": "#, not in the group",
     "typed": "return of ##",
     "dragged": "drag the return of ##",
-    "key": "★ of a blueprint: z*. In a row of moves: ✓ <sub_done> · ◷ budget used up · ★ solved · ✂ out of steps. "
-    "Colour is the advantage that a token trains with: blue, line above: more of it; red, line below: less.",
 }
 """Texts of the browser, which replaces each #."""
 
@@ -113,19 +118,23 @@ class AdvantageExplorer(Pictured, widgets.HBox):
             raise RunError(f"{where} no recorded rollouts; train with record_levels of 1 or more")
         first, level = next((found for i in numbers if (found := self._telling(i))), (numbers[0], 0))
 
-        auto = widgets.Layout(width="auto")
-        self.iteration = dropdown("iteration", numbers, first, auto)
-        self.level = dropdown("level", [("", 0)], 0, auto)
-        for name, of in CHOICES.items():
-            setattr(self, name, dropdown(TITLES[name], list(of.items()), next(iter(of.values())), auto))
-        self.eps = widgets.FloatLogSlider(1e-6, base=10, min=-8, max=0, step=0.5, description="ε", readout_format=".0e")
-        self.omega = widgets.FloatSlider(0.0, min=0, max=2, step=0.05, description="ω, same state (GiGPO)")
-        self.size = widgets.IntSlider(8, min=2, max=8, description="group size")
-        self.toy_on = widgets.Checkbox(
-            False, description="toy mode: set the returns yourself", indent=False, layout=auto
+        label, auto = {"description_width": "68px"}, widgets.Layout(width="auto")
+        self.iteration = widgets.Dropdown(
+            description="iteration", options=numbers, value=first, style=label, layout=auto
         )
-        for slider, width in ((self.eps, "210px"), (self.omega, "330px"), (self.size, "240px")):
-            slider.style.description_width, slider.layout.width = "initial", width
+        select = partial(widgets.Dropdown, style=self.iteration.style, layout=auto)
+        self.level = select(description="level", options=[("", 0)], value=0)
+        for name, of in CHOICES.items():
+            setattr(
+                self, name, select(description=TITLES[name], options=list(of.items()), value=next(iter(of.values())))
+            )
+        self.eps = widgets.FloatLogSlider(
+            1e-6, base=10, min=-8, max=0, step=0.5, description="ε", readout_format=".0e", style=label, layout=auto
+        )
+        slide = {"style": self.eps.style, "layout": auto}
+        self.omega = widgets.FloatSlider(0.0, min=0, max=2, step=0.05, description="ω (GiGPO)", **slide)
+        self.size = widgets.IntSlider(8, min=2, max=8, description="group size", **slide)
+        self.toy_on = widgets.Checkbox(False, description="toy mode: set the returns", indent=False, layout=auto)
         listened = dict.fromkeys(("level", *CHOICES), "index") | dict.fromkeys(SET, "value")
         self.groups = Groups(
             controls={name: [getattr(self, name), trait] for name, trait in listened.items()},
@@ -136,15 +145,15 @@ class AdvantageExplorer(Pictured, widgets.HBox):
         self._fill(first, level)
         self.player = RolloutPlayer(self.record, *self.chosen, plan=self.plan, explorer=self._place)
 
-        wrap = widgets.Layout(display="flex", flex_flow="row wrap")
-        which = [self.iteration] if len(numbers) > 1 else []
-        dials = [getattr(self, name) for name in CHOICES]
-        top = widgets.HBox([*which, self.level, self.toy_on], layout=wrap)
-        middle = widgets.HBox([*dials, self.eps, self.omega, self.size], layout=wrap)
-        left = widgets.VBox([top, middle, self.groups], layout={"flex": "1 1 480px", "min_width": "0"})
-        beside = {"flex": "1 1 260px", "max_width": "400px", "margin": "0 0 0 12px"}
-        right = widgets.VBox([self.player, self.sums], layout=beside)
-        super().__init__([left, right], layout=wrap, **kwargs)
+        panels = [self._panel(title, names, auto) for title, names in PANELS.items()]
+        if len(numbers) == 1:
+            panels[0].children = (panels[0].children[0], self.level)
+        top = widgets.HBox(panels, layout=auto)
+        top.add_class("hx-panels")
+        left = widgets.VBox([self.groups], layout={"flex": "3 1 400px", "min_width": "0"})
+        right = widgets.VBox([self.player, self.sums], layout={"flex": "1 1 240px", "min_width": "0"})
+        wrap = widgets.Layout(flex_flow="row wrap", width="100%", grid_gap="4px 16px")
+        super().__init__([top, left, right], layout=wrap, **kwargs)
         self.iteration.observe(self._changed, "value")
         self.level.observe(self._show_chosen, "value")
         self.groups.observe(self._show_chosen, ["chosen", "plan"])
@@ -205,6 +214,13 @@ class AdvantageExplorer(Pictured, widgets.HBox):
         return comparable([groups[own]] if self.toy_on.value else groups, 0 if self.toy_on.value else own, dials.size)
 
     # Inside
+
+    def _panel(self, title: str, names: Sequence[str], layout: widgets.Layout) -> widgets.VBox:
+        """Controls under a heading; explorer.css puts them into columns."""
+        heading = widgets.HTML(f"<h4>{title}</h4>", layout=layout)
+        panel = widgets.VBox([heading, *(getattr(self, name) for name in names)], layout=layout)
+        panel.add_class("hx-panel")
+        return panel
 
     @property
     def _key(self) -> str:

@@ -314,6 +314,32 @@ def test_what_a_model_wrote_is_shown_as_text(page):
     assert "z* is the same as before" in cell(page, ODD).inner_text()
 
 
+LAYOUT = """(c) => {
+  const box = (node) => node.getBoundingClientRect(), top = box(c.querySelector(".hx-panels")).top;
+  const columns = [...c.querySelectorAll(".hx-panel")].map((panel) => [...panel.querySelectorAll("select, .noUi-target, .ui-slider")]
+    .map((control) => Math.round(box(control.closest(".jupyter-widgets")).left)));
+  const cut = [...c.querySelectorAll(".hx-panel .widget-label, .hx-row > *")].filter((n) => n.scrollWidth > n.clientWidth + 1);
+  const lowest = [...c.querySelectorAll(".hx-group, .himac-rollout-board")].map((n) => box(n).bottom - top);
+  return { columns: columns.map((lefts) => new Set(lefts).size), cut: cut.map((n) => n.textContent), lowest: Math.max(...lowest) };
+}"""
+"""Columns of aligned controls in each panel, what is cut off, and the pixels down to the end of groups and board."""
+
+
+@pytest.mark.parametrize("width", [1280, 800, 390])
+def test_the_explorer_fits_at_every_width(page, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    where = cell(page, EXPLORER)
+    try:
+        until(lambda: where.evaluate(LAYOUT)["cut"], [])
+        found = where.evaluate(LAYOUT)
+        assert found["columns"] == {1280: [1, 2, 1], 800: [1, 2, 2], 390: [1, 1, 1]}[width]
+        if width == 1280:  # of 800 pixels, Notebook 7's own bars take 102
+            assert found["lowest"] <= 698
+        where.screenshot(path=SHOTS / f"{page.kind}-explorer-{width}.png")
+    finally:
+        page.set_viewport_size({"width": 1280, "height": 900})
+
+
 def test_nothing_is_fetched_from_elsewhere(page):
     assert page.foreign == []
 

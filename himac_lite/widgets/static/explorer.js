@@ -48,8 +48,8 @@ function explorer(model, el, controls) {
   const plan = () => own("plan")[1] ?? best();
   const shown = () => `${key()}:${plan()}`;
   const chosen = () => (own("chosen").length ? own("chosen").slice(1) : here().macro ? ["macro", Math.max(0, best())] : ["micro", 0]);
-  const toy = (kind) => get("toy_on") && (own("toy")[1]?.[kind] || recorded(here(), kind).map((m) => m.rets[dials().reward]));
-  const recorded = (l, kind) => (kind === "macro" ? l.macro : l.micros[plan()]) || [];
+  const toy = (kind) => get("toy_on") && (own("toy")[1]?.[kind] || recorded(kind).map((m) => m.rets[dials().reward]));
+  const recorded = (kind) => (kind === "macro" ? here().macro : here().micros[plan()]) || [];
   const kinds = () => (here().macro ? ["macro", "micro"] : ["micro"]);
 
   // The group of this level as the dials want it, and the rest of the batch: other levels, where sizes agree.
@@ -58,7 +58,7 @@ function explorer(model, el, controls) {
     const typed = toy(kind);
     const at = get("level");
     const all = data.levels.map((l, p) => {
-      const members = p === at ? recorded(l, kind) : kind === "macro" ? l.macro || [] : l.micros[l.best];
+      const members = p === at ? recorded(kind) : kind === "macro" ? l.macro || [] : l.micros[l.best];
       return members.slice(0, size).map((m, n) => ({ ...m, ret: typed && p === at ? typed[n] ?? 0 : m.rets[reward] }));
     });
     return typed || all.some((g) => g.length !== all[at].length) ? [[all[at]], 0] : [all, at];
@@ -73,11 +73,12 @@ function explorer(model, el, controls) {
       const part = { title: make("h4", table), note: make("p", table, { className: "hx-flag" }), rows: [] };
       const head = make("div", table, { className: "hx-row hx-head" });
       const words = kind === "macro" ? here().words : say("moves");
-      for (const text of ["", words, ...say("head").split("|"), ""]) make("span", head, { textContent: text });
-      recorded(here(), kind).forEach((m, n) => part.rows.push(row(table, kind, m, n)));
+      const [, said] = ["", words, ...say("head").split("|"), ""].map((textContent) => make("span", head, { textContent }));
+      // The colours and marks of a row, above the column that has them.
+      say(`${kind} key`).split("|").forEach((textContent, n) => paint(make("span", said, { className: "hx-chip", textContent }), [2, -2, 0][n], 3));
+      recorded(kind).forEach((m, n) => part.rows.push(row(table, kind, m, n)));
       rows[kind] = part;
     }
-    make("p", root, { className: "hx-key", textContent: say("key") });
   }
 
   function row(table, kind, m, n) {
@@ -95,17 +96,14 @@ function explorer(model, el, controls) {
     }
     if (m.bad) make("span", said, { className: "hx-bad", textContent: `✗ ${m.bad}` });
     const ret = make("span", node, { className: "hx-num" });
-    const fields = get("toy_on") && [
-      make("input", ret, { type: "number", step: 0.05 }, { "aria-label": say("typed", SYMBOL[kind], n + 1) }),
-      make("input", ret, { type: "range", min: 0, max: 1, step: 0.05 }, { "aria-label": say("dragged", SYMBOL[kind], n + 1) }),
-    ];
-    for (const field of fields || []) {
-      field.oninput = () => {
-        const values = [...toy(kind)];
-        values[n] = Number(field.value) || 0;
-        set({ toy: [key(), { ...own("toy")[1], [kind]: values }] });
-      };
-    }
+    const oninput = ({ target }) => {
+      const values = [...toy(kind)];
+      values[n] = Number(target.value) || 0;
+      set({ toy: [key(), { ...own("toy")[1], [kind]: values }] });
+    };
+    const inputs = [["number", "typed", {}], ["range", "dragged", { min: 0, max: 1 }]];
+    const fields = get("toy_on") && inputs.map(([type, label, ends]) =>
+      make("input", ret, { type, step: 0.05, ...ends, oninput }, { "aria-label": say(label, SYMBOL[kind], n + 1) }));
     const bar = make("i", make("span", node, { className: "hx-bar" }));
     return { node, name, chips, ret, fields, bar, value: make("span", node, { className: "hx-num hx-a" }) };
   }
@@ -125,8 +123,7 @@ function explorer(model, el, controls) {
       failed.hidden = false;
       return;
     }
-    const values = Object.values(found).flatMap((f) => [...f.member, ...f.actions.flat()]);
-    const limit = Math.max(3, ...values.map(Math.abs));
+    const limit = Math.max(3, ...Object.values(found).flatMap((f) => [...f.member, ...f.actions.flat()]).map(Math.abs));
     for (const kind of kinds()) show(kind, found[kind], limit, group === kind ? at : -1);
     said = { key: shown(), kind: group, n: at, d, found, count: rows[group].rows[at]?.chips.length };
     tell();
@@ -134,12 +131,10 @@ function explorer(model, el, controls) {
 
   function show(kind, { all, p, member, actions }, limit, at) {
     const part = rows[kind];
-    const group = all[p];
-    const r = group.map((m) => m.ret);
+    const r = all[p].map((m) => m.ret);
     const star = kind === "macro" && best() + 1 ? r.indexOf(Math.max(...r)) : -1;
     const z = plan();
-    const title = say(here().macro ? kind : "flat", r.length, zed(z));
-    write(part.title, title + (r.length ? say("spread", fig(mean(r)), fig(std(r, 0))) : ""));
+    write(part.title, say(here().macro ? kind : "flat", r.length, zed(z)) + (r.length ? say("spread", fig(mean(r)), fig(std(r, 0))) : ""));
     let note = "";
     if (kind === "micro" && !r.length) {
       note = here().micros[best()][0] ? say("once", zed(z), here().macro[z].rets[dials().reward], zed(best())) : say("alone");
