@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from himac_lite import storage
 from himac_lite.errors import ModelError, first_line
 from himac_lite.policy.adapter import adapter_settings
 from himac_lite.policy.chat import chat_of
+from himac_lite.policy.conv1d import as_linear
 from himac_lite.policy.distributed import ALONE, Team
 from himac_lite.policy.distributed import device as own_device
+from himac_lite.policy.exactness import learned_positions, prove, refuse_kind, without_dropout
 from himac_lite.policy.model import OF_EXECUTOR, Policy, factors
 from himac_lite.policy.pictures import Pictures
 from himac_lite.policy.products import precision_here, round_products
@@ -77,12 +80,18 @@ def read_model(path: str, revision: str = "main", observation: str = "text") -> 
 
     logging.set_verbosity_error()
     folder_meant = Path(path).is_absolute() or Path(path).exists() or path.startswith(".")  # and not a hub id
+    if (Path(path) / "adapter_config.json").is_file() and not (Path(path) / "config.json").is_file():
+        base = (storage.read_json(Path(path) / "adapter_config.json").get("base_model_name_or_path")) or "its base"
+        raise ModelError(f"{path!r} is an adapter and not a model: give the model {base!s:.200}, and --adapter {path}")
     if folder_meant and not (Path(path) / "config.json").is_file():
         raise ModelError(f"{path!r} is not a model folder: it has no config.json")
     if not folder_meant:
         _reach(path, revision)
     with _reading(f"a causal language model from {path!r}"):
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    refuse_kind(config, auto_class(config)._model_mapping.get(type(config), None), path)
+    without_dropout(config)
+    with _reading(f"the tokenizer of {path!r}"):
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", revision=revision, trust_remote_code=False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -159,8 +168,9 @@ def load_policy(
     with _reading(f"a causal language model from {path!r}"):
         # `output_loading_info` returns a pair, which the library's annotation does not say.
         pair: Any = auto_class(config).from_pretrained(
-            path, quantization_config=quantization if four_bit else None, dtype=dtype, device_map={"": device},
-            output_loading_info=True, revision=revision, use_safetensors=True, trust_remote_code=False,
+            path, config=config, quantization_config=quantization if four_bit else None, dtype=dtype,
+            device_map={"": device}, output_loading_info=True, revision=revision, use_safetensors=True,
+            trust_remote_code=False,
         )  # fmt: skip
         base, loaded = pair
     if loaded["missing_keys"]:  # the library would initialise them at random
@@ -205,6 +215,8 @@ def load_policy(
         computes = base if policy.twin is None else policy.twin
         enable = getattr(computes, "activation_checkpointing_enable", computes.gradient_checkpointing_enable)
         enable({"use_reentrant": False})  # the second name is that of older versions
+    policy.longest = learned_positions(policy.peft_model.get_base_model())
+    prove(policy)
     return policy
 
 
@@ -229,7 +241,8 @@ def dense_model(policy: Policy, dtype: torch.dtype = torch.float32) -> tuple[Any
     kept = {k: v for k, v in base.config.to_dict().items() if k != "quantization_config"}
     with _quiet():
         plain = type(base.config).from_dict(kept)
-        model = auto_class(plain).from_config(plain, dtype=dtype, attn_implementation="sdpa")
+        model = auto_class(plain).from_config(plain, dtype=dtype, attn_implementation=base.config._attn_implementation)
+    as_linear(model)
     model.requires_grad_(False).eval()
     modules, adapted = dict(base.named_modules()), {}
     for name, p in model.named_parameters():
@@ -238,11 +251,17 @@ def dense_model(policy: Policy, dtype: torch.dtype = torch.float32) -> tuple[Any
         weight = getattr(getattr(source, "base_layer", source), kind)
         state = getattr(weight, "quant_state", None)
         value = dequantize_4bit(weight.detach(), state) if state is not None else weight.detach()
+        if kind == "weight" and isinstance(getattr(source, "base_layer", source), Conv1D):
+            value = value.T
         if value.shape != p.shape:  # transformers 5.15 loads such a file in 4 bit without a word
             raise ModelError(f"the weights of {base.config.name_or_path!r} do not fit its config.json: {name}")
         p.copy_(value)
         if hasattr(source, "lora_A") and kind == "weight":
             adapted[name] = source
+    kept_buffers = dict(base.named_buffers())
+    for name, buffer in model.named_buffers():  # some are learned, such as the bias of a router
+        if name in kept_buffers:
+            buffer.copy_(kept_buffers[name])
     return model, adapted
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from himac_lite.policy.conv1d import as_linear
 from himac_lite.policy.decoding import ROWS
 from himac_lite.policy.distributed import device as own_device
 from himac_lite.policy.loading import auto_class, compute_dtype, read_model
@@ -96,6 +97,7 @@ def shape_of(config: Any) -> Shape:
     with torch.device("meta"):
         model = auto_class(config).from_config(config)
     head = model.get_output_embeddings()
+    as_linear(model)
     linears = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
     linear = sum(m.weight.numel() for m in linears)
     text = config.get_text_config()
