@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from himac_lite import storage
 from himac_lite.errors import ModelError, first_line
-from himac_lite.policy.adapter import adapter_settings
+from himac_lite.policy.adapter import adapter_settings, refuse_other_weights
 from himac_lite.policy.chat import chat_of
 from himac_lite.policy.conv1d import as_linear
 from himac_lite.policy.distributed import ALONE, Team
@@ -29,6 +29,7 @@ from himac_lite.policy.static_decoding import CudaGraphs, StaticDecoding
 from himac_lite.settings import BFLOAT16, FLOAT32
 from himac_lite.tasks.registry import WORLDS
 
+TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "tekken*")
 PATIENCE = 4.0
 """Seconds of retries for a connection to the hub."""
 
@@ -85,6 +86,8 @@ def read_model(path: str, revision: str = "main", observation: str = "text") -> 
         raise ModelError(f"{path!r} is an adapter and not a model: give the model {base!s:.200}, and --adapter {path}")
     if folder_meant and not (Path(path) / "config.json").is_file():
         raise ModelError(f"{path!r} is not a model folder: it has no config.json")
+    if folder_meant and not any(any(Path(path).glob(name)) for name in TOKENIZER_FILES):
+        raise ModelError(f"{path!r} has no tokenizer: copy tokenizer.json and tokenizer_config.json of its base there")
     if not folder_meant:
         _reach(path, revision)
     with _reading(f"a causal language model from {path!r}"):
@@ -95,7 +98,10 @@ def read_model(path: str, revision: str = "main", observation: str = "text") -> 
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", revision=revision, trust_remote_code=False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    speech = Policy(None, tokenizer, name=path, chat=chat_of(tokenizer, path))
+    vocabulary = int(getattr(config.get_text_config(), "vocab_size", 0) or 0)
+    speech = Policy(None, tokenizer, name=path, chat=chat_of(tokenizer, path), vocabulary=vocabulary)
+    ends = (tokenizer.pad_token_id, tokenizer.eos_token_id, speech.chat and speech.chat.end)
+    speech.refuse_unknown([i for i in ends if i is not None])
     if observation == "rgb":
         token = getattr(config, "image_token_id", None)
         if token is None or speech.chat is None:
@@ -161,6 +167,8 @@ def load_policy(
     from transformers import BitsAndBytesConfig
 
     config, policy = read_model(path, revision, observation)
+    for folder in {adapter, start} - {None}:
+        adapter_settings(Path(folder))  # before the weights are loaded
     device = device or own_device()
     on_cpu = device == "cpu"
     dtype = compute_dtype(None if on_cpu else torch.cuda.get_device_capability(device))
@@ -185,13 +193,18 @@ def load_policy(
         return LoraConfig(r=rank, lora_alpha=alpha, **settings)
 
     if first := adapter or start:
-        with _reading(f"the adapter {first}", FutureWarning):  # still warns of missing adapter weights
+        # Warnings of missing weights are shown. Their B is zero, so they change nothing yet.
+        with _reading(f"the adapter {first}", FutureWarning), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(lora.seed)
             peft_model = PeftModel.from_pretrained(base, str(first), is_trainable=True, config=saved(first))
             if (first / OF_EXECUTOR).is_dir():
                 peft_model.add_adapter(OF_EXECUTOR, saved(first / OF_EXECUTOR))
                 peft_model.load_adapter(str(first / OF_EXECUTOR), OF_EXECUTOR, is_trainable=True)
+        places = [name.replace(".default.", ".") for name, _ in peft_model.named_parameters() if ".default." in name]
+        for folder in {first, start} - {None}:
+            refuse_other_weights(Path(folder), places)
     else:
-        with torch.random.fork_rng(devices=[]), _quiet():
+        with torch.random.fork_rng(devices=[]), _reading(f"an adapter for {path!r}"):
             torch.manual_seed(lora.seed)
             fresh = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, **settings)
             peft_model = get_peft_model(base, fresh)
@@ -208,7 +221,8 @@ def load_policy(
         policy.start = _saved(policy, start) if adapter else [p.detach().clone() for p in policy.trainable()]
     if on_cpu:
         policy.precision = precision_here(precision)
-        _make_twin(policy)
+        with _reading(f"the weights of {path!r} into memory"):
+            _make_twin(policy)
     elif dtype is torch.float16:  # small gradients of activations would underflow
         policy.scaler = torch.amp.GradScaler("cuda")
     if checkpointing:
@@ -227,7 +241,10 @@ def _saved(policy: Policy, folder: Path) -> list[torch.Tensor]:
     adapter_settings(folder)  # rejects folders for which peft would unpickle or ask a hub
     with _reading(f"the adapter {folder}", FutureWarning):
         kept = load_peft_weights(str(folder), device=str(policy.device))
-        own = [kept[name.replace(".default.", ".")].to(p.dtype) for name, p in policy.named_trainable()]
+        own = [
+            kept.get(name.replace(".default.", "."), torch.zeros_like(p)).to(p.dtype)
+            for name, p in policy.named_trainable()
+        ]
     if any(a.shape != p.shape for a, p in zip(own, policy.trainable(), strict=True)):
         raise ModelError(f"the adapter {folder} has another rank than the run that started from it")
     return own

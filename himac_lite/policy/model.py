@@ -45,7 +45,7 @@ class Policy(Speech):
     micro_tokens: tokens per micro-batch that fit in memory; 0: use the setting.
     checkpointing: recompute activations in the backward pass.
     precision: of the twin's and the reference's products (`products`).
-    longest: tokens that the model has positions for; 0: no limit.
+    longest: tokens that the model has positions for; 0: no limit. vocabulary: as in `Speech`.
     """
 
     peft_model: Any
@@ -65,6 +65,7 @@ class Policy(Speech):
     team: Team = ALONE
     precision: str = FLOAT32
     longest: int = 0
+    vocabulary: int = 0
     _stale: bool = True
     _text_cache: dict[str, list[int]] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
