@@ -75,6 +75,7 @@ def test_other_adapters_are_refused(
     base: Path, tmp_path: Path, settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ):
     foreign(base, tmp_path / "a", **settings)
+    capsys.readouterr()
     with pytest.raises(ModelError, match=r"only plain LoRA|only linear layers"):
         load_policy(str(base), start=tmp_path / "a", device="cpu")
     if "target_modules" not in settings:  # nothing is loaded before
