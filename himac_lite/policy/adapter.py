@@ -26,7 +26,7 @@ ADAPTER = "adapter_model.safetensors"
 HARMLESS = {
     "peft_type", "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform",
     "layers_pattern", "fan_in_fan_out", "task_type", "base_model_name_or_path", "revision", "inference_mode",
-    "peft_version", "auto_mapping",
+    "peft_version", "auto_mapping", "megatron_config", "megatron_core",
 }  # fmt: skip
 """Settings of peft that do not change the function, beyond the weights in the file, and those that are read here."""
 

@@ -21,8 +21,14 @@ _ANSWER, _SEEN, _RULES, _QUESTION = "himacanswer", "himacseen", "himacrules", "h
 """Words that no template contains. They mark the contents in a rendered conversation."""
 DAY = datetime(2024, 7, 26)
 """The day that templates write in place of today's, so that prompts are the same on another day."""
-_SWITCHES = {"enable_thinking": False, "date_string": "26 Jul 2024", "strftime_now": DAY.strftime}
-"""Template variables: no thinking (Qwen3), and a fixed date (Llama 3 and SmolLM3 write it)."""
+_FROZEN = (
+    "{% macro strftime_now(form) %}{{ form"
+    + "".join(f"|replace('%{code}', '{DAY.strftime('%' + code)}')" for code in "dbBmyYaAjHIMSp")
+    + " }}{% endmacro %}"
+)
+"""A definition in front of a template, in place of the library's function, which reads the clock."""
+_SWITCHES = {"enable_thinking": False, "date_string": "26 Jul 2024"}
+"""Template variables: no thinking (Qwen3), and a fixed date (Llama 3 writes it)."""
 TURNS = 3
 """Answers of the conversation by which a template is judged."""
 _THOUGHT = re.compile(r"<think>\s*</think>\s*")
@@ -133,8 +139,13 @@ def _end(tokenizer: Any, tail: str, name: str) -> int:
 
 
 def _render(tokenizer: Any, conversation: Sequence[dict[str, Any]], open_turn: bool) -> str:
+    template: str | None = None
+    if "strftime_now" in (written := tokenizer.get_chat_template()):
+        template = _FROZEN + written
     return str(
-        tokenizer.apply_chat_template(list(conversation), tokenize=False, add_generation_prompt=open_turn, **_SWITCHES)
+        tokenizer.apply_chat_template(
+            list(conversation), chat_template=template, tokenize=False, add_generation_prompt=open_turn, **_SWITCHES
+        )
     )
 
 

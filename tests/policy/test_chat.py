@@ -175,10 +175,10 @@ def test_a_template_that_depends_on_a_turns_position_is_refused(mark: str):
 
 def test_todays_date_is_always_the_same_day():
     tokenizer = hub.make_tokenizer("qwen2.5")
-    tokenizer.chat_template = "{{ strftime_now('%d %B %Y') }}\n" + TURNS
+    tokenizer.chat_template = "{{ strftime_now('%d %B %Y (%A)') }}\n" + TURNS
     chat = chat_of(tokenizer, "toy")
     assert chat is not None
-    assert chat.opening(WORDS).startswith("26 July 2024\n")
+    assert chat.opening(WORDS).startswith("26 July 2024 (Friday)\n")
 
 
 # ---- what a role reads -------------------------------------------------------------------------------------------
