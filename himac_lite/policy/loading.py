@@ -100,7 +100,7 @@ def read_model(path: str, revision: str = "main", observation: str = "text") -> 
         tokenizer.pad_token = tokenizer.eos_token
     vocabulary = int(getattr(config.get_text_config(), "vocab_size", 0) or 0)
     speech = Policy(None, tokenizer, name=path, chat=chat_of(tokenizer, path), vocabulary=vocabulary)
-    ends = (tokenizer.pad_token_id, tokenizer.eos_token_id, speech.chat and speech.chat.end)
+    ends = (tokenizer.pad_token_id, tokenizer.eos_token_id, speech.chat.end if speech.chat else None)
     speech.refuse_unknown([i for i in ends if i is not None])
     if observation == "rgb":
         token = getattr(config, "image_token_id", None)
@@ -167,8 +167,8 @@ def load_policy(
     from transformers import BitsAndBytesConfig
 
     config, policy = read_model(path, revision, observation)
-    for folder in {adapter, start} - {None}:
-        adapter_settings(Path(folder))  # before the weights are loaded
+    for folder in filter(None, (adapter, start)):
+        adapter_settings(folder)  # before the weights are loaded
     device = device or own_device()
     on_cpu = device == "cpu"
     dtype = compute_dtype(None if on_cpu else torch.cuda.get_device_capability(device))
@@ -201,8 +201,8 @@ def load_policy(
                 peft_model.add_adapter(OF_EXECUTOR, saved(first / OF_EXECUTOR))
                 peft_model.load_adapter(str(first / OF_EXECUTOR), OF_EXECUTOR, is_trainable=True)
         places = [name.replace(".default.", ".") for name, _ in peft_model.named_parameters() if ".default." in name]
-        for folder in {first, start} - {None}:
-            refuse_other_weights(Path(folder), places)
+        for folder in filter(None, (adapter, start)):
+            refuse_other_weights(folder, places)
     else:
         with torch.random.fork_rng(devices=[]), _reading(f"an adapter for {path!r}"):
             torch.manual_seed(lora.seed)
