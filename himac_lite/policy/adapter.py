@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,11 +18,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from himac_lite import storage
-from himac_lite.errors import ModelError, RunError
+from himac_lite.errors import ModelError, RunError, first_line
 
 COUNTERS: dict[str, type] = {"iteration": int, "env_steps": int, "tokens": int, "seconds": float}
 """What a checkpoint's state counts, and in which type."""
 ADAPTER = "adapter_model.safetensors"
+HARMLESS = {
+    "peft_type", "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform",
+    "layers_pattern", "fan_in_fan_out", "task_type", "base_model_name_or_path", "revision", "inference_mode",
+    "peft_version", "auto_mapping", "megatron_config", "megatron_core",
+}  # fmt: skip
+"""Settings of peft that do not change the function, beyond the weights in the file, and those that are read here."""
 
 
 def write(folder: Path, peft_model: Any, optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -129,4 +135,38 @@ def adapter_settings(folder: Path) -> tuple[int, int]:
         raise ModelError(f"{folder} is no LoRA adapter but {str(found.get('peft_type'))[:40]!r}")
     if type(rank) is not int or type(alpha) is not int or not (1 <= rank <= 10**4 and 1 <= alpha <= 10**6):
         raise ModelError(f"{folder / 'adapter_config.json'}: r and lora_alpha must be whole numbers of at least 1")
+    _refuse_other_lora(found, folder)
     return rank, alpha
+
+
+def _refuse_other_lora(found: Mapping[str, Any], folder: Path) -> None:
+    """Raise `ModelError` for a setting by which the function is not W + alpha/r·B·A."""
+    from peft import LoraConfig
+
+    plain = LoraConfig()
+    for name, value in found.items():
+        allowed = name in HARMLESS or not value or value == getattr(plain, name, None)
+        if name == "init_lora_weights":  # others have changed the weights of the base
+            allowed = type(value) is bool or value in ("gaussian", "orthogonal", "eva")
+        if not allowed:
+            raise ModelError(
+                f"the adapter {folder} has {name[:40]}={str(value)[:40]}: only plain LoRA is computed exactly; "
+                "merge the adapter into its base model, and pass that as --model"
+            )
+
+
+def refuse_other_weights(folder: Path, names: Iterable[str]) -> None:
+    """Raise `ModelError` if an adapter's file has weights that the model has no place for, or half of a pair.
+
+    names: of the model's LoRA parameters, as a file has them.
+    """
+    try:
+        with safe_open(str(folder / ADAPTER), framework="pt") as opened:
+            saved = set(opened.keys())
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"cannot load the adapter {folder}: {first_line(error)}") from None
+    if other := sorted(saved - set(names)):
+        raise ModelError(f"the adapter {folder} changes {other[0]:.120}: only linear layers of the blocks are adapted")
+    pairs = {name: name.replace(".lora_A.", ".lora_B.") for name in names if ".lora_A." in name}
+    if half := [a for a, b in pairs.items() if (a in saved) != (b in saved)]:
+        raise ModelError(f"the adapter {folder} has half of the pair of {half[0]:.120}")

@@ -8,8 +8,10 @@ the prompt.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from himac_lite.errors import ModelError, first_line
@@ -17,8 +19,19 @@ from himac_lite.tasks import Words
 
 _ANSWER, _SEEN, _RULES, _QUESTION = "himacanswer", "himacseen", "himacrules", "himacquestion"
 """Words that no template contains. They mark the contents in a rendered conversation."""
+DAY = datetime(2024, 7, 26)
+"""The day that templates write in place of today's, so that prompts are the same on another day."""
+_FROZEN = (
+    "{% macro strftime_now(form) %}{{ form"
+    + "".join(f"|replace('%{code}', '{DAY.strftime('%' + code)}')" for code in "dbBmyYaAjHIMSp")
+    + " }}{% endmacro %}"
+)
+"""A definition in front of a template, in place of the library's function, which reads the clock."""
 _SWITCHES = {"enable_thinking": False, "date_string": "26 Jul 2024"}
-"""Template variables: no thinking (Qwen3), and a fixed date (Llama 3 writes it), for reproducible prompts."""
+"""Template variables: no thinking (Qwen3), and a fixed date (Llama 3 writes it)."""
+TURNS = 3
+"""Answers of the conversation by which a template is judged."""
+_THOUGHT = re.compile(r"<think>\s*</think>\s*")
 
 
 @dataclass(frozen=True)
@@ -61,19 +74,50 @@ def chat_of(tokenizer: Any, name: str) -> Chat | None:
     """
     if not getattr(tokenizer, "chat_template", None):
         return None
-    has_system = _takes_system(tokenizer)
-    start = messages(Words(_RULES, _QUESTION), has_system)
-    answered = [*start, {"role": "assistant", "content": _ANSWER}]
+    found: Chat | str = "it has no turns"
+    for has_system in (True, False) if _takes_system(tokenizer) else (False,):
+        # Some templates put the system message into the last user turn; then the rules go into the first.
+        found = _joints(tokenizer, has_system, name)
+        if isinstance(found, Chat):
+            return found
+    raise ModelError(f"the chat template of {name} cannot be used: {found}")
+
+
+def _joints(tokenizer: Any, has_system: bool, name: str) -> Chat | str:
+    """The fixed texts of a template, or the reason why it has none."""
+    conversation: list[dict[str, str]] = messages(Words(_RULES, _QUESTION), has_system)
+    rendered, answered = [], ""
     try:
-        ended = _render(tokenizer, answered, open_turn=False).rpartition(_ANSWER)
-        replied = _render(tokenizer, [*answered, {"role": "user", "content": _SEEN}], open_turn=True)
+        opening = _closed(_render(tokenizer, conversation, open_turn=True))
+        for turn in range(TURNS):
+            conversation.append({"role": "assistant", "content": f"{_ANSWER}{turn}"})
+            answered = answered or _render(tokenizer, conversation, open_turn=False)
+            conversation.append({"role": "user", "content": f"{_SEEN}{turn}"})
+            rendered.append(_render(tokenizer, conversation, open_turn=True))
     except Exception as error:  # templates raise any type
-        raise ModelError(f"the chat template of {name} cannot hold a conversation: {first_line(error)}") from None
-    _, answer, rest = replied.rpartition(_ANSWER)
-    after, found, before = rest.partition(_SEEN)
-    if not (ended[1] and answer and found and after):
-        raise ModelError(f"the chat template of {name} omits an answer, an observation or the text between them")
-    return Chat(tokenizer, has_system, after, _closed(before), _end(tokenizer, ended[2], name))
+        return f"it fails for several turns: {first_line(error)}"
+    joints = []
+    for turn, text in enumerate(rendered):
+        _, answer, rest = text.rpartition(f"{_ANSWER}{turn}")
+        after, seen, before = rest.partition(f"{_SEEN}{turn}")
+        if not (answer and seen and after):
+            return "it omits an answer, an observation or the text between them"
+        joints.append((after, _closed(before)))
+    after, before = joints[0]
+    if any(word in after + before for word in (_RULES, _QUESTION, _ANSWER, _SEEN)):
+        return "it repeats an earlier message in a later turn"
+    whole = opening + "".join(f"{_ANSWER}{turn}{after}{_SEEN}{turn}{before}" for turn in range(TURNS))
+    if set(joints) != {joints[0]} or _thoughtless(whole) != _thoughtless(rendered[-1]):
+        return "what it writes depends on the position of a turn"
+    _, found, tail = answered.rpartition(f"{_ANSWER}0")
+    if not found:
+        return "it omits the last answer"
+    return Chat(tokenizer, has_system, after, before, _end(tokenizer, tail, name))
+
+
+def _thoughtless(text: str) -> str:
+    """Without empty thoughts, which templates drop from earlier turns, and without space at the end of lines."""
+    return re.sub(r"\s*\n\s*", "\n", _THOUGHT.sub("", _closed(text))).strip()
 
 
 def _takes_system(tokenizer: Any) -> bool:
@@ -95,8 +139,13 @@ def _end(tokenizer: Any, tail: str, name: str) -> int:
 
 
 def _render(tokenizer: Any, conversation: Sequence[dict[str, Any]], open_turn: bool) -> str:
+    template: str | None = None
+    if "strftime_now" in (written := tokenizer.get_chat_template()):
+        template = _FROZEN + written
     return str(
-        tokenizer.apply_chat_template(list(conversation), tokenize=False, add_generation_prompt=open_turn, **_SWITCHES)
+        tokenizer.apply_chat_template(
+            list(conversation), chat_template=template, tokenize=False, add_generation_prompt=open_turn, **_SWITCHES
+        )
     )
 
 

@@ -248,15 +248,42 @@ def logits_of(
 
     ids: int64 [B, T]. mask: int64 [B, cached + T], 0 for padding. keep: K, or the places as int64 [K].
     """
+    columns = torch.arange(mask.shape[1] - ids.shape[1], mask.shape[1], device=mask.device)
     logits: torch.Tensor = model(
         input_ids=ids,
-        attention_mask=None if bool(mask.all()) else mask,  # attention is faster without an explicit mask
+        attention_mask=None if bool(mask.all()) else attention_of(model, mask, columns),  # faster without a mask
         position_ids=(mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :],
         past_key_values=cache,
         use_cache=cache is not None,
         logits_to_keep=keep,
     ).logits.float()
     return logits
+
+
+def attention_of(model: Any, mask: torch.Tensor, columns: torch.Tensor) -> Any:
+    """The mask of a forward pass over tokens in these columns, in the form that the model needs.
+
+    mask: int64 [B, N], 0 for padding. columns: int64 [T]. Transformers measures a sliding window in columns, but there
+    may be padding between the tokens of a row, which would narrow its window. For a model with such a window the masks
+    are made here from the tokens' positions, bool or additive [B, 1, T, N].
+    """
+    config = getattr(model, "config", None)
+    text = config.get_text_config() if config is not None else None
+    window, kinds = getattr(text, "sliding_window", None), set(getattr(text, "layer_types", None) or ())
+    if window is None or mask.shape[1] <= window or (kinds and "sliding_attention" not in kinds):
+        return mask
+    query, key, place = columns[:, None], torch.arange(mask.shape[1], device=mask.device), mask.cumsum(1)
+    near = place[:, columns, None] - place[:, None, :] < window
+    before = (key <= query) & (mask[:, None, :] == 1)
+
+    def form(seen: torch.Tensor) -> torch.Tensor:
+        seen = (seen | (key == query))[:, None]  # padding attends to itself, because attention to nothing is nan
+        if config._attn_implementation == "sdpa":
+            return seen
+        return torch.zeros(seen.shape, device=seen.device).masked_fill(~seen, torch.finfo(torch.float32).min)
+
+    made = {"full_attention": before, "sliding_attention": before & near}
+    return {kind: form(made[kind]) for kind in kinds} if kinds else form(made["sliding_attention"])
 
 
 def sample(

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from himac_lite import storage
 from himac_lite.errors import ModelError, first_line
-from himac_lite.policy.adapter import adapter_settings
+from himac_lite.policy.adapter import adapter_settings, refuse_other_weights
 from himac_lite.policy.chat import chat_of
+from himac_lite.policy.conv1d import as_linear
 from himac_lite.policy.distributed import ALONE, Team
 from himac_lite.policy.distributed import device as own_device
+from himac_lite.policy.exactness import learned_positions, prove, refuse_kind, without_dropout
 from himac_lite.policy.model import OF_EXECUTOR, Policy, factors
 from himac_lite.policy.pictures import Pictures
 from himac_lite.policy.products import precision_here, round_products
@@ -26,6 +29,7 @@ from himac_lite.policy.static_decoding import CudaGraphs, StaticDecoding
 from himac_lite.settings import BFLOAT16, FLOAT32
 from himac_lite.tasks.registry import WORLDS
 
+TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "tekken*")
 PATIENCE = 4.0
 """Seconds of retries for a connection to the hub."""
 
@@ -77,16 +81,27 @@ def read_model(path: str, revision: str = "main", observation: str = "text") -> 
 
     logging.set_verbosity_error()
     folder_meant = Path(path).is_absolute() or Path(path).exists() or path.startswith(".")  # and not a hub id
+    if (Path(path) / "adapter_config.json").is_file() and not (Path(path) / "config.json").is_file():
+        base = (storage.read_json(Path(path) / "adapter_config.json").get("base_model_name_or_path")) or "its base"
+        raise ModelError(f"{path!r} is an adapter and not a model: give the model {base!s:.200}, and --adapter {path}")
     if folder_meant and not (Path(path) / "config.json").is_file():
         raise ModelError(f"{path!r} is not a model folder: it has no config.json")
+    if folder_meant and not any(any(Path(path).glob(name)) for name in TOKENIZER_FILES):
+        raise ModelError(f"{path!r} has no tokenizer: copy tokenizer.json and tokenizer_config.json of its base there")
     if not folder_meant:
         _reach(path, revision)
     with _reading(f"a causal language model from {path!r}"):
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    refuse_kind(config, auto_class(config)._model_mapping.get(type(config), None), path)
+    without_dropout(config)
+    with _reading(f"the tokenizer of {path!r}"):
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", revision=revision, trust_remote_code=False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    speech = Policy(None, tokenizer, name=path, chat=chat_of(tokenizer, path))
+    vocabulary = int(getattr(config.get_text_config(), "vocab_size", 0) or 0)
+    speech = Policy(None, tokenizer, name=path, chat=chat_of(tokenizer, path), vocabulary=vocabulary)
+    ends = (tokenizer.pad_token_id, tokenizer.eos_token_id, speech.chat.end if speech.chat else None)
+    speech.refuse_unknown([i for i in ends if i is not None])
     if observation == "rgb":
         token = getattr(config, "image_token_id", None)
         if token is None or speech.chat is None:
@@ -152,6 +167,8 @@ def load_policy(
     from transformers import BitsAndBytesConfig
 
     config, policy = read_model(path, revision, observation)
+    for folder in filter(None, (adapter, start)):
+        adapter_settings(folder)  # before the weights are loaded
     device = device or own_device()
     on_cpu = device == "cpu"
     dtype = compute_dtype(None if on_cpu else torch.cuda.get_device_capability(device))
@@ -159,8 +176,9 @@ def load_policy(
     with _reading(f"a causal language model from {path!r}"):
         # `output_loading_info` returns a pair, which the library's annotation does not say.
         pair: Any = auto_class(config).from_pretrained(
-            path, quantization_config=quantization if four_bit else None, dtype=dtype, device_map={"": device},
-            output_loading_info=True, revision=revision, use_safetensors=True, trust_remote_code=False,
+            path, config=config, quantization_config=quantization if four_bit else None, dtype=dtype,
+            device_map={"": device}, output_loading_info=True, revision=revision, use_safetensors=True,
+            trust_remote_code=False,
         )  # fmt: skip
         base, loaded = pair
     if loaded["missing_keys"]:  # the library would initialise them at random
@@ -175,13 +193,18 @@ def load_policy(
         return LoraConfig(r=rank, lora_alpha=alpha, **settings)
 
     if first := adapter or start:
-        with _reading(f"the adapter {first}", FutureWarning):  # still warns of missing adapter weights
+        # Warnings of missing weights are shown. Their B is zero, so they change nothing yet.
+        with _reading(f"the adapter {first}", FutureWarning), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(lora.seed)
             peft_model = PeftModel.from_pretrained(base, str(first), is_trainable=True, config=saved(first))
             if (first / OF_EXECUTOR).is_dir():
                 peft_model.add_adapter(OF_EXECUTOR, saved(first / OF_EXECUTOR))
                 peft_model.load_adapter(str(first / OF_EXECUTOR), OF_EXECUTOR, is_trainable=True)
+        places = [name.replace(".default.", ".") for name, _ in peft_model.named_parameters() if ".default." in name]
+        for folder in filter(None, (adapter, start)):
+            refuse_other_weights(folder, places)
     else:
-        with torch.random.fork_rng(devices=[]), _quiet():
+        with torch.random.fork_rng(devices=[]), _reading(f"an adapter for {path!r}"):
             torch.manual_seed(lora.seed)
             fresh = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, **settings)
             peft_model = get_peft_model(base, fresh)
@@ -198,13 +221,16 @@ def load_policy(
         policy.start = _saved(policy, start) if adapter else [p.detach().clone() for p in policy.trainable()]
     if on_cpu:
         policy.precision = precision_here(precision)
-        _make_twin(policy)
+        with _reading(f"the weights of {path!r} into memory"):
+            _make_twin(policy)
     elif dtype is torch.float16:  # small gradients of activations would underflow
         policy.scaler = torch.amp.GradScaler("cuda")
     if checkpointing:
         computes = base if policy.twin is None else policy.twin
         enable = getattr(computes, "activation_checkpointing_enable", computes.gradient_checkpointing_enable)
         enable({"use_reentrant": False})  # the second name is that of older versions
+    policy.longest = learned_positions(policy.peft_model.get_base_model())
+    prove(policy)
     return policy
 
 
@@ -215,7 +241,10 @@ def _saved(policy: Policy, folder: Path) -> list[torch.Tensor]:
     adapter_settings(folder)  # rejects folders for which peft would unpickle or ask a hub
     with _reading(f"the adapter {folder}", FutureWarning):
         kept = load_peft_weights(str(folder), device=str(policy.device))
-        own = [kept[name.replace(".default.", ".")].to(p.dtype) for name, p in policy.named_trainable()]
+        own = [
+            kept.get(name.replace(".default.", "."), torch.zeros_like(p)).to(p.dtype)
+            for name, p in policy.named_trainable()
+        ]
     if any(a.shape != p.shape for a, p in zip(own, policy.trainable(), strict=True)):
         raise ModelError(f"the adapter {folder} has another rank than the run that started from it")
     return own
@@ -229,7 +258,8 @@ def dense_model(policy: Policy, dtype: torch.dtype = torch.float32) -> tuple[Any
     kept = {k: v for k, v in base.config.to_dict().items() if k != "quantization_config"}
     with _quiet():
         plain = type(base.config).from_dict(kept)
-        model = auto_class(plain).from_config(plain, dtype=dtype, attn_implementation="sdpa")
+        model = auto_class(plain).from_config(plain, dtype=dtype, attn_implementation=base.config._attn_implementation)
+    as_linear(model)
     model.requires_grad_(False).eval()
     modules, adapted = dict(base.named_modules()), {}
     for name, p in model.named_parameters():
@@ -238,11 +268,17 @@ def dense_model(policy: Policy, dtype: torch.dtype = torch.float32) -> tuple[Any
         weight = getattr(getattr(source, "base_layer", source), kind)
         state = getattr(weight, "quant_state", None)
         value = dequantize_4bit(weight.detach(), state) if state is not None else weight.detach()
+        if kind == "weight" and isinstance(getattr(source, "base_layer", source), Conv1D):
+            value = value.T
         if value.shape != p.shape:  # transformers 5.15 loads such a file in 4 bit without a word
             raise ModelError(f"the weights of {base.config.name_or_path!r} do not fit its config.json: {name}")
         p.copy_(value)
         if hasattr(source, "lora_A") and kind == "weight":
             adapted[name] = source
+    kept_buffers = dict(base.named_buffers())
+    for name, buffer in model.named_buffers():  # some are learned, such as the bias of a router
+        if name in kept_buffers:
+            buffer.copy_(kept_buffers[name])
     return model, adapted
 
 

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from himac_lite.errors import ModelError, first_line
+from himac_lite.policy.adapter import adapter_settings
+from himac_lite.policy.conv1d import as_linear
 from himac_lite.policy.decoding import ROWS
 from himac_lite.policy.distributed import device as own_device
+from himac_lite.policy.exactness import learned_positions
 from himac_lite.policy.loading import auto_class, compute_dtype, read_model
 from himac_lite.policy.parallel import cores
 from himac_lite.policy.products import precision_here
@@ -35,7 +40,7 @@ class Shape:
 
     linear: weights of all linear layers except the output layer. rest: all other parameters.
     lora_per_rank: Σ (inputs + outputs) over the linear layers. layers, hidden, inner, vocab: as in the config.
-    query, key: width of all query heads, and of all key heads.
+    query, key: width of all query heads, and of all key heads. positions: of a learned embedding; 0: no limit.
     """
 
     linear: int
@@ -47,6 +52,7 @@ class Shape:
     vocab: int
     query: int
     key: int
+    positions: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,7 @@ def shape_of(config: Any) -> Shape:
     with torch.device("meta"):
         model = auto_class(config).from_config(config)
     head = model.get_output_embeddings()
+    as_linear(model)
     linears = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
     linear = sum(m.weight.numel() for m in linears)
     text = config.get_text_config()
@@ -105,7 +112,7 @@ def shape_of(config: Any) -> Shape:
         linear, sum(p.numel() for p in model.parameters()) - linear,
         sum(m.in_features + m.out_features for m in linears),
         text.num_hidden_layers, hidden, getattr(text, "intermediate_size", None) or 4 * hidden, text.vocab_size,
-        heads * wide, (getattr(text, "num_key_value_heads", None) or heads) * wide,
+        heads * wide, (getattr(text, "num_key_value_heads", None) or heads) * wide, learned_positions(model),
     )  # fmt: skip
 
 
@@ -178,7 +185,15 @@ def before_loading(path: str, config: Train, task: Any, levels: Sequence[Any], p
     Raises ModelError as `load_policy` does.
     """
     model_config, speech = read_model(path, config.model.revision, config.model.observation)
-    shape, tokens = shape_of(model_config), tokens_of(speech, task, levels[:8], planner)
+    if config.model.adapter:
+        adapter_settings(Path(config.model.adapter))
+    try:
+        shape = shape_of(model_config)
+    except (AttributeError, TypeError, ValueError) as error:  # an architecture that names its sizes in another way
+        raise ModelError(f"the sizes of {path!r} cannot be read from its config: {first_line(error)}") from None
+    tokens = tokens_of(speech, task, levels[:8], planner)
+    speech.longest = shape.positions
+    speech.refuse_longer(tokens.sequence)
     if not torch.cuda.is_available():
         micro = config.update.micro_tokens or DEFAULT_TOKENS
         return estimate(shape, tokens, config, torch.float32, micro, on_cpu=True, workers=cores())

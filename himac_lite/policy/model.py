@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
+from himac_lite.errors import ModelError
 from himac_lite.objective import entropy, token_log_probs
 from himac_lite.policy.chat import Chat
-from himac_lite.policy.decoding import ROWS, DecodingContext, Growing, Stream, decode, row_batches
+from himac_lite.policy.decoding import ROWS, DecodingContext, Growing, React, Stream, decode, row_batches
 from himac_lite.policy.distributed import ALONE, Team
 from himac_lite.policy.forward import logits_after, logits_at_once
 from himac_lite.policy.parallel import cores
@@ -44,6 +45,7 @@ class Policy(Speech):
     micro_tokens: tokens per micro-batch that fit in memory; 0: use the setting.
     checkpointing: recompute activations in the backward pass.
     precision: of the twin's and the reference's products (`products`).
+    longest: tokens that the model has positions for; 0: no limit. vocabulary: as in `Speech`.
     """
 
     peft_model: Any
@@ -62,6 +64,8 @@ class Policy(Speech):
     scaler: Any = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
     team: Team = ALONE
     precision: str = FLOAT32
+    longest: int = 0
+    vocabulary: int = 0
     _stale: bool = True
     _text_cache: dict[str, list[int]] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
@@ -77,6 +81,7 @@ class Policy(Speech):
             return []
         # On a CPU processes share whole batches, for the same bits as one process; on CUDA they share prompts.
         rows = self.team.rows(prompts, row_batches(prompts, max_rows) if self.twin is not None else None)
+        react = react if not self.longest else self._counted(prompts, react)
         uniform = self.team.numbers(sampling, len(prompts), max_sampled, rows)
         model = self.computing()
         model.eval()
@@ -88,6 +93,27 @@ class Policy(Speech):
             max_rows=max_rows, workers=self.workers if self.static is None else 1, context=self._context,
         )  # fmt: skip
         return self.team.whole(rows, own, react)
+
+    def _counted(self, prompts: Sequence[Sequence[int]], react: React) -> React:
+        """`react`, with an error when a row is longer than the model's positions."""
+        used = [len(prompt) for prompt in prompts]
+
+        def counting(row: int, token: int) -> list[int] | None:
+            forced = react(row, token)
+            used[row] += 1 + len(forced or ())
+            self.refuse_longer(used[row])
+            return forced
+
+        self.refuse_longer(max(used))
+        return counting
+
+    def refuse_longer(self, tokens: int) -> None:
+        """Raise ModelError for a sequence that is longer than the model's positions."""
+        if self.longest and tokens > self.longest:
+            raise ModelError(
+                f"{self.name!r} has positions for {self.longest} tokens, and a sequence is longer: choose smaller "
+                "levels, or lower rollout.max_steps and rollout.subgoal_budget"
+            )
 
     def _context(self, model: Any, pad_id: int) -> DecodingContext:
         static = None if self.pictures else self.static  # a picture shifts later positions
@@ -109,6 +135,7 @@ class Policy(Speech):
         allowed = batch[0].allowed
         if any(s.allowed != allowed for s in batch):
             raise ValueError("the sequences of a batch must share one constraint: split the batch by `allowed`")
+        self.refuse_longer(max(len(s.ids) for s in batch))
         width = max(len(s.ids) - s.prompt_len for s in batch)
         pad = self.tokenizer.pad_token_id or 0
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+from himac_lite.errors import ModelError
 from himac_lite.policy.actions import ActionTask, Codes, Reader, spell
 from himac_lite.policy.chat import Chat
 from himac_lite.policy.pictures import Pictures, Shows
@@ -14,12 +15,17 @@ from himac_lite.types import Role, SubGoal
 
 
 class Speech:
-    """Text ↔ token ids. chat: None without a chat template. pictures: None except for a vision-language model."""
+    """Text ↔ token ids.
+
+    chat: None without a chat template. pictures: None except for a vision-language model. vocabulary: number of token
+    ids that the model has embeddings of; 0: not known.
+    """
 
     tokenizer: Any
     name: str
     chat: Chat | None
     pictures: Pictures | None
+    vocabulary: int
     _text_cache: dict[str, list[int]]
     _lock: Any
 
@@ -30,8 +36,19 @@ class Speech:
             with self._lock:  # a tokenizer serves one thread at a time
                 if len(self._text_cache) > 50_000:
                     self._text_cache.clear()
-                ids = self._text_cache[key] = list(self.tokenizer(text, add_special_tokens=prompt).input_ids)
+                ids = list(self.tokenizer(text, add_special_tokens=prompt).input_ids)
+                self.refuse_unknown(ids)
+                self._text_cache[key] = ids
         return list(ids)
+
+    def refuse_unknown(self, ids: Sequence[int]) -> None:
+        """Raise ModelError for a token that the tokenizer knows and the model has no embedding of."""
+        if self.vocabulary and max(ids, default=0) >= self.vocabulary:
+            token = self.tokenizer.convert_ids_to_tokens(max(ids))
+            raise ModelError(
+                f"the tokenizer of {self.name!r} does not fit its model: it writes {token!r} as number {max(ids)}, and "
+                f"the model has {self.vocabulary} embeddings"
+            )
 
     def text(self, ids: Sequence[int]) -> str:
         if self.pictures is not None:

@@ -22,7 +22,7 @@ import torch
 from transformers.cache_utils import Cache, StaticLayer
 
 from himac_lite.errors import first_line
-from himac_lite.policy.decoding import DecodingContext, Growing, left_padded
+from himac_lite.policy.decoding import DecodingContext, Growing, attention_of, left_padded
 
 Run = Callable[[], torch.Tensor]
 """Computes one step on the inputs in place: logits [B, V]."""
@@ -113,9 +113,11 @@ class Step:
         self.recorded: Run | None = None
 
     def run(self) -> torch.Tensor:
+        written: Any = self.cache.layers[0]
+        columns = written.cumulative_length + torch.arange(self.ids.shape[1], device=self.ids.device)
         out = self.model(
-            input_ids=self.ids, attention_mask=self.mask, position_ids=self.positions, past_key_values=self.cache,
-            use_cache=True, logits_to_keep=1,
+            input_ids=self.ids, attention_mask=attention_of(self.model, self.mask, columns),
+            position_ids=self.positions, past_key_values=self.cache, use_cache=True, logits_to_keep=1,
         )  # fmt: skip
         logits: torch.Tensor = out.logits[:, -1].float()
         return logits

@@ -17,6 +17,7 @@ import torch
 from himac_lite import storage
 from himac_lite.errors import ConfigError, ModelError, RunError
 from himac_lite.policy.chat import messages
+from himac_lite.policy.conv1d import as_conv1d
 from himac_lite.policy.loading import dense_model
 from himac_lite.policy.model import OF_EXECUTOR, Policy, factors
 from himac_lite.runs.folder import Run
@@ -41,6 +42,7 @@ def merged_model(policy: Policy, dtype: torch.dtype = torch.float32) -> Any:
             if name in adapted:
                 a, b, s = factors(adapted[name], policy.adapter)
                 p += (s * (b @ a)).to(p.device, p.dtype)
+    as_conv1d(model)
     return model.to(dtype)
 
 

@@ -132,6 +132,55 @@ def test_messages_without_rules_have_no_system_message():
     assert chats.messages(Words("", "BOARD")) == [{"role": "user", "content": "BOARD"}]
 
 
+# A template of Qwen's form, with something at the place of the mark.
+TURNS = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{# HERE #}{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SYSTEM_IN_THE_LAST_TURN = (
+    "{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] %}{% set messages = messages[1:] %}"
+    "{% endif %}" + TURNS.replace("{# HERE #}", "{% if system is defined and loop.last %}{{ system }}\n\n{% endif %}")
+)
+
+
+def test_rules_that_a_template_moves_into_the_last_turn_stay_in_the_first():
+    tokenizer = hub.make_tokenizer("qwen2.5")
+    tokenizer.chat_template = SYSTEM_IN_THE_LAST_TURN
+    said = [*chats.messages(WORDS), {"role": "assistant", "content": "A"}, {"role": "user", "content": "B"}]
+    moved = chats._render(tokenizer, said, True)
+    assert moved.endswith("user\nRULES\n\nB<|im_end|>\n<|im_start|>assistant\n")
+    chat = chat_of(tokenizer, "toy")
+    assert chat is not None
+    assert not chat.has_system
+    assert chat.opening(WORDS) == "<|im_start|>user\nRULES\n\nBOARD<|im_end|>\n<|im_start|>assistant\n"
+    assert chat.reply("SEEN") == REPLY["qwen2.5"]
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "[{{ loop.index }}] ",
+        "{% if loop.last %}now: {% endif %}",
+        "{% if not loop.first %}after {{ messages[loop.index0 - 1]['content'] }}: {% endif %}",
+        "{% if m['role'] == 'assistant' %}<final>{% endif %}",
+    ],
+    ids=["numbered", "last", "repeated", "a_mark_before_an_answer"],
+)
+def test_a_template_that_depends_on_a_turns_position_is_refused(mark: str):
+    tokenizer = hub.make_tokenizer("qwen2.5")
+    tokenizer.chat_template = TURNS.replace("{# HERE #}", mark)
+    with pytest.raises(ModelError, match="chat template of toy cannot be used"):
+        chat_of(tokenizer, "toy")
+
+
+def test_todays_date_is_always_the_same_day():
+    tokenizer = hub.make_tokenizer("qwen2.5")
+    tokenizer.chat_template = "{{ strftime_now('%d %B %Y (%A)') }}\n" + TURNS
+    chat = chat_of(tokenizer, "toy")
+    assert chat is not None
+    assert chat.opening(WORDS).startswith("26 July 2024 (Friday)\n")
+
+
 # ---- what a role reads -------------------------------------------------------------------------------------------
 
 
