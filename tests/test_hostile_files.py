@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import needs_training
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from himac_lite import storage
+from himac_lite import cli, storage
 from himac_lite.config import Train, as_dict, from_dict
 from himac_lite.errors import ConfigError, HimacError, LevelError, RunError
 from himac_lite.runs import records
@@ -415,3 +416,23 @@ def test_a_path_lies_inside_on_every_system():
         "a/" * 999,
     ]
     assert not any(map(storage.lies_inside, outside))
+
+
+@needs_training
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ("config.json", "dtype", 10**30), ("config.json", "num_hidden_layers", -1),
+        ("tokenizer_config.json", "model_max_length", {}), ("tokenizer_config.json", "eos_token", 5),
+    ],
+)  # fmt: skip
+def test_a_model_whose_settings_are_of_other_types_is_one_line(
+    tiny_model, toy_file, tmp_path, capsys, file, key, value
+):
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    (model / file).write_text(json.dumps(json.loads((model / file).read_text()) | {key: value}))
+    out = tmp_path / "run"
+    for command in (["memory"], ["train", "--iterations", "1", "--out", str(out)]):
+        assert cli.main([*command, "--model", str(model), "--levels", toy_file]) == 2
+    assert str(model) in capsys.readouterr().err
+    assert not out.exists()

@@ -96,6 +96,7 @@ def read_model(path: str, revision: str = "main", observation: str = "text") -> 
     without_dropout(config)
     with _reading(f"the tokenizer of {path!r}"):
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", revision=revision, trust_remote_code=False)
+        tokenizer("a")  # some settings are only read here
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     vocabulary = int(getattr(config.get_text_config(), "vocab_size", 0) or 0)

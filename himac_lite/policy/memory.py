@@ -189,6 +189,8 @@ def before_loading(path: str, config: Train, task: Any, levels: Sequence[Any], p
         adapter_settings(Path(config.model.adapter))
     try:
         shape = shape_of(model_config)
+        if min(shape.linear, shape.layers) < 1:
+            raise ValueError("it has no layers")
     except (AttributeError, TypeError, ValueError) as error:  # an architecture that names its sizes in another way
         raise ModelError(f"the sizes of {path!r} cannot be read from its config: {first_line(error)}") from None
     tokens = tokens_of(speech, task, levels[:8], planner)

@@ -24,7 +24,7 @@ def precision_here(setting: str = AUTO) -> str:
     """``float32`` or ``bfloat16``: `auto` is bfloat16 where the CPU has instructions for its products."""
     if setting != AUTO:
         return setting
-    found = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.9 does not tell
+    found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.9 does not tell
     return BFLOAT16 if found.get("avx512_bf16") or found.get("amx_bf16") else FLOAT32
 
 

@@ -133,7 +133,7 @@ def check_results(results: Mapping[str, Any]) -> None:
     """Raise RunError if final scores lack a field that tables show, or have another type there."""
     _have(results, _RESULTS, "the results")
     for who in ("trained", "base", "random"):
-        score = results.get(who)
+        score: Any = results.get(who)
         _have(score, _SCORE, who)
         if [type(end) in (int, float) for end in score["ci95"]] != [True, True]:
             raise RunError(f"{who}: 'ci95' should be two numbers")
