@@ -193,7 +193,7 @@ check_latched(my_latched)
 # In Sokoban the mistake is greed: every box goes straight to its nearest target, whatever is in the way.
 
 # %%
-from himac_lite.pretraining.sokoban import greedy_pushes
+from himac_lite.pretraining.sokoban import beginner_pushes
 from himac_lite.tasks.sokoban.pushes import execute_push
 from himac_lite.tasks.sokoban.rules import board_from_level, step
 from himac_lite.tasks.sokoban.task import pushes_of
@@ -228,7 +228,7 @@ worth = {
         scores["success"][0], tidied("expert"),
     ],
     "a beginner's plans": [
-        100 * np.mean([carried_out(b, greedy_pushes(b)) for b in boards]),
+        100 * np.mean([carried_out(b, beginner_pushes(b)) for b in boards]),
         scores["success"][2], tidied("forgetful"),
     ],
 }  # fmt: skip
