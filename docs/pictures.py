@@ -16,7 +16,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 TAKEN, KEPT = ROOT / ".browser", ROOT / "docs" / "img"
-WIDE, NARROW = (70, 55, 1180, 828), (70, 190, 700, 760)
+WIDE, NARROW = (70, 55, 1180, 828), (70, 262, 700, 834)
 """Left, top, right, bottom: the explorer with its controls and the board, and its two groups alone."""
 PICTURES = {
     "explorer": ("light-1280-1", WIDE),
