@@ -312,8 +312,9 @@ def outcome(example: Example) -> str:
             raise Fault(f"{example.what}: {error!r}") from error
         return "refused"
     except Exception as error:
-        if not example.command and type(error).__module__.split(".")[0] == "gymnasium":
-            return "refused"  # its own answer, as for any environment
+        own = type(error).__module__.startswith("gymnasium") or "Environment registration via importing" in str(error)
+        if not example.command and own:
+            return "refused"  # Gymnasium's answer, as for any environment
         raise Fault(f"{example.what}: {type(error).__name__}: {error}") from error
     traced = "Traceback" in err.getvalue() and "KeyboardInterrupt" not in err.getvalue()  # the alarm, in a callback
     if code not in (0, 1, 2, 130) or traced or (code == 2 and not err.getvalue().strip()):
