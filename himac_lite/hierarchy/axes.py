@@ -135,12 +135,15 @@ def everywhere(macro_live: float, micro_live: float) -> float:
     return 1.0
 
 
+@checked
 def by_difference(least: float = 0.125) -> Spend:
     """As many levels as micro groups are live per live macro group, at least the share `least`.
 
     Where executions of z* do not differ, phase B teaches nothing. With a budget in environment steps, its steps are
-    left for further iterations.
+    left for further iterations. Raises ConfigError if `least` is no share.
     """
+    if not 0 <= least <= 1:
+        raise ConfigError(f"least must lie between 0 and 1; it is {least}")
 
     def share(macro_live: float, micro_live: float) -> float:
         return min(1.0, max(least, micro_live / macro_live if macro_live else 1.0))

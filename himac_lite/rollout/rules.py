@@ -162,6 +162,7 @@ def distance_decrease(distance: Callable[[Any], float], scale: float = 0.01) -> 
     return lambda episode, subgoal: -scale * distance(episode)
 
 
+@checked
 @dataclass(frozen=True)
 class Fallback:
     """What follows when the plan does not lead on."""

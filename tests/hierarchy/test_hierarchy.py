@@ -15,6 +15,7 @@ from himac_lite.hierarchy import (
     Fallback,
     Hierarchy,
     SameState,
+    by_difference,
     choose_best,
     choose_oracle,
     choose_random,
@@ -204,3 +205,17 @@ def test_a_variant_is_changed_like_any_value():
     assert replace(PRESETS["himac"], schedule="joint") == PRESETS["joint_update"]
     with pytest.raises(AttributeError):
         Hierarchy().depth = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda: Fallback(reached="x"), "reached must be Check"),
+        (lambda: Fallback(used_up="stop"), "used_up must be 'end', 'keep' or 'replan', not 'stop'"),
+        (lambda: by_difference(2.0), "least must lie between 0 and 1; it is 2.0"),
+        (lambda: by_difference("x"), "least must be float, not 'x'"),
+    ],
+)
+def test_the_values_of_an_axis_are_refused_when_they_are_made(made, words):
+    with pytest.raises(ConfigError, match=words):
+        made()

@@ -36,7 +36,8 @@ PATIENCE = 5.0
 
 COMMANDS = (
     "levels read toy.xsb", "levels read toy.xsb --skip-bad --json", "levels read core/validation",
-    "levels solve toy.xsb", "levels solve toy.xsb --optimal pushes --seconds 1 --json", "levels split warmup",
+    "doctor --json", "bench env --quick --runs 1 --json", "levels solve toy.xsb",
+    "levels solve toy.xsb --optimal pushes --seconds 1 --json", "levels split warmup",
     "levels generate new.xsb --n 1 --seed 3 --size 6 --boxes 1 --min-length 4 --max-length 12 --max-density 0.2",
     "play toy.xsb --level 2 --json", "reproduce ablations --list", "reproduce efficiency --list --out rows --json",
     "reproduce ablations --variants himac,my.py:mine --seeds 1 --out none --list",
@@ -230,6 +231,7 @@ def _python_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     import himac_lite
     from himac_lite import advantage, widgets
     from himac_lite.config import Train, override
+    from himac_lite.hierarchy import Fallback, Hierarchy, by_difference
 
     level = himac_lite.load_levels("toy.xsb")[0]
     small = toy.config(Path("tiny"), Path("toy.xsb"))
@@ -247,6 +249,9 @@ def _python_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
             gymnasium.make_vec,
             {"id": "himac_lite/Sokoban-v0", "num_envs": 2, "levels": "toy.xsb", "max_episode_steps": 5},
         ),
+        "Hierarchy": (Hierarchy, {"used_up": "keep", "exhausted": "abort", "midway": 0.25, "optimizer": "per_phase"}),
+        "Fallback": (Fallback, {"used_up": "replan", "exhausted": "abort", "reached": None}),
+        "by_difference": (by_difference, {"least": 0.25}),
         "AdvantageExplorer": (widgets.AdvantageExplorer, {"source": "run"}),
         "RolloutPlayer": (widgets.RolloutPlayer, {"record": himac_lite.load_run("run").rollouts(4)[0]}),
         "TrainingDashboard": (widgets.TrainingDashboard, {"source": "run"}),
