@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import TOY_STEPS, one_line
+from safetensors.torch import load_file
 
 from himac_lite import cli
 from himac_lite.config import Model, Rollout, Train, Update
 from himac_lite.errors import ConfigError, LevelError, ModelError, RunError
+from himac_lite.evaluation.rows import row_of_run
 from himac_lite.evaluation.scores import score_run
-from himac_lite.hierarchy import PRESETS, Hierarchy, fixed_steps, turns
+from himac_lite.hierarchy import PRESETS, Fallback, Hierarchy, Rules, fixed_steps, reached_by_world, turns
 from himac_lite.policy import adapter as saving
 from himac_lite.rollout.evaluate import evaluate
 from himac_lite.runs import training
@@ -176,6 +178,44 @@ def test_a_variant_of_your_own(config, tmp_path):
     assert seen == [(2, 8), (2, 8)]
     advantages = {m["advantage"] for m in run.rollouts(1)[0]["macro"]["members"]}
     assert advantages <= {1.0, -1.0}
+
+
+def test_rules_live_shares_and_the_state_of_each_phase_survive_a_resume(config, tmp_path, monkeypatch):
+    shares: list[tuple[float, float]] = []
+    scored: list[Fallback] = []
+    real = training.evaluate
+
+    def spend(macro_live: float, micro_live: float) -> float:
+        shares.append((macro_live, micro_live))
+        return 0.5
+
+    def watched(*given: Any, rules: Rules = Rules(), **more: Any) -> Any:
+        scored.append(rules.fallback)
+        return real(*given, rules=rules, **more)
+
+    monkeypatch.setattr(training, "evaluate", watched)
+    own = Hierarchy(
+        exhausted="abort", reached=reached_by_world, midway=1.0, spend=spend, optimizer="per_phase",
+        at_test=Fallback("replan", "abort", reached_by_world),
+    )  # fmt: skip
+    config = replace(config, checkpoint_every=1, validate_every=1)
+    straight = train(config, tmp_path / "straight", hierarchy=own)
+    seen = list(shares)
+    lines = straight.metrics()
+    first = [1 - lines[1][f"{level}/zero_variance"] for level in ("macro", "micro")]
+    assert seen[0] == pytest.approx(tuple(first))
+    assert len(seen) == 3  # not known yet in the first iteration
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "broken", progress=interrupt_after(1), hierarchy=own)
+    resumed = train(config, tmp_path / "broken", resume=True, hierarchy=own)
+    assert shares == seen * 2
+    same(resumed, straight)
+    saved = load_file(resumed.folder / "checkpoints/000004/optimizer.safetensors")
+    weights = len(load_file(resumed.folder / "checkpoints/000004/adapter_model.safetensors"))
+    assert {int(key.split(".")[0]) // weights for key in saved} == {0, 2}  # macro and micro, each with its own
+    rules = {"training": "end, missed: abort", "test": "replan, missed: abort"}
+    assert straight.manifest["rules"] == straight.results["rules"] == row_of_run(straight).rules == rules
+    assert set(scored) == {own.at_test, Fallback()}  # the random policy has no plan
 
 
 def test_iterations_of_one_role_are_recorded_and_shown(config, tmp_path):
